@@ -1,0 +1,44 @@
+# make quickstart   installs everything into .venv (once) and plays a first game
+# make test         the linter and the whole test suite
+# make lint format  the linter alone; the formatter
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := torch==2.13.0
+# PyTorch's index of CPU wheels, where the package index at hand has no CPU build of torch.
+TORCH_INDEX ?=
+
+.PHONY: quickstart test lint format install clean
+
+quickstart: install
+	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pbeauty needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "installing into $(VENV) (once, a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)+cpu 2>/dev/null || \
+	  { echo "no CPU build of $(TORCH) here: taking the default one, several GB" \
+	      "(TORCH_INDEX=<PyTorch's CPU wheel index> avoids that)" >&2; $(BIN)/pip install -q $(TORCH); }
+	@$(BIN)/pip install -q --no-deps -r requirements.lock
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info src/*.egg-info

@@ -1,0 +1,7 @@
+"""`python -m pbeauty`."""
+
+import sys
+
+from pbeauty.cli import main
+
+sys.exit(main())

@@ -1,0 +1,111 @@
+"""The command line: `pbeauty run`, `check`, `plot`. Exit codes: 0 done, 1 error, 2 bad request, 75 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from pbeauty import __version__
+from pbeauty.config import ConfigError
+from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ConfigError as error:
+        print(f"pbeauty: {error}", file=sys.stderr)
+        return BAD_REQUEST
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"no MPI library could be loaded ({error}); load your site's MPI module, or pip install 'pbeauty[mpi]'"
+        ) from None
+    comm = MPI.COMM_WORLD
+    refuse_singleton(comm.size)
+    try:
+        return run(comm, Request(options.config, tuple(options.set), options.out))
+    except JobError as error:
+        if comm.rank == 0:
+            print(f"pbeauty: {error}", file=sys.stderr, flush=True)
+        return error.code
+    except BaseException as error:
+        # A rank that ends alone leaves the others waiting in a collective for good: end them all.
+        told = "" if isinstance(error, ConfigError) else traceback.format_exc()
+        print(
+            f"{told}pbeauty: rank {comm.rank} of {comm.size}: {error or type(error).__name__}",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        comm.Abort(FAILED)
+        raise
+
+
+def _check(options: argparse.Namespace) -> int:
+    experiment = prepare(Request(options.config, tuple(options.set)))
+    game = experiment.game
+    if options.json:
+        print(json.dumps(experiment.model_dump(mode="json"), indent=1))
+        return DONE
+    offset = f"{game.offset:g} + " if game.offset else ""
+    print(f"{options.config}: good")
+    print(
+        f"  {game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
+    )
+    print(f"  announced: {', '.join(game.announce) or 'nothing'}")
+    print(f"  {experiment.count:,} participants, seed {experiment.seed}")
+    for group in experiment.population:
+        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "sampling"})
+        settings = ", ".join(f"{key} {value}" for key, value in details.items())
+        print(f"    {group.name}: {group.count:,} {group.kind}" + (f" ({settings})" if settings else ""))
+    return DONE
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from pbeauty.plots import plot_run
+
+    for run_path in options.runs:
+        for path in plot_run(run_path):
+            print(path)
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pbeauty",
+        description='Plays "guess p times the average" (the p-beauty contest) with LLM participants, as an MPI job.',
+    )
+    parser.add_argument("--version", action="version", version=f"pbeauty {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def experiment(command: argparse.ArgumentParser) -> None:
+        command.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as game.rounds=10"
+        )
+
+    play = commands.add_parser("run", help="play an experiment (under mpirun or srun for more than one rank)")
+    experiment(play)
+    play.add_argument("--out", type=Path, metavar="FOLDER", help="put the run into exactly this folder")
+    play.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="say what a run would do, without MPI and without a model")
+    experiment(check)
+    check.add_argument("--json", action="store_true", help="print the resolved experiment as JSON")
+    check.set_defaults(command=_check)
+
+    plot = commands.add_parser("plot", help="draw the figures of runs again")
+    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    plot.set_defaults(command=_plot)
+    return parser

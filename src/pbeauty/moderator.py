@@ -1,0 +1,124 @@
+"""The game itself: announce, play, gather, score, store, until the moderator says that it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.config import Experiment
+from pbeauty.game import NoValidGuessError, Outcome, Status, announced, play_out
+from pbeauty.interrupt import Interrupt
+from pbeauty.participants import Block, Play
+from pbeauty.partition import Hosting
+from pbeauty.progress import Display
+from pbeauty.records import Announcement
+from pbeauty.store import RunWriter, seal_replies
+from pbeauty.wire import Reporter, gather, meet, oversee
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+
+class Moderator:
+    """Rank 0's part: decides whether there is another round, tells how it went, keeps the record."""
+
+    def __init__(self, experiment: Experiment, writer: RunWriter, display: Display, interrupt: Interrupt) -> None:
+        self.experiment = experiment
+        self.display = display
+        self.interrupt = interrupt
+        self.failure: str | None = None
+        """Why the game could not go on, where it could not."""
+        self._writer = writer
+        self._round = 0
+        self._last: Outcome | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every round has been played."""
+        return self._round == self.experiment.game.rounds
+
+    @property
+    def rounds_played(self) -> int:
+        """Finished rounds."""
+        return self._round
+
+    def announce(self) -> Announcement | None:
+        """What the next round starts with; None when the game is over, or has to stop."""
+        if self.finished or self.failure or self.interrupt():
+            return None
+        return Announcement(self._round, announced(self.experiment.game, self._last))
+
+    def close_round(self, rows: NDArray[np.void], seconds: float, sealed: list[str]) -> None:
+        """Scores a round, stores it and reports it.
+
+        Args:
+            rows: PLAY[participant].
+            seconds: from the announcement to the gathered guesses.
+            sealed: where the round's replies are.
+        """
+        statuses = {status: int(n) for status, n in zip(Status, np.bincount(rows["status"], minlength=len(Status)))}
+        try:
+            outcome = play_out(self.experiment.game, rows["guess"], rows["status"])
+        except NoValidGuessError as error:
+            counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
+            self.failure = f"round {self._round + 1}: {error} ({counts}); the rounds before it are kept"
+            return
+        self._writer.commit(self._round, rows, outcome, seconds, sealed)
+        self.display.result(self._round, outcome, statuses, seconds)
+        self._last = outcome
+        self._round += 1
+
+
+def play_game(comm: Comm, block: Block, hostings: Sequence[Hosting], folder: Path, moderator: Moderator | None) -> None:
+    """Plays rounds until the moderator ends the game; the same collectives in the same order on every rank.
+
+    Args:
+        comm: the ranks that play; rank 0 moderates.
+        block: the participants of this rank.
+        hostings: what each rank hosts.
+        folder: the run's folder, which all ranks share.
+        moderator: on rank 0, None elsewhere.
+    """
+    while (announcement := _broadcast(comm, moderator)) is not None:
+        began = time.monotonic()
+        play = _play_round(comm, block, announcement, moderator)
+        rows = gather(comm, play.rows, hostings)
+        seconds = time.monotonic() - began
+        if not all(comm.allgather(play.complete)):
+            continue  # broken off: the moderator has its reason not to announce another
+        sealed = comm.gather(_seal(folder, announcement, block, play))
+        if moderator and rows is not None and sealed is not None:
+            moderator.close_round(rows, seconds, [path for path in sealed if path])
+
+
+def _broadcast(comm: Comm, moderator: Moderator | None) -> Announcement | None:
+    meet(comm)
+    return comm.bcast(moderator.announce() if moderator else None)
+
+
+def _play_round(comm: Comm, block: Block, announcement: Announcement, moderator: Moderator | None) -> Play:
+    """Every rank plays its block; rank 0 meanwhile shows how far the others are."""
+    if moderator is None:
+        reporter = Reporter(comm)
+        play = block.play(announcement, reporter.tick)
+        reporter.finish(play.progress)
+        return play
+    display, interrupt = moderator.display, moderator.interrupt
+    display.begin(announcement.round_index)
+    try:
+        if comm.size > 1:
+            oversee(comm, display.show, interrupt)
+        return block.play(announcement, lambda progress: display.show(progress) or not interrupt())
+    finally:
+        display.end()
+
+
+def _seal(folder: Path, announcement: Announcement, block: Block, play: Play) -> str | None:
+    if not len(play.replies):
+        return None
+    return seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)

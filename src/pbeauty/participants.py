@@ -1,0 +1,95 @@
+"""A rank's block of participants: everybody it hosts, played at once, as arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty import scripted
+from pbeauty.config import Experiment, LLMGroup, UniformGroup
+from pbeauty.engine import Engine
+from pbeauty.game import Status
+from pbeauty.llm import LLMParticipants
+from pbeauty.partition import Hosting
+from pbeauty.records import PLAY, Announcement, Progress, Replies
+
+Tick = Callable[[Progress], bool]
+"""Called every now and then while a block plays; False asks it to stop."""
+
+_NAP = 0.1
+"""Seconds between two ticks while participants think."""
+
+
+@dataclass
+class Play:
+    """What a block made of one round."""
+
+    rows: NDArray[np.void]
+    """PLAY[participant of the block], in id order."""
+    progress: Progress
+    replies: Replies = field(default_factory=Replies)
+    """Every reply of the language models in the block."""
+    complete: bool = True
+    """False where the round was broken off."""
+
+
+class Block:
+    """The participants that one rank hosts."""
+
+    def __init__(self, experiment: Experiment, hosting: Hosting, engine: Engine | None = None) -> None:
+        """Seats the participants.
+
+        Args:
+            experiment: the whole experiment.
+            hosting: the segments of this rank, in id order.
+            engine: loaded with the model of the hosted language models; None where there are none.
+        """
+        self.experiment = experiment
+        self.hosting = hosting
+        self.count = sum(map(len, hosting))
+        llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
+        self._llm = LLMParticipants(experiment, llm_segments, engine) if engine and llm_segments else None
+
+    def play(self, announcement: Announcement, tick: Tick = lambda progress: True) -> Play:
+        """Asks every participant for a guess; broken off, and incomplete, when `tick` says so."""
+        progress = Progress(total=self.count)
+        play = Play(np.zeros(self.count, PLAY), progress)
+        play.rows["guess"] = np.nan
+        thinking = 0.0
+        llm_rows = np.zeros(self.count, bool)
+        row = 0
+        for segment in self.hosting:
+            rows = slice(row, row + len(segment))
+            row += len(segment)
+            group = self.experiment.population[segment.group]
+            if isinstance(group, LLMGroup):
+                llm_rows[rows] = True
+                continue
+            if isinstance(group, UniformGroup):
+                thinking = max(thinking, group.think_time)
+            play.rows["guess"][rows] = scripted.guess(
+                group,
+                self.experiment.game,
+                announcement.quantities,
+                seed=self.experiment.seed,
+                round_index=announcement.round_index,
+                start=segment.start,
+                stop=segment.stop,
+            )
+            play.rows["status"][rows] = Status.OK
+        # Everybody thinks at the same time, the language models meanwhile.
+        awake = time.monotonic() + thinking
+        if self._llm:
+            played = play.rows[llm_rows]
+            play.complete = self._llm.play(announcement, played, play.replies, progress, tick)
+            play.rows[llm_rows] = played
+        while play.complete and (rest := awake - time.monotonic()) > 0:
+            time.sleep(min(rest, _NAP))
+            play.complete = tick(progress)
+        if play.complete:
+            progress.done = self.count
+        return play

@@ -1,0 +1,99 @@
+"""Which participants each rank hosts: pure arithmetic over counts, the same on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from pbeauty.config import ConfigError, Experiment, LLMGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of participant ids within one population group: start..stop-1."""
+
+    group: int
+    """Index of the group in the population."""
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+Hosting = tuple[Segment, ...]
+"""What one rank hosts: its block, as segments in id order."""
+
+
+def hostings(experiment: Experiment, ranks: int) -> tuple[Hosting, ...]:
+    """The block of each of `ranks` ranks; together they host every participant exactly once.
+
+    Rank 0 moderates and hosts nobody, unless it is alone. Ranks are apportioned to models by participants, each
+    model's participants are spread evenly over its ranks, and scripted participants over all of them.
+
+    Raises:
+        ConfigError: if there are more models than ranks to host them.
+    """
+    first_host = 0 if ranks == 1 else 1
+    hosts = ranks - first_host
+    segments = _segments(experiment)
+    by_model: dict[str, list[Segment]] = {}
+    scripted = []
+    for group, segment in zip(experiment.population, segments, strict=True):
+        if isinstance(group, LLMGroup):
+            by_model.setdefault(group.model, []).append(segment)
+        else:
+            scripted.append(segment)
+    if len(by_model) > hosts:
+        raise ConfigError(
+            f"{len(by_model)} models ({', '.join(by_model)}) need a rank each besides the moderator: "
+            f"start at least {len(by_model) + (len(by_model) > 1)} ranks, not {ranks}"
+        )
+    hosted: list[list[Segment]] = [[] for _ in range(ranks)]
+    shares = apportion(hosts, [sum(map(len, parts)) for parts in by_model.values()])
+    ends = list(accumulate(shares, initial=first_host))
+    for (begin, end), parts in zip(pairwise(ends), by_model.values(), strict=True):
+        _spread(parts, hosted[begin:end])
+    _spread(scripted, hosted[first_host:])
+    return tuple(tuple(sorted(parts, key=lambda segment: segment.start)) for parts in hosted)
+
+
+def split(count: int, parts: int) -> list[int]:
+    """`count` things in `parts` shares that differ by one at most, the larger ones first."""
+    share, rest = divmod(count, parts)
+    return [share + (part < rest) for part in range(parts)]
+
+
+def apportion(seats: int, weights: Sequence[int]) -> list[int]:
+    """Seats by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
+
+    Needs `seats >= len(weights)` and positive weights.
+    """
+    if not weights:
+        return []
+    free, total = seats - len(weights), sum(weights)
+    extra = [free * weight // total for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * weights[i] % total), i))
+    for i in by_remainder[: free - sum(extra)]:
+        extra[i] += 1
+    return [1 + more for more in extra]
+
+
+def _segments(experiment: Experiment) -> list[Segment]:
+    ends = accumulate((group.count for group in experiment.population), initial=0)
+    return [Segment(group, start, stop) for group, (start, stop) in enumerate(pairwise(ends))]
+
+
+def _spread(segments: Iterable[Segment], hosts: Sequence[list[Segment]]) -> None:
+    """Deals consecutive ids out to consecutive hosts, cutting segments where one host's share ends."""
+    segments = list(segments)
+    wanted = split(sum(map(len, segments)), len(hosts))
+    queue = iter(segments)
+    rest = next(queue, None)
+    for host, missing in zip(hosts, wanted, strict=True):
+        while missing and rest is not None:
+            taken = min(missing, len(rest))
+            host.append(Segment(rest.group, rest.start, rest.start + taken))
+            missing -= taken
+            rest = Segment(rest.group, rest.start + taken, rest.stop) if taken < len(rest) else next(queue, None)

@@ -1,0 +1,46 @@
+"""Rows of different lengths in one flat buffer: what a block's replies are kept in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Ragged:
+    """A growing list of rows, each a run of one flat array; memory is the rows' own plus 8 bytes each."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._flat: NDArray = np.empty(1024, dtype)
+        self._offsets = np.zeros(1024, np.int64)
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> NDArray:
+        """Row `row`, a view."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"row {row} of {self._rows}")
+        return self._flat[self._offsets[row] : self._offsets[row + 1]]
+
+    def append(self, values: NDArray | list[int] | bytes) -> int:
+        """Adds a row and returns its number."""
+        row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else np.asarray(values)
+        start = self._offsets[self._rows]
+        stop = start + len(row)
+        if stop > len(self._flat):
+            self._flat = np.resize(self._flat, max(stop, 2 * len(self._flat)))
+        if self._rows + 1 >= len(self._offsets):
+            self._offsets = np.resize(self._offsets, 2 * len(self._offsets))
+        self._flat[start:stop] = row
+        self._offsets[self._rows + 1] = stop
+        self._rows += 1
+        return self._rows - 1
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+        """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
+        starts, stops = self._offsets[:-1][rows], self._offsets[1:][rows]
+        offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
+        # Position j of the result lies in row r, at j - offsets[r] from that row's start.
+        shift = np.repeat(starts - offsets[:-1], stops - starts)
+        return self._flat[np.arange(offsets[-1]) + shift], offsets

@@ -1,0 +1,245 @@
+"""The result of a run on disk: run.h5, replaced whole after every round, and the sealed replies beside it.
+
+Plain HDF5, written so that h5py alone reads it: no variable-length strings in bulk data, `units` and `description`
+on every dataset, sealed files linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty import __version__
+from pbeauty.config import Experiment, LLMGroup
+from pbeauty.game import Outcome, Status
+from pbeauty.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.h5"
+_CHUNK = 1 << 16
+
+_PER_PARTICIPANT = {
+    "guess": ("units of the game", "the participant's guess; NaN where there is none"),
+    "status": ("code", "what became of the reply; the attribute `labels` names the codes"),
+    "forgotten": ("rounds", "oldest rounds left out of the prompt to fit the model's context"),
+    "prompt_tokens": ("tokens", "prompt tokens of all calls for the participant in the round"),
+    "cached_tokens": ("tokens", "those of them that the engine's prefix cache served"),
+    "output_tokens": ("tokens", "tokens sampled in all calls for the participant in the round"),
+}
+_PER_ROUND = {
+    "mean": ("units of the game", "mean of the valid guesses"),
+    "median": ("units of the game", "median of the valid guesses"),
+    "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
+    "min": ("units of the game", "smallest valid guess"),
+    "max": ("units of the game", "largest valid guess"),
+    "target": ("units of the game", "offset + multiplier x aggregate"),
+    "winning_guess": ("units of the game", "the guess nearest to the target"),
+    "n_valid": ("participants", "valid guesses"),
+    "n_winners": ("participants", "participants nearest to the target"),
+    "seconds": ("s", "wall time from announcement to gathered guesses"),
+}
+_REPLIES = {
+    "participant": ("id", "who replied; ascending, with a participant's calls in order"),
+    "purpose": ("code", "what the call was for; the attribute `labels` names the codes"),
+    "text": ("UTF-8 bytes", "all replies, one after the other"),
+    "text_offsets": ("bytes", "reply r is text[text_offsets[r]:text_offsets[r + 1]]"),
+    "tokens": ("token ids", "all replies as sampled, one after the other"),
+    "token_offsets": ("tokens", "reply r is tokens[token_offsets[r]:token_offsets[r + 1]]"),
+}
+
+
+class StoreError(RuntimeError):
+    """The result could not be written; what had been sealed before is intact."""
+
+
+class RunWriter:
+    """Writes one run; owned by the moderator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / RUN_FILE
+
+    @classmethod
+    def create(cls, folder: Path, experiment: Experiment, provenance: Mapping[str, Any]) -> RunWriter:
+        """Starts a run in `folder`, which must exist and hold no run.
+
+        Args:
+            folder: the run's own folder.
+            experiment: resolved; stored whole.
+            provenance: JSON values that say where and with what the run was made.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        writer = cls(folder)
+        with _replaced(writer.path) as file:
+            file.attrs.update(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "pbeauty_version": __version__,
+                    "name": experiment.name,
+                    "seed": experiment.seed,
+                    "experiment": experiment.dump(),
+                    "provenance": json.dumps(dict(provenance), indent=1),
+                    "finished": False,
+                }
+            )
+            _write_population(file, experiment)
+            _create_rounds(file, experiment)
+            file.create_group("replies")
+        return writer
+
+    def commit(
+        self, round_index: int, rows: NDArray[np.void], outcome: Outcome, seconds: float, sealed: list[str]
+    ) -> None:
+        """Adds a finished round.
+
+        Args:
+            round_index: from 0; must be the next.
+            rows: PLAY[participant].
+            outcome: the round's figures.
+            seconds: how long it took.
+            sealed: paths of the round's sealed replies, relative to the run's folder.
+
+        Raises:
+            StoreError: if it cannot be written; the file then holds the rounds before.
+        """
+        figures = dataclasses.asdict(outcome) | {"seconds": seconds}
+        with _replaced(self.path, keep=True) as file:
+            rounds = file["rounds"]
+            for name in _PER_PARTICIPANT:
+                if name in rounds:
+                    _append(rounds[name], round_index, rows[name])
+            for name in _PER_ROUND:
+                _append(rounds[name], round_index, figures[name])
+            group = file["replies"].create_group(f"{round_index + 1:04d}")
+            for path in sealed:
+                group[Path(path).stem] = h5py.ExternalLink(path, "/")
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Marks the run as played to its end, with the final provenance."""
+        with _replaced(self.path, keep=True) as file:
+            file.attrs["finished"] = True
+            file.attrs["provenance"] = json.dumps(dict(provenance), indent=1)
+
+
+def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> str:
+    """Writes one block's replies of one round and returns the path relative to `folder`.
+
+    Raises:
+        StoreError: if they cannot be written.
+    """
+    relative = f"replies/{round_index + 1:04d}/{first_participant:09d}.h5"
+    participant = np.array(replies.participant, np.uint64)
+    order = np.argsort(participant, kind="stable")
+    text, text_offsets = replies.text.take(order)
+    tokens, token_offsets = replies.tokens.take(order)
+    columns = {
+        "participant": participant[order],
+        "purpose": np.array(replies.purpose, np.uint8)[order],
+        "text": text,
+        "text_offsets": text_offsets,
+        "tokens": tokens,
+        "token_offsets": token_offsets,
+    }
+    path = folder / relative
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _replaced(path) as file:
+        for name, values in columns.items():
+            _describe(file.create_dataset(name, data=values), *_REPLIES[name])
+        file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
+    return relative
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the operating system says about a write to `path` into a StoreError that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot write {path}: {reason}; rounds finished before are intact") from error
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
+    """A file that takes the place of `path` when the block ends well, and leaves it untouched otherwise.
+
+    With `keep` it starts as a copy of `path`. Data reach the disk before the name does, so that a reader finds
+    the old file or the new one, whenever the machine stops.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    with writing(path):
+        try:
+            if keep:
+                shutil.copyfile(path, draft)
+            with h5py.File(draft, "r+" if keep else "w") as file:
+                yield file
+            with draft.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            draft.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_population(file: h5py.File, experiment: Experiment) -> None:
+    groups = experiment.population
+    of_participant = np.repeat(np.arange(len(groups), dtype=np.uint16), [group.count for group in groups])
+    dataset = file.create_dataset("participants/group", data=of_participant, chunks=(min(len(of_participant), _CHUNK),))
+    _describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
+    dataset.attrs["labels"] = [group.name for group in groups]
+    for group in groups:
+        attributes = group.model_dump(mode="json")
+        if isinstance(group, LLMGroup):
+            attributes |= {
+                "rules_text": RULES,
+                "system_prompt_text": SYSTEM_PROMPTS[group.system_prompt],
+                "user_prompt_text": USER_PROMPTS[group.user_prompt],
+                "sampling": json.dumps(attributes["sampling"]),
+            }
+        file.create_group(f"groups/{group.name}").attrs.update(attributes)
+
+
+def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
+    count = experiment.count
+    with_model = any(isinstance(group, LLMGroup) for group in experiment.population)
+    rounds = file.create_group("rounds")
+    for name, about in _PER_PARTICIPANT.items():
+        if with_model or name not in (*TOKEN_COUNTS, "forgotten"):
+            shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, _CHUNK))}
+            _describe(rounds.create_dataset(name, dtype=PLAY[name], **shape), *about)
+    rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
+    for name, about in _PER_ROUND.items():
+        kind = np.uint64 if name.startswith("n_") else np.float64
+        _describe(rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,)), *about)
+
+
+def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:
+    dataset.resize(index + 1, axis=0)
+    dataset[index] = values
+
+
+def _describe(dataset: h5py.Dataset, units: str, description: str) -> None:
+    dataset.attrs["units"] = units
+    dataset.attrs["description"] = description

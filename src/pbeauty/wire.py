@@ -1,0 +1,131 @@
+"""How ranks talk: waiting without burning a core, progress while a round is played, gathering its rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.partition import Hosting
+from pbeauty.records import PLAY, Progress
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+_PROGRESS_TAG, _ORDER_TAG = 11, 12
+_CARRY_ON, _BREAK_OFF = 0, 1
+_SECONDS_BETWEEN_REPORTS = 0.2
+_SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
+
+
+def meet(comm: Comm) -> None:
+    """Waits until every rank has come here; idle, where a blocking collective would spin on a core."""
+    request = comm.Ibarrier()
+    nap = _SHORTEST_NAP
+    while not request.Test():
+        time.sleep(nap)
+        nap = min(2 * nap, _LONGEST_NAP)
+
+
+class Reporter:
+    """A playing rank's line to the moderator during a round: progress one way, one order the other."""
+
+    def __init__(self, comm: Comm) -> None:
+        self._comm = comm
+        self._next_report = 0.0
+        self._order: int | None = None
+
+    def tick(self, progress: Progress) -> bool:
+        """Reports, at most a few times a second; whether to go on."""
+        now = time.monotonic()
+        if now < self._next_report or self._order is not None:
+            return self._order != _BREAK_OFF
+        self._next_report = now + _SECONDS_BETWEEN_REPORTS
+        self._send(progress, finished=False)
+        if self._comm.Iprobe(source=0, tag=_ORDER_TAG):
+            self._receive_order()
+        return self._order != _BREAK_OFF
+
+    def finish(self, progress: Progress) -> None:
+        """Reports for the last time this round, and waits for the order that the moderator still owes."""
+        self._send(progress, finished=True)
+        nap = _SHORTEST_NAP
+        while self._order is None:
+            if self._comm.Iprobe(source=0, tag=_ORDER_TAG):
+                self._receive_order()
+            else:
+                time.sleep(nap)
+                nap = min(2 * nap, _LONGEST_NAP)
+
+    def _send(self, progress: Progress, *, finished: bool) -> None:
+        self._comm.Send(np.append(progress.pack(), int(finished)), dest=0, tag=_PROGRESS_TAG)
+
+    def _receive_order(self) -> None:
+        order = np.empty(1, np.int64)
+        self._comm.Recv(order, source=0, tag=_ORDER_TAG)
+        self._order = int(order[0])
+
+
+def oversee(comm: Comm, show: Callable[[Progress], None], interrupted: Callable[[], bool]) -> None:
+    """The moderator's side of a round: adds up progress until every playing rank has finished.
+
+    Every playing rank gets exactly one order a round: to break off, as soon as `interrupted` says so, or to carry on
+    once it has finished. So none is left in flight when the round ends.
+    """
+    playing = comm.size - 1
+    latest = {rank: Progress() for rank in range(1, comm.size)}
+    ordered: set[int] = set()
+    message = np.empty(len(Progress().pack()) + 1, np.int64)
+    nap = _SHORTEST_NAP
+
+    def order(rank: int, what: int) -> None:
+        if rank not in ordered:
+            ordered.add(rank)
+            comm.Send(np.array([what], np.int64), dest=rank, tag=_ORDER_TAG)
+
+    from mpi4py.MPI import ANY_SOURCE, Status
+
+    status = Status()
+    while playing:
+        if interrupted():
+            for rank in latest:
+                order(rank, _BREAK_OFF)
+        if not comm.Iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
+            time.sleep(nap)
+            nap = min(2 * nap, _LONGEST_NAP)
+            continue
+        nap = _SHORTEST_NAP
+        rank = status.Get_source()
+        comm.Recv(message, source=rank, tag=_PROGRESS_TAG)
+        latest[rank] = Progress.unpack(message[:-1])
+        if message[-1]:
+            playing -= 1
+            order(rank, _CARRY_ON)
+        show(add(latest.values()))
+
+
+def add(parts: Sequence[Progress] | object) -> Progress:
+    """The sum over ranks."""
+    rows = [part.pack() for part in parts]  # type: ignore[attr-defined]
+    return Progress.unpack(np.sum(rows, axis=0)) if rows else Progress()
+
+
+def gather(comm: Comm, rows: NDArray[np.void], hostings: Sequence[Hosting]) -> NDArray[np.void] | None:
+    """Brings every rank's PLAY rows to rank 0, there in participant order; None on the others."""
+    counts = [sum(map(len, hosting)) for hosting in hostings]
+    if comm.rank:
+        comm.Gatherv(rows.view(np.uint8), None, root=0)
+        return None
+    received = np.empty(sum(counts), PLAY)
+    sizes = [count * PLAY.itemsize for count in counts]
+    comm.Gatherv(rows.view(np.uint8), [received.view(np.uint8), sizes], root=0)
+    ordered = np.empty_like(received)
+    at = 0
+    for hosting in hostings:
+        for segment in hosting:
+            ordered[segment.start : segment.stop] = received[at : at + len(segment)]
+            at += len(segment)
+    return ordered
