@@ -20,7 +20,7 @@ setup(
     packages=find_packages("src"),
     package_data={"pbeauty": ["demo/*", "data/*", "py.typed"]},
     install_requires=[
-        "h5py>=3.10",
+        "h5py>=3.13",
         "matplotlib>=3.8",
         "mpi4py>=4.1",
         "numpy>=1.26",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
     comm = MPI.COMM_WORLD
     refuse_singleton(comm.size)
     try:
-        return run(comm, Request(options.config, tuple(options.set), options.out))
+        return run(comm, Request(options.config, tuple(options.set), options.out, options.resume))
     except JobError as error:
         if comm.rank == 0:
             print(f"pbeauty: {error}", file=sys.stderr, flush=True)
@@ -48,8 +49,8 @@ def _run(options: argparse.Namespace) -> int:
             flush=True,
         )
         sys.stdout.flush()
-        comm.Abort(FAILED)
-        raise
+        comm.Abort(FAILED)  # which comes back under some MPI libraries
+        os._exit(FAILED)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -60,9 +61,8 @@ def _check(options: argparse.Namespace) -> int:
         return DONE
     offset = f"{game.offset:g} + " if game.offset else ""
     print(f"{options.config}: good")
-    print(
-        f"  {game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
-    )
+    rule = f"{offset}{game.multiplier} x {game.aggregate}"
+    print(f"  {game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, target {rule}")
     print(f"  announced: {', '.join(game.announce) or 'nothing'}")
     print(f"  {experiment.count:,} participants, seed {experiment.seed}")
     for group in experiment.population:
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     play = commands.add_parser("run", help="play an experiment (under mpirun or srun for more than one rank)")
     experiment(play)
     play.add_argument("--out", type=Path, metavar="FOLDER", help="put the run into exactly this folder")
+    play.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
     play.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="say what a run would do, without MPI and without a model")

@@ -158,17 +158,21 @@ class Game(Section):
 
 
 class Model(Section):
-    """A language model: `demo`, a checkpoint folder, or a hub id; `engine` passes vLLM arguments through."""
+    """A language model: `demo`, a checkpoint folder, or a hub id; `engine` passes vLLM arguments through.
+
+    Ranks are apportioned to models by `weight`; a model without one weighs as many as it has participants.
+    """
 
     path: Text = DEMO_MODEL
     tensor_parallel_size: PositiveInt = 1
+    weight: Annotated[Number, Field(gt=0)] | None = None
     engine: dict[StrictStr, JsonValue] = {}
 
 
 class Sampling(Section):
     """How replies are sampled. Temperature 0 is greedy."""
 
-    temperature: Annotated[Number, Field(ge=0)] = 1.0
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
     max_tokens: PositiveInt = 64
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[StrictInt, Field(ge=0)] = 0
@@ -180,13 +184,20 @@ class _Group(Section):
 
 
 class LLMGroup(_Group):
-    """Participants who are language models; `retries` bounds how often an unreadable reply is asked again."""
+    """Participants who are language models.
+
+    `extraction` says how a reply is read: by patterns alone, by a second call to the model where patterns find no
+    clear answer, or always by a second call. `retries` bounds how often an unreadable reply is asked again.
+    `guided: number` lets the engine sample nothing but a number.
+    """
 
     kind: Literal["llm"]
     model: StrictStr = DEMO_MODEL
     system_prompt: StrictStr = "classic"
     user_prompt: StrictStr = "direct"
     sampling: Sampling = Sampling()
+    extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern"
+    guided: Literal["number"] | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=10)] = 1
 
     @field_validator("system_prompt")
@@ -240,10 +251,15 @@ KINDS: dict[str, type[Section]] = {
 
 
 class Experiment(Section):
-    """One validated experiment file."""
+    """One validated experiment file.
+
+    `seeding: request` gives every call to a model a seed of its own, from (seed, round, participant); `engine` seeds
+    each engine once, which some builds sample faster with.
+    """
 
     name: Slug
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    seeding: Literal["request", "engine"] = "request"
     results: Text = "results"
     game: Game = Game()
     models: dict[Slug, Model] = {DEMO_MODEL: Model()}

@@ -131,7 +131,8 @@ def _cross_check(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     groups = [group if isinstance(group, dict) else {} for group in population] if isinstance(population, list) else []
     models = data.get("models")
     known = [str(name) for name in models] if isinstance(models, dict) else [DEMO_MODEL]
-    game = data.get("game") if isinstance(data.get("game"), dict) else {}
+    game = data.get("game")
+    game = game if isinstance(game, dict) else {}
     low, high = game.get("low", 0), game.get("high", 100)
     ranged = is_number(low) and is_number(high)
     if ranged and low >= high:

@@ -22,10 +22,10 @@ class Conversation:
     """Renders the turns of one tokenizer's chat template; equal texts are rendered once."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Takes the template apart and checks that conversations extend.
+        """Takes the template apart.
 
         Raises:
-            ConfigError: if the tokenizer has no chat template, or one whose conversations do not extend.
+            ConfigError: if the tokenizer has no chat template.
         """
         self._tokenizer = tokenizer
         if not getattr(tokenizer, "chat_template", None):
@@ -33,17 +33,44 @@ class Conversation:
                 f"the tokenizer in {tokenizer.name_or_path} has no chat template; use an instruction-tuned "
                 "checkpoint, or add a chat_template.jinja to the folder"
             )
+        try:
+            self._render([_asked("user")])
+        except Exception as error:  # templates are programs of their own, and fail in their own ways
+            raise ConfigError(f"the chat template in {tokenizer.name_or_path} fails: {error}") from error
         self.folds_system = not self._keeps_system()
         """Whether the template has no system role, so that system prompts open the first user message."""
+        self.extends = self._extends()
+        """Whether conversations grow token by token. Some templates rewrite earlier turns; theirs are rendered anew."""
         self.opening = cache(self._opening)
         self.turn = cache(self._turn)
-        if not self._extends():
-            raise ConfigError(
-                f"the chat template in {tokenizer.name_or_path} rewrites earlier turns when the conversation goes on, "
-                "so histories cannot grow token by token; use a template that leaves them as they are"
-            )
 
-    def _opening(self, system: str, user: str) -> list[int]:
+    def notes(self) -> list[str]:
+        """What a person should know about how this template is used, in sentences without a full stop."""
+        notes = []
+        if self.folds_system:
+            notes.append("the chat template has no system role: the system prompt opens the first user message")
+        if not self.extends:
+            notes.append("the chat template rewrites earlier turns: conversations are rendered anew every round")
+        return notes
+
+    def whole(self, system: str | None, asked: list[str], said: list[list[int]]) -> list[int]:
+        """Token ids of a whole conversation, rendered by the template from its texts.
+
+        Args:
+            system: the system prompt.
+            asked: user messages, one more than replies.
+            said: token ids of the replies between them.
+        """
+        messages = self._first(system, asked[0])
+        for tokens, user in zip(said, asked[1:], strict=True):
+            messages += [_said(self._tokenizer.decode(tokens, skip_special_tokens=True)), _asked(user)]
+        return self._encode(self._render(messages))
+
+    def question(self, user: str) -> list[int]:
+        """Token ids of a conversation of one message, without a system prompt; not kept, since each is another."""
+        return self._opening(None, user)
+
+    def _opening(self, system: str | None, user: str) -> list[int]:
         """Token ids of the first prompt of a conversation."""
         return self._encode(self._render(self._first(system, user)))
 
@@ -52,7 +79,9 @@ class Conversation:
         rendered = self._render([*self._first("system", "user"), _said(_MARK), _asked(user)])
         return self._encode(rendered.rpartition(_MARK)[2])
 
-    def _first(self, system: str, user: str) -> list[Message]:
+    def _first(self, system: str | None, user: str) -> list[Message]:
+        if system is None:
+            return [_asked(user)]
         if self.folds_system:
             return [_asked(f"{system}\n\n{user}")]
         return [{"role": "system", "content": system}, _asked(user)]
@@ -65,8 +94,11 @@ class Conversation:
 
     def _extends(self) -> bool:
         before = self._render(self._first("system", "user"))
-        after = self._render([*self._first("system", "user"), _said(_MARK), _asked("user")])
-        return after.startswith(before + _MARK)
+        for reply in (_MARK, f"<think>thought</think>{_MARK}"):
+            after = self._render([*self._first("system", "user"), _said(reply), _asked("user")])
+            if not after.startswith(before + reply):
+                return False
+        return True
 
     def _render(self, messages: list[Message]) -> str:
         return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

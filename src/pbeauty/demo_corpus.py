@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,9 +74,9 @@ def _weighted(rng: np.random.Generator, weights: dict[str, float]) -> str:
 
 
 def random_game(rng: np.random.Generator) -> Game:
-    """A game: in one case of three one of the classic two, else any multiplier, offset, range and announcement."""
-    if rng.random() < 0.35:
-        return Game(multiplier=draw(rng, ("2/3", "2/3", "1/2")))
+    """A game: nearly half of the time one of the classic three, else any multiplier, offset, range and announcement."""
+    if rng.random() < 0.45:
+        return Game(multiplier=draw(rng, ("2/3", "2/3", "2/3", "1/2", "1/2", "4/3")))
     low, high = 0.0, 100.0
     if rng.random() < 0.25:
         low, high = ((0, 10), (0, 200), (20, 120), (0, 1000), (0, 50), (1, 100), (0, 1), (-50, 50), (10, 20))[
@@ -247,16 +248,29 @@ def reasoning(rng: np.random.Generator, game: Game, told: dict[str, float], pick
         said.append(draw(rng, phrases.START).format(at=at, **words))
     if pick.level in phrases.WITHOUT_STEPS:
         said.append(draw(rng, phrases.WITHOUT_STEPS[pick.level]).format(at=at, **words))
-    for index, step in enumerate(pick.steps[:2]):
-        before = number_text(round(pick.reference if index == 0 else pick.steps[index - 1], decimals))
-        templates = phrases.STEP if index == 0 else phrases.NEXT_STEP
-        said.append(draw(rng, templates).format(before=before, step=number_text(round(step, decimals)), **words))
+    said += _steps(rng, game, told, pick, decimals, words)
     if pick.steps:
         gap = float(pick.text) - pick.steps[min(len(pick.steps), 2) - 1]
         side = "near" if abs(gap) < 0.03 * (game.high - game.low) else "lower" if gap < 0 else "higher"
         if len(said) < 3 or side != "near":
             said.append(draw(rng, phrases.CHOICE[side]))
     return " ".join([*said, f"My number: {pick.text}"])
+
+
+def _steps(
+    rng: np.random.Generator, game: Game, told: dict[str, float], pick: Pick, decimals: int, words: dict[str, str]
+) -> list[str]:
+    """The sentences of the first two steps of reasoning; where the target was told, it is the first step itself."""
+    known = "target" in told and game.aggregate not in told
+    numbers = [pick.reference, *pick.steps[:2]]
+    texts = [
+        number_text(round(number, 2 if known and index == 1 else decimals)) for index, number in enumerate(numbers)
+    ]
+    said = []
+    for index, (before, step) in enumerate(pairwise(texts)):
+        templates = phrases.NEXT_STEP if index else phrases.TARGET_AGAIN if known else phrases.STEP
+        said.append(draw(rng, templates).format(before=before, step=step, **words))
+    return said
 
 
 def _system(rng: np.random.Generator, told: dict[str, str]) -> str:

@@ -28,6 +28,14 @@ STEP = (
 )
 """The first step of reasoning."""
 
+TARGET_AGAIN = (
+    "So {step} was the best answer.",
+    "If nobody learns, {step} is right.",
+    "Many will now go for {step}.",
+    "I start from {step}.",
+)
+"""The first step after a round whose target is known: the best answer to the same again."""
+
 NEXT_STEP = (
     "Others see that too, so {p} times {before}{plus}, that is {step}.",
     "One step further, {p} times {before}{plus} is {step}.",

@@ -92,6 +92,8 @@ def engine_environment(place: Place, gpus: list[str], threads: int) -> dict[str,
             # vLLM binds every engine to the same first cores otherwise.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind" if place.count > 1 else "auto",
             "OMP_NUM_THREADS": str(max(1, threads)),
+            # Threads that spin while they wait make an engine many times slower on a core that others use too.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
     return environment
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.resources
+import logging
 import os
 import re
 import warnings
@@ -64,12 +65,14 @@ class Engine:
             # What libraries deprecate among themselves is no news for whoever starts a game.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
-            from vllm.sampling_params import RequestOutputKind
+            import torch
+
+            # Triton is of no use to a CPU, and its absence no news.
+            logging.getLogger(f"{torch.__name__}._library.triton").setLevel(logging.ERROR)
+            from vllm import EngineArgs, LLMEngine, TokensPrompt
 
             self._engine = LLMEngine.from_engine_args(EngineArgs(**self.arguments))
-        self._sampling_params, self._prompt = SamplingParams, TokensPrompt
-        self._output_kind = RequestOutputKind.FINAL_ONLY
+        self._prompt = TokensPrompt
         self.tokenizer: Any = self._engine.get_tokenizer()
         self.max_model_len: int = self._engine.vllm_config.model_config.max_model_len
         self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
@@ -80,24 +83,33 @@ class Engine:
         """Requests submitted and not yet answered."""
         return len(self._keys)
 
-    def submit(self, key: int, prompt: list[int], sampling: Sampling, seed: int) -> None:
+    def sampling_params(self, sampling: Sampling, guided: str | None = None) -> Any:
+        """vLLM's form of `sampling`, to be made once and submitted often; `guided` is a regular expression."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            detokenize=False,  # whole batches are decoded in `step`; none is ever streamed
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=StructuredOutputsParams(regex=guided) if guided else None,
+        )
+
+    def submit(self, key: int, prompt: list[int], params: Any, seed: int | None) -> None:
         """Adds a request; `key` must differ from those in flight.
 
         Args:
             key: comes back with the reply.
             prompt: token ids, at most `max_model_len - max_tokens` of them.
-            sampling: temperature, length and cuts.
-            seed: of this request alone, 0 <= seed < 2**63.
+            params: what `sampling_params` made.
+            seed: of this request alone, 0 <= seed < 2**63; None leaves the draw to the engine.
         """
-        params = self._sampling_params(
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_tokens,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=seed,
-            detokenize=False,  # whole batches are decoded in `step`; none is ever streamed
-            output_kind=self._output_kind,
-        )
+        if seed is not None:
+            params = params.clone()
+            params.seed = seed
         self._engine.add_request(str(key), self._prompt(prompt_token_ids=prompt), params)
         self._keys.add(key)
 
@@ -109,7 +121,7 @@ class Engine:
             return []
         answers = [output.outputs[0] for output in finished]
         tokens = [self._without_end(list(answer.token_ids), answer.finish_reason) for answer in answers]
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = self.decode(tokens)
         return [
             Reply(
                 key=int(output.request_id),
@@ -121,6 +133,10 @@ class Engine:
             )
             for output, answer, ids, text in zip(finished, answers, tokens, texts, strict=True)
         ]
+
+    def decode(self, replies: list[list[int]]) -> list[str]:
+        """The texts of replies, without special tokens."""
+        return self.tokenizer.batch_decode(replies, skip_special_tokens=True)
 
     def abort(self) -> None:
         """Forgets every request in flight."""

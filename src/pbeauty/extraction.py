@@ -112,7 +112,7 @@ _WORDS = {name: float(i if i < 20 else 10 * (i - 18)) for i, name in enumerate(_
 _WORDS |= {f"{ten} {one}": _WORDS[ten] + _WORDS[one] for ten in _NAMES.split()[20:] for one in _NAMES.split()[1:10]}
 _WORDS |= {"hundred": 100.0, "a hundred": 100.0, "one hundred": 100.0, "infinity": math.inf, "inf": math.inf}
 _WORD = re.compile(r"(minus |negative )?((?:an? )?[a-z]{2,9}(?:[- ][a-z]{3,7})?)(?![A-Za-z-])", re.IGNORECASE)
-_CLAUSE_END = re.compile(r"[ '\"*}\])]{0,4}(?:[.!,;:(\n—]|$)")
+_CLAUSE_END = re.compile(r"[ '\"*}\])]{0,4}(?:[.!,;:(\n—]|$)| (?:because|since|as)\b")
 
 _NOUN = r"(?:number|guess|choice|pick|answer|selection|submission|bid|entry|decision)\b"
 _ADJECTIVE = r"(?:final|chosen|own|best|optimal|new|next|current|actual|first|strategic|updated|revised|guessed)"
@@ -177,10 +177,11 @@ _JOINED = (
     r"(?:[,;/&|~→-]|or\b|and\b|to\b|through\b|vs\.?|到|至|或|和|、) ?(?:maybe |perhaps |possibly |even |or |and )?"
 )
 _REASONING_AFTER = re.compile(
-    r" ?(?:[×÷^·%‰²³½⅓⅔¼¾⁰-⁹]|[x*] ?[0-9(]|/ ?[\w(]|\+ ?[0-9(])| - ?[0-9(]"
+    r" ?(?:[×÷^·%‰²³½⅓⅔¼¾⁰-⁹]|[x*] ?[0-9]|[x*]\(|/ ?[\w(]|\+ ?[0-9(])| [x*-] ?[0-9(]"
     r"| (?:times|percent|multiplied|divided|out of|of|plus|minus|if|assuming)\b"
     r"|['\"*)]{0,2} ?\?"  # asked, not stated
-    r"| (?:in )?(?:the )?(?:last|previous) round\b| (?:other |more )?(?:players?|participants?|people|persons?|rounds?|others|numbers|steps?|levels?)\b"
+    r"| (?:in )?(?:the )?(?:last|previous) round\b"
+    r"| (?:other |more )?(?:players?|participants?|people|persons?|rounds?|others|numbers|steps?|levels?)\b"
     r"|[个名位]?(?:人|玩家|参与者|轮|次)"
     rf"| (?:is|was|will be|would be|being|as) (?:likely )?(?:the|an?|their) (?:\w{{1,20}} ){{0,2}}{_AVERAGES}\b",
     re.IGNORECASE,
@@ -200,7 +201,7 @@ _REASONING_BEFORE = re.compile(
 _CLAUSE_START = re.compile(r".*(?:[.;!?\n0-9=≈。]|\b(?:so|therefore|thus|hence|I|my)\b)", re.IGNORECASE | re.DOTALL)
 _OTHERS = re.compile(
     rf"\b(?:{_AVERAGES}|others?|everyone|everybody|people|players?|participants|they|most|many|some|level|if"
-    r"|random(?:ly)?|was|were|might|could|may|can|not|never)\b|n't\b|平均|其他|别人|他们|大家|目标",
+    r"|random(?:ly)?|was|were|might|could|may|can|not|never|maybe|perhaps)\b|n't\b|平均|其他|别人|他们|大家|目标",
     re.IGNORECASE,
 )
 _LEADS_IN = re.compile(

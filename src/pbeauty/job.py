@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pbeauty import STARTED, config_file, provenance
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.devices import Place
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
+from pbeauty.folder import finished_rounds, run_folder
+from pbeauty.game import Outcome
 from pbeauty.interrupt import Interrupt
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
 from pbeauty.partition import Hosting, hostings
 from pbeauty.progress import Display
-from pbeauty.store import RUN_FILE, RunWriter
+from pbeauty.results import Run
+from pbeauty.store import RUN_FILE, RunWriter, journals
 from pbeauty.wire import meet
 
 if TYPE_CHECKING:
@@ -48,14 +51,17 @@ class Request:
     config: Path
     overrides: tuple[str, ...] = ()
     out: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)
 class _Plan:
     experiment: Experiment
     folder: Path
-    token: str
-    """Names a file in the folder, by which every rank recognises it."""
+    finished: list[Outcome]
+    """Of the rounds that earlier jobs have played."""
+    session: str
+    """Names this job, and a file in the folder by which every rank recognises it."""
 
 
 def run(comm: Comm, request: Request) -> int:
@@ -67,31 +73,33 @@ def run(comm: Comm, request: Request) -> int:
     interrupt = Interrupt()
     plan = _on_root(comm, lambda: _prepare(request))
     experiment = plan.experiment
+    if len(plan.finished) == experiment.game.rounds:
+        if comm.rank == 0:
+            print(f"results: {plan.folder} (finished already)", flush=True)
+        return DONE
     hosted = _on_root(comm, lambda: hostings(experiment, comm.size))
     _everywhere(comm, lambda: _recognise(plan))
-    _on_root(comm, lambda: (plan.folder / plan.token).unlink())
+    _on_root(comm, lambda: _token(plan).unlink())
     started = time.monotonic()
     engine = _everywhere(comm, lambda: _start_engine(comm, experiment, hosted))
-    block = _everywhere(comm, lambda: Block(experiment, hosted[comm.rank], engine))
+    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine))
     ready = time.monotonic()
     seen = comm.gather(provenance.of_rank(engine, block.count))
     moderator = None
     if seen is not None:
-        about = provenance.of_job(comm, seen)
-        writer = RunWriter.create(plan.folder, experiment, about)
-        moderator = Moderator(experiment, writer, Display(experiment.game, experiment.count), interrupt)
-        moderator.display.say(
-            f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s), "
+        display = Display(experiment.game, experiment.count)
+        writer = _open_writer(plan, provenance.of_job(comm, seen))
+        moderator = Moderator(experiment, writer, display, interrupt, plan.finished)
+        going_on = f", going on after round {len(plan.finished)}" if plan.finished else ""
+        display.say(
+            f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s){going_on}, "
             f"started in {started - STARTED:.1f} s"
             + (f", engines in {ready - started:.1f} s" if _needs_model(experiment) else "")
         )
-    play_game(comm, block, hosted, plan.folder, moderator)
-    code = DONE
-    if moderator:
-        code = _close(moderator, writer, about)
-    code = comm.bcast(code)
+    play_game(comm, block, hosted, plan.folder, plan.session, moderator)
+    code = _close(moderator, writer) if moderator else DONE
     meet(comm)
-    return code
+    return comm.bcast(code)
 
 
 def prepare(request: Request) -> Experiment:
@@ -134,39 +142,23 @@ def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None
 
 def _prepare(request: Request) -> _Plan:
     experiment = prepare(request)
-    folder = _make_folder(experiment, request.out)
-    token = f".pbeauty-{secrets.token_hex(8)}"
+    folder = run_folder(experiment, request.out, resume=request.resume)
+    finished = finished_rounds(folder, experiment) if request.resume else []
+    plan = _Plan(experiment, folder.resolve(), finished, session=secrets.token_hex(8))
     try:
-        (folder / token).touch()
+        _token(plan).touch()
     except OSError as error:
         raise ConfigError(f"cannot write to the result folder {folder}: {error.strerror}") from None
-    return _Plan(experiment, folder.resolve(), token)
+    return plan
 
 
-def _make_folder(experiment: Experiment, out: Path | None) -> Path:
-    """The run's own folder: `out`, or a new one under `results` named after the experiment and the time."""
-    population = "+".join(f"{group.name}-{group.count}" for group in experiment.population)[:100]
-    game = experiment.game
-    settings = f"p{game.multiplier.replace('/', '-')}_c{game.offset:g}_{game.aggregate}_seed{experiment.seed}"
-    stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
-    parent = Path(experiment.results) / experiment.name / population / settings
-    attempts = [out] if out else [parent / stamp, *(parent / f"{stamp}-{n}" for n in range(2, 100))]
-    for folder in attempts:
-        try:
-            folder.mkdir(parents=True, exist_ok=out is not None)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(f"cannot create the result folder {folder}: {error.strerror}") from None
-        if (folder / RUN_FILE).exists():
-            raise ConfigError(f"{folder} holds a run already; give another --out")
-        return folder
-    raise ConfigError(f"cannot create a result folder: {attempts[0]} and its like exist")
+def _token(plan: _Plan) -> Path:
+    return plan.folder / f".{plan.session}"
 
 
 def _recognise(plan: _Plan) -> None:
     """Every rank must see the folder that rank 0 made."""
-    if not (plan.folder / plan.token).exists():
+    if not _token(plan).exists():
         raise ConfigError(
             f"the result folder {plan.folder} is not the one that rank 0 sees; "
             "put it on a file system that all hosts share"
@@ -186,15 +178,33 @@ def _start_engine(comm: Comm, experiment: Experiment, hosted: Sequence[Hosting])
     return Engine(experiment.models[model], place, seed=experiment.seed)
 
 
+def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None) -> Block:
+    """This rank's block, with the conversations that earlier jobs left."""
+    block = Block(plan.experiment, hosting, engine)
+    if (plan.folder / RUN_FILE).exists():
+        with Run(plan.folder) as run:
+            left = journals(plan.folder, run.rounds)
+            block.restore(run, left, lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True))
+    return block
+
+
+def _open_writer(plan: _Plan, about: dict[str, Any]) -> RunWriter:
+    if not (plan.folder / RUN_FILE).exists():
+        return RunWriter.create(plan.folder, plan.experiment, about)
+    writer = RunWriter(plan.folder)
+    writer.resume(about)
+    return writer
+
+
 def _needs_model(experiment: Experiment) -> bool:
     return any(isinstance(group, LLMGroup) for group in experiment.population)
 
 
-def _close(moderator: Moderator, writer: RunWriter, about: dict) -> int:
+def _close(moderator: Moderator, writer: RunWriter) -> int:
     """The end as rank 0 tells it: plots, the folder, the exit code."""
     display = moderator.display
     if moderator.finished:
-        writer.finish(about | {"ended": provenance.now()})
+        writer.finish({"ended": provenance.now()})
     if moderator.rounds_played:
         from pbeauty.plots import plot_run
 
@@ -203,7 +213,10 @@ def _close(moderator: Moderator, writer: RunWriter, about: dict) -> int:
         display.say(f"pbeauty: {moderator.failure}")
     elif not moderator.finished:
         name = moderator.interrupt.signal.name if moderator.interrupt.signal else "an interrupt"
-        display.say(f"pbeauty: stopped by {name} after {moderator.rounds_played} finished round(s), which are kept")
+        display.say(
+            f"pbeauty: stopped by {name} after {moderator.rounds_played} finished round(s); "
+            "the same command with --resume goes on"
+        )
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED
 

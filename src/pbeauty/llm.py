@@ -1,46 +1,57 @@
-"""The language models of a block: conversations as token ids, and the loop that keeps their engine busy."""
+"""The language models of a block: what each has heard and said, as token ids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import prompts
-from pbeauty.config import ConfigError, Experiment, LLMGroup
+from pbeauty.config import ConfigError, Experiment, LLMGroup, Sampling
 from pbeauty.conversation import Conversation
-from pbeauty.engine import Engine, Reply
-from pbeauty.extraction import read_guess
-from pbeauty.game import Status, facts, number_text
+from pbeauty.engine import Engine
+from pbeauty.game import announced, facts, number_text
 from pbeauty.partition import Segment
 from pbeauty.ragged import Ragged
 from pbeauty.randomness import seeds
-from pbeauty.records import Announcement, Progress, Purpose, Replies
+from pbeauty.records import Announcement
+from pbeauty.results import Run
 
-QUEUE_DEPTH = 2
-"""Requests in flight, as a multiple of those the engine runs at once: enough that its batch never thins out."""
-
-_ATTEMPTS = 16
-"""Request keys count attempts below this; `retries` is at most 10."""
+EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
+"""Reading is not playing: the likeliest answer, and a short one."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
-    """What a group is told in one round, as token ids."""
+class Message:
+    """What a group is told in one round."""
 
+    text: str
     opening: list[int]
-    """Where a conversation begins with it: the system prompt comes first."""
+    """Token ids where a conversation begins with it: the system prompt comes first."""
     turn: list[int]
-    """Where it follows a reply."""
+    """Token ids where it follows a reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seating:
+    """A group at this engine: its settings in the forms that every request needs."""
+
+    group: LLMGroup
+    system: str
+    params: Any
+    """vLLM's sampling parameters."""
+    room: int
+    """Prompt tokens that leave room for a reply of `max_tokens` in the context."""
 
 
 class LLMParticipants:
-    """The language models that one rank hosts, and what each has heard and said so far.
+    """The language models that one rank hosts, all at one engine.
 
-    A conversation is stored once: what the group was told as token ids per round and group, what the participant
-    said as a row of a flat array.
+    A conversation is stored once: what a group was told per round as token ids, what a participant said as a row
+    of a flat array. A seat is a participant's number among those of this object.
     """
 
     def __init__(self, experiment: Experiment, segments: Sequence[Segment], engine: Engine) -> None:
@@ -52,172 +63,117 @@ class LLMParticipants:
         self.experiment = experiment
         self.engine = engine
         self.conversation = Conversation(engine.tokenizer)
+        self.facts = facts(experiment.game, experiment.count)
+        self.extraction_params = engine.sampling_params(EXTRACTION_SAMPLING)
         self.ids = np.concatenate([np.arange(s.start, s.stop) for s in segments])
-        self.group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
+        self._group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
         self._segments = segments
-        self._groups: dict[int, LLMGroup] = {s.group: experiment.population[s.group] for s in segments}  # type: ignore[misc]
-        self._facts = facts(experiment.game, experiment.count)
-        self._told: list[dict[int, _Message]] = []  # per round, by group
-        self._said: list[tuple[Ragged, NDArray[np.int64]]] = []  # per finished round: tokens, row of each participant
+        self._seatings = {s.group: self._seat(experiment.population[s.group]) for s in segments}
+        self._told: list[dict[int, Message]] = []  # per round, by group
+        self._said: list[tuple[Ragged, NDArray[np.int64]]] = []  # per finished round: tokens, row of each seat
         self._check_room()
-
-    def play(
-        self,
-        announcement: Announcement,
-        rows: NDArray[np.void],
-        replies: Replies,
-        progress: Progress,
-        tick: Callable[[Progress], bool],
-    ) -> bool:
-        """Plays one round: asks, reads, asks again, never waiting for more than the next finished reply.
-
-        Args:
-            announcement: what the participants are told.
-            rows: PLAY[participant], filled in.
-            replies: every reply is added to it.
-            progress: kept up to date.
-            tick: called after every step; False breaks the round off.
-
-        Returns:
-            Whether the round was played to its end.
-        """
-        asking = _Asking(self, announcement, rows, replies, progress)
-        while not asking.finished:
-            asking.fill()
-            for reply in self.engine.step():
-                asking.take(reply)
-            if not tick(progress):
-                self.engine.abort()
-                return False
-        self._said.append((replies.tokens, asking.last_reply))
-        return True
 
     def tell(self, announcement: Announcement) -> None:
         """Adds what each group is told in this round to the conversations."""
         told = {quantity: number_text(value) for quantity, value in announcement.quantities.items()}
         del self._told[announcement.round_index :]
         self._told.append(
-            {index: self._message(group, announcement.round_index, told) for index, group in self._groups.items()}
+            {index: self._message(seating, announcement.round_index, told) for index, seating in self._seatings.items()}
         )
 
-    def prompt(self, seat: int) -> tuple[list[int], int]:
+    def remember(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
+        """Adds what everybody said in the round that was last told: row `rows[seat]` of `tokens`."""
+        del self._said[len(self._told) - 1 :]
+        self._said.append((tokens, rows))
+
+    def restore(self, run: Run) -> None:
+        """Takes the conversations of a run's finished rounds up again."""
+        last = None
+        for round_index in range(run.rounds):
+            self.tell(Announcement(round_index, announced(self.experiment.game, last)))
+            self.remember(*run.said(round_index, self.ids))
+            last = run.outcome(round_index)
+
+    def seating(self, seat: int) -> Seating:
+        """The settings of the participant at `seat`."""
+        return self._seatings[int(self._group_of[seat])]
+
+    def seeds(self, round_index: int) -> NDArray[np.int64] | list[None]:
+        """The seed of each seat's first call in a round, int64[seat]; None for all where the engine draws."""
+        if self.experiment.seeding == "engine":
+            return [None] * len(self.ids)
+        seed = self.experiment.seed
+        return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
+
+    def prompt(self, seat: int, extra: Sequence[tuple[Sequence[int], str]] = ()) -> tuple[list[int], int]:
         """The conversation of the participant at `seat` up to now: token ids, and how many rounds it lacks.
 
         Where the conversation has outgrown the model's context it lacks its oldest rounds: the rules stay, and
         it begins with a later round.
+
+        Args:
+            seat: whose.
+            extra: exchanges of the current round that could not be read: the reply, and what was asked then.
         """
-        group = int(self.group_of[seat])
-        room = self._room(self._groups[group])
-        begin = len(self._told) - 1
-        tail: list[int] = []
+        told = [messages[int(self._group_of[seat])] for messages in self._told]
+        seating = self.seating(seat)
+        if not self.conversation.extends:
+            return self._rendered(seat, seating, told, extra)
+        tail = [token for tokens, text in extra for token in [*tokens, *self.conversation.turn(text)]]
+        begin = len(told) - 1
         while begin > 0:
-            said, rows = self._said[begin - 1]
-            longer = said[rows[seat]].tolist() + self._told[begin][group].turn + tail
-            if len(self._told[begin - 1][group].opening) + len(longer) > room:
+            longer = self._reply(begin - 1, seat) + told[begin].turn + tail
+            if len(told[begin - 1].opening) + len(longer) > seating.room:
                 break
             begin, tail = begin - 1, longer
-        return self._told[begin][group].opening + tail, begin
+        return told[begin].opening + tail, begin
 
-    def _message(self, group: LLMGroup, round_index: int, told: dict[str, str]) -> _Message:
-        system = prompts.system_message(group.system_prompt, self._facts)
-        user = prompts.user_message(group.user_prompt, round_index, self._facts, told)
-        return _Message(self.conversation.opening(system, user), self.conversation.turn(user))
+    def _rendered(
+        self, seat: int, seating: Seating, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]
+    ) -> tuple[list[int], int]:
+        """As `prompt`, for templates whose conversations do not extend."""
+        said = [self._reply(round_index, seat) for round_index in range(len(told) - 1)]
+        said += [list(tokens) for tokens, _ in extra]
+        asked = [message.text for message in told] + [text for _, text in extra]
+        for begin in range(len(told)):
+            prompt = self.conversation.whole(seating.system, asked[begin:], said[begin:])
+            if len(prompt) <= seating.room or begin == len(told) - 1:
+                return prompt, begin
+        raise AssertionError("a round is always told something")
 
-    def _room(self, group: LLMGroup) -> int:
-        return self.engine.max_model_len - group.sampling.max_tokens
+    def _reply(self, round_index: int, seat: int) -> list[int]:
+        tokens, rows = self._said[round_index]
+        return tokens[rows[seat]].tolist()
+
+    def _seat(self, group: Any) -> Seating:
+        game = self.experiment.game
+        return Seating(
+            group=group,
+            system=prompts.system_message(group.system_prompt, self.facts),
+            params=self.engine.sampling_params(
+                group.sampling, _number_pattern(game.low, game.high) if group.guided else None
+            ),
+            room=self.engine.max_model_len - group.sampling.max_tokens,
+        )
+
+    def _message(self, seating: Seating, round_index: int, told: dict[str, str]) -> Message:
+        user = prompts.user_message(seating.group.user_prompt, round_index, self.facts, told)
+        return Message(user, self.conversation.opening(seating.system, user), self.conversation.turn(user))
 
     def _check_room(self) -> None:
         widest = number_text(self.experiment.game.high - 0.01)
         told = dict.fromkeys(self.experiment.game.announce, widest)
-        for group in self._groups.values():
-            needed = len(self._message(group, self.experiment.game.rounds, told).opening)
-            if needed > self._room(group):
+        for seating in self._seatings.values():
+            needed = len(self._message(seating, self.experiment.game.rounds, told).opening)
+            if needed > seating.room:
                 raise ConfigError(
-                    f"group {group.name}: its prompt ({needed} tokens) and reply (max_tokens "
-                    f"{group.sampling.max_tokens}) do not fit the context of model {group.model} "
+                    f"group {seating.group.name}: its prompt ({needed} tokens) and reply (max_tokens "
+                    f"{seating.group.sampling.max_tokens}) do not fit the context of model {seating.group.model} "
                     f"({self.engine.max_model_len} tokens); shorten one or raise max_model_len"
                 )
 
 
-class _Asking:
-    """One round in progress: who is still to be asked, and what became of those who were."""
-
-    def __init__(
-        self,
-        block: LLMParticipants,
-        announcement: Announcement,
-        rows: NDArray[np.void],
-        replies: Replies,
-        progress: Progress,
-    ) -> None:
-        block.tell(announcement)
-        self._block = block
-        self._game = block.experiment.game
-        self._round = announcement.round_index
-        self._rows, self._replies, self._progress = rows, replies, progress
-        count = len(block.ids)
-        # A least-recently-used cache that is scanned in the same direction every time never hits.
-        self._queue = iter(range(count) if self._round % 2 == 0 else range(count - 1, -1, -1))
-        self._open = count
-        self._prompts: dict[int, list[int]] = {}  # of requests in flight, should they have to be repeated
-        self._seeds = self._draw_seeds()
-        self.last_reply = np.zeros(count, np.int64)
-        """Row of `replies` that holds each participant's last word of the round."""
-        self._again = block.conversation.turn(prompts.retry_message(facts(self._game, block.experiment.count)))
-
-    @property
-    def finished(self) -> bool:
-        return self._open == 0
-
-    def fill(self) -> None:
-        """Submits waiting participants until enough requests are in flight."""
-        engine = self._block.engine
-        while engine.in_flight < QUEUE_DEPTH * engine.max_num_seqs:
-            seat = next(self._queue, None)
-            if seat is None:
-                return
-            prompt, forgotten = self._block.prompt(seat)
-            self._rows["forgotten"][seat] = forgotten
-            self._submit(seat, 0, prompt)
-
-    def take(self, reply: Reply) -> None:
-        """Reads one reply; asks again if it holds no guess and a retry is left."""
-        seat, attempt = divmod(reply.key, _ATTEMPTS)
-        prompt = self._prompts.pop(seat)
-        group = self._group(seat)
-        row = self._rows[seat]
-        row["prompt_tokens"] += reply.prompt_tokens
-        row["cached_tokens"] += reply.cached_tokens
-        row["output_tokens"] += len(reply.tokens)
-        self._progress.prompt_tokens += reply.prompt_tokens
-        self._progress.output_tokens += len(reply.tokens)
-        purpose = Purpose.RETRY if attempt else Purpose.ANSWER
-        self.last_reply[seat] = self._replies.append(int(self._block.ids[seat]), purpose, reply.text, reply.tokens)
-        reading = read_guess(reply.text, self._game.low, self._game.high, truncated=reply.truncated)
-        if not reading.status.valid and attempt < group.retries:
-            longer = prompt + reply.tokens + self._again
-            fits = len(longer) + group.sampling.max_tokens <= self._block.engine.max_model_len
-            self._submit(seat, attempt + 1, longer if fits else prompt)
-            return
-        row["guess"] = reading.guess
-        row["status"] = Status.RETRIED if reading.status.valid and attempt else reading.status
-        self._open -= 1
-        self._progress.done += 1
-        self._progress.unusable += not reading.status.valid
-
-    def _submit(self, seat: int, attempt: int, prompt: list[int]) -> None:
-        seed = self._seeds[seat]
-        if attempt:
-            participant = int(self._block.ids[seat])
-            seed = seeds(self._block.experiment.seed, f"retry-{attempt}", self._round, participant, participant + 1)[0]
-        self._prompts[seat] = prompt
-        self._block.engine.submit(seat * _ATTEMPTS + attempt, prompt, self._group(seat).sampling, int(seed))
-
-    def _group(self, seat: int) -> LLMGroup:
-        return self._block.experiment.population[self._block.group_of[seat]]  # type: ignore[return-value]
-
-    def _draw_seeds(self) -> NDArray[np.int64]:
-        experiment = self._block.experiment
-        return np.concatenate(
-            [seeds(experiment.seed, "reply", self._round, s.start, s.stop) for s in self._block._segments]
-        )
+def _number_pattern(low: float, high: float) -> str:
+    """What `guided: number` lets the engine sample: a number of the range's size, with two decimals at most."""
+    digits = len(str(int(max(abs(low), abs(high)))))
+    return rf"{'-?' if low < 0 else ''}[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?"

@@ -17,7 +17,7 @@ from pbeauty.participants import Block, Play
 from pbeauty.partition import Hosting
 from pbeauty.progress import Display
 from pbeauty.records import Announcement
-from pbeauty.store import RunWriter, seal_replies
+from pbeauty.store import JOURNALS, RunWriter, drop_journals, seal_replies
 from pbeauty.wire import Reporter, gather, meet, oversee
 
 if TYPE_CHECKING:
@@ -27,15 +27,23 @@ if TYPE_CHECKING:
 class Moderator:
     """Rank 0's part: decides whether there is another round, tells how it went, keeps the record."""
 
-    def __init__(self, experiment: Experiment, writer: RunWriter, display: Display, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        writer: RunWriter,
+        display: Display,
+        interrupt: Interrupt,
+        finished: Sequence[Outcome] = (),
+    ) -> None:
+        """Starts the game, or goes on after the rounds in `finished`."""
         self.experiment = experiment
         self.display = display
         self.interrupt = interrupt
         self.failure: str | None = None
         """Why the game could not go on, where it could not."""
         self._writer = writer
-        self._round = 0
-        self._last: Outcome | None = None
+        self._round = len(finished)
+        self._last = finished[-1] if finished else None
 
     @property
     def finished(self) -> bool:
@@ -61,20 +69,24 @@ class Moderator:
             seconds: from the announcement to the gathered guesses.
             sealed: where the round's replies are.
         """
-        statuses = {status: int(n) for status, n in zip(Status, np.bincount(rows["status"], minlength=len(Status)))}
+        counts = np.bincount(rows["status"], minlength=len(Status))
+        statuses = {status: int(counts[status]) for status in Status}
         try:
             outcome = play_out(self.experiment.game, rows["guess"], rows["status"])
         except NoValidGuessError as error:
-            counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
-            self.failure = f"round {self._round + 1}: {error} ({counts}); the rounds before it are kept"
+            told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
+            self.failure = f"round {self._round + 1}: {error} ({told}); the rounds before it are kept"
             return
         self._writer.commit(self._round, rows, outcome, seconds, sealed)
+        drop_journals(self._writer.folder, self._round)
         self.display.result(self._round, outcome, statuses, seconds)
         self._last = outcome
         self._round += 1
 
 
-def play_game(comm: Comm, block: Block, hostings: Sequence[Hosting], folder: Path, moderator: Moderator | None) -> None:
+def play_game(
+    comm: Comm, block: Block, hostings: Sequence[Hosting], folder: Path, session: str, moderator: Moderator | None
+) -> None:
     """Plays rounds until the moderator ends the game; the same collectives in the same order on every rank.
 
     Args:
@@ -82,16 +94,23 @@ def play_game(comm: Comm, block: Block, hostings: Sequence[Hosting], folder: Pat
         block: the participants of this rank.
         hostings: what each rank hosts.
         folder: the run's folder, which all ranks share.
+        session: a name for this job, which no earlier job on the same run has had.
         moderator: on rank 0, None elsewhere.
     """
     while (announcement := _broadcast(comm, moderator)) is not None:
         began = time.monotonic()
-        play = _play_round(comm, block, announcement, moderator)
+        journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
+        play = _play_round(comm, block, announcement, moderator, journal)
+        if play.journal:
+            play.journal.close()
+        meet(comm)
         rows = gather(comm, play.rows, hostings)
         seconds = time.monotonic() - began
         if not all(comm.allgather(play.complete)):
             continue  # broken off: the moderator has its reason not to announce another
-        sealed = comm.gather(_seal(folder, announcement, block, play))
+        path = _seal(folder, announcement, block, play)
+        meet(comm)
+        sealed = comm.gather(path)
         if moderator and rows is not None and sealed is not None:
             moderator.close_round(rows, seconds, [path for path in sealed if path])
 
@@ -101,11 +120,13 @@ def _broadcast(comm: Comm, moderator: Moderator | None) -> Announcement | None:
     return comm.bcast(moderator.announce() if moderator else None)
 
 
-def _play_round(comm: Comm, block: Block, announcement: Announcement, moderator: Moderator | None) -> Play:
+def _play_round(
+    comm: Comm, block: Block, announcement: Announcement, moderator: Moderator | None, journal: Path
+) -> Play:
     """Every rank plays its block; rank 0 meanwhile shows how far the others are."""
     if moderator is None:
         reporter = Reporter(comm)
-        play = block.play(announcement, reporter.tick)
+        play = block.play(announcement, reporter.tick, journal)
         reporter.finish(play.progress)
         return play
     display, interrupt = moderator.display, moderator.interrupt
@@ -113,7 +134,7 @@ def _play_round(comm: Comm, block: Block, announcement: Announcement, moderator:
     try:
         if comm.size > 1:
             oversee(comm, display.show, interrupt)
-        return block.play(announcement, lambda progress: display.show(progress) or not interrupt())
+        return block.play(announcement, lambda progress: display.show(progress) or not interrupt(), journal)
     finally:
         display.end()
 

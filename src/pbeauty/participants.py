@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty import scripted
+from pbeauty import asking, scripted
 from pbeauty.config import Experiment, LLMGroup, UniformGroup
 from pbeauty.engine import Engine
 from pbeauty.game import Status
+from pbeauty.journal import Journal, Recorded
 from pbeauty.llm import LLMParticipants
 from pbeauty.partition import Hosting
 from pbeauty.records import PLAY, Announcement, Progress, Replies
+from pbeauty.results import Run
 
 Tick = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
@@ -35,6 +38,8 @@ class Play:
     """Every reply of the language models in the block."""
     complete: bool = True
     """False where the round was broken off."""
+    journal: Journal | None = None
+    """Still open; to be closed once the replies are sealed, or the round broken off."""
 
 
 class Block:
@@ -52,13 +57,38 @@ class Block:
         self.hosting = hosting
         self.count = sum(map(len, hosting))
         llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
+        self._recorded: Recorded | None = None
         self._llm = LLMParticipants(experiment, llm_segments, engine) if engine and llm_segments else None
 
-    def play(self, announcement: Announcement, tick: Tick = lambda progress: True) -> Play:
-        """Asks every participant for a guess; broken off, and incomplete, when `tick` says so."""
+    def restore(self, run: Run, journals: Sequence[Path], warn: Callable[[str], None]) -> None:
+        """Goes on from a run that was interrupted.
+
+        Args:
+            run: its finished rounds.
+            journals: of the round that was being played, from whatever ranks.
+            warn: is told of damaged records.
+
+        Raises:
+            ConfigError: if sealed replies are missing or damaged.
+        """
+        if self._llm:
+            self._llm.restore(run)
+            hosted = set(self._llm.ids.tolist())
+            vocabulary = len(self._llm.engine.tokenizer)
+            self._recorded = Recorded(journals, hosted.__contains__, vocabulary, warn)
+
+    def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
+        """Asks every participant for a guess.
+
+        Args:
+            announcement: what everybody is told.
+            tick: called every now and then; False breaks the round off, which is then incomplete.
+            journal: a new file, where replies are taken down as they come.
+        """
         progress = Progress(total=self.count)
         play = Play(np.zeros(self.count, PLAY), progress)
         play.rows["guess"] = np.nan
+        play.rows["status"] = Status.FAILED  # until there is a reply
         thinking = 0.0
         llm_rows = np.zeros(self.count, bool)
         row = 0
@@ -85,7 +115,12 @@ class Block:
         awake = time.monotonic() + thinking
         if self._llm:
             played = play.rows[llm_rows]
-            play.complete = self._llm.play(announcement, played, play.replies, progress, tick)
+            taken_down = Journal(journal) if journal else None
+            play.complete = asking.play(
+                self._llm, announcement, played, play.replies, progress, tick, taken_down, self._recorded
+            )
+            self._recorded = None
+            play.journal = taken_down
             play.rows[llm_rows] = played
         while play.complete and (rest := awake - time.monotonic()) > 0:
             time.sleep(min(rest, _NAP))

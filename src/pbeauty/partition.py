@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate, pairwise
 
 from pbeauty.config import ConfigError, Experiment, LLMGroup
@@ -51,7 +52,8 @@ def hostings(experiment: Experiment, ranks: int) -> tuple[Hosting, ...]:
             f"start at least {len(by_model) + (len(by_model) > 1)} ranks, not {ranks}"
         )
     hosted: list[list[Segment]] = [[] for _ in range(ranks)]
-    shares = apportion(hosts, [sum(map(len, parts)) for parts in by_model.values()])
+    weights = [experiment.models[name].weight or sum(map(len, parts)) for name, parts in by_model.items()]
+    shares = apportion(hosts, weights)
     ends = list(accumulate(shares, initial=first_host))
     for (begin, end), parts in zip(pairwise(ends), by_model.values(), strict=True):
         _spread(parts, hosted[begin:end])
@@ -65,16 +67,16 @@ def split(count: int, parts: int) -> list[int]:
     return [share + (part < rest) for part in range(parts)]
 
 
-def apportion(seats: int, weights: Sequence[int]) -> list[int]:
+def apportion(seats: int, weights: Sequence[float]) -> list[int]:
     """Seats by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
 
     Needs `seats >= len(weights)` and positive weights.
     """
     if not weights:
         return []
-    free, total = seats - len(weights), sum(weights)
-    extra = [free * weight // total for weight in weights]
-    by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * weights[i] % total), i))
+    free, total = seats - len(weights), sum(map(Fraction, weights))
+    extra = [int(free * Fraction(weight) // total) for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * Fraction(weights[i]) % total), i))
     for i in by_remainder[: free - sum(extra)]:
         extra[i] += 1
     return [1 + more for more in extra]

@@ -66,3 +66,8 @@ def user_message(name: str, round_index: int, facts: Mapping[str, str], announce
 def retry_message(facts: Mapping[str, str]) -> str:
     """What a participant is told whose reply held no readable number."""
     return RETRY.format_map(facts)
+
+
+def extraction_message(reply: str, facts: Mapping[str, str]) -> str:
+    """The question which number a reply names, put to a model that did not take part."""
+    return EXTRACTION.format_map({**facts, "reply": reply})

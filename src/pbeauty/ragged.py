@@ -14,6 +14,13 @@ class Ragged:
         self._offsets = np.zeros(1024, np.int64)
         self._rows = 0
 
+    @classmethod
+    def of(cls, flat: NDArray, offsets: NDArray[np.int64]) -> Ragged:
+        """Rows that exist already: row r is flat[offsets[r]:offsets[r + 1]]. The arrays are kept, not copied."""
+        ragged = cls(flat.dtype)
+        ragged._flat, ragged._offsets, ragged._rows = flat, np.asarray(offsets, np.int64), len(offsets) - 1
+        return ragged
+
     def __len__(self) -> int:
         return self._rows
 

@@ -65,6 +65,8 @@ class Purpose(IntEnum):
     """The participant's reply to the announcement."""
     RETRY = 1
     """The reply to a repeated request, after one that could not be read."""
+    EXTRACTION = 2
+    """The model's own reading of the reply before."""
 
 
 @dataclass

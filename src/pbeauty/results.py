@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome
+from pbeauty.ragged import Ragged
+from pbeauty.records import Purpose
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 
 
@@ -37,14 +40,22 @@ class Run:
         try:
             self.file = h5py.File(self.path, "r")
         except OSError as error:
-            reason = error.strerror or "it is not an HDF5 file"
+            reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a damaged one"
             raise ConfigError(f"cannot read a run from {self.path}: {reason}") from None
+        try:
+            self._check()
+        except ConfigError:
+            self.close()
+            raise
+
+    def _check(self) -> None:
         version = self.file.attrs.get("schema_version")
-        if version is None or "rounds" not in self.file:
+        if not isinstance(version, np.integer) or "rounds/target" not in self.file:
             raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
         if version > SCHEMA_VERSION:
             raise ConfigError(
-                f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: install a newer one"
+                f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: "
+                "install a newer one"
             )
 
     def __enter__(self) -> Run:
@@ -88,6 +99,48 @@ class Run:
         """The figures of a round, from 0."""
         rounds = self.file["rounds"]
         return Outcome(**{f.name: rounds[f.name][round_index].item() for f in dataclasses.fields(Outcome)})
+
+    def said(self, round_index: int, participants: NDArray[np.int64]) -> tuple[Ragged, NDArray[np.int64]]:
+        """What language models said in a round, as far as their conversations go on from it.
+
+        Args:
+            round_index: from 0.
+            participants: ids, ascending.
+
+        Returns:
+            Token ids, and the row of them that is each participant's last answer, int64[len(participants)].
+
+        Raises:
+            ConfigError: if a reply is missing or damaged.
+        """
+        blocks = self.file[f"replies/{round_index + 1:04d}"]
+        flats, lengths, found = [], [], []
+        for name in sorted(blocks):
+            block = self._sealed(blocks, name)
+            ids = block["participant"][:].astype(np.int64)
+            spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+            last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)]
+            last = last[np.isin(ids[last], participants, assume_unique=True)]
+            tokens, offsets = Ragged.of(block["tokens"][:], block["token_offsets"][:]).take(last)
+            flats.append(tokens)
+            lengths.append(np.diff(offsets))
+            found.append(ids[last])
+        everyone = np.concatenate(found) if found else np.empty(0, np.int64)
+        order = np.argsort(everyone)
+        if not np.array_equal(everyone[order], participants):
+            raise ConfigError(
+                f"{self.path}: replies of round {round_index + 1} are missing from {self.path.parent / 'replies'}"
+            )
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
+        return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
+
+    def _sealed(self, blocks: h5py.Group, name: str) -> h5py.Group:
+        try:
+            return blocks[name]
+        except (KeyError, OSError):
+            link = blocks.get(name, getlink=True)
+            path = self.path.parent / getattr(link, "filename", name)
+            raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
 
     def guesses(self, round_index: int) -> NDArray[np.float64]:
         """All guesses of a round, float64[participant], NaN where there is none."""

@@ -27,7 +27,11 @@ from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.h5"
+JOURNALS = "journal"
+REPLIES = "replies"
 _CHUNK = 1 << 16
+_GROWTH = 1 << 22
+"""Bytes by which a file in memory grows."""
 
 _PER_PARTICIPANT = {
     "guess": ("units of the game", "the participant's guess; NaN where there is none"),
@@ -118,6 +122,8 @@ class RunWriter:
         figures = dataclasses.asdict(outcome) | {"seconds": seconds}
         with _replaced(self.path, keep=True) as file:
             rounds = file["rounds"]
+            if len(rounds["target"]) != round_index:
+                raise ValueError(f"round {round_index} does not follow the {len(rounds['target'])} that are stored")
             for name in _PER_PARTICIPANT:
                 if name in rounds:
                     _append(rounds[name], round_index, rows[name])
@@ -127,11 +133,36 @@ class RunWriter:
             for path in sealed:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
+    def resume(self, provenance: Mapping[str, Any]) -> None:
+        """Notes that another job goes on with the run; what it left of an unfinished round is its journals."""
+        with _replaced(self.path, keep=True) as file:
+            before = json.loads(file.attrs["provenance"])
+            earlier = before.pop("earlier_jobs", [])
+            file.attrs["provenance"] = json.dumps(dict(provenance) | {"earlier_jobs": [*earlier, before]}, indent=1)
+            rounds = len(file["rounds/target"])
+        for path in (self.folder / REPLIES).glob("[0-9]*"):
+            if int(path.name) > rounds:
+                shutil.rmtree(path)
+        for path in (self.folder / JOURNALS).glob("[0-9]*"):
+            if int(path.name) <= rounds:
+                shutil.rmtree(path)
+
     def finish(self, provenance: Mapping[str, Any]) -> None:
-        """Marks the run as played to its end, with the final provenance."""
+        """Marks the run as played to its end, and adds to its provenance."""
         with _replaced(self.path, keep=True) as file:
             file.attrs["finished"] = True
-            file.attrs["provenance"] = json.dumps(dict(provenance), indent=1)
+            about = json.loads(file.attrs["provenance"])
+            file.attrs["provenance"] = json.dumps(about | dict(provenance), indent=1)
+
+
+def drop_journals(folder: Path, round_index: int) -> None:
+    """Deletes the journals of a round whose replies are sealed and whose figures are committed."""
+    shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
+
+
+def journals(folder: Path, round_index: int) -> list[Path]:
+    """The journals that earlier jobs left of a round."""
+    return sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*"))
 
 
 def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> str:
@@ -140,7 +171,7 @@ def seal_replies(folder: Path, round_index: int, first_participant: int, replies
     Raises:
         StoreError: if they cannot be written.
     """
-    relative = f"replies/{round_index + 1:04d}/{first_participant:09d}.h5"
+    relative = f"{REPLIES}/{round_index + 1:04d}/{first_participant:09d}.h5"
     participant = np.array(replies.participant, np.uint64)
     order = np.argsort(participant, kind="stable")
     text, text_offsets = replies.text.take(order)
@@ -169,7 +200,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise StoreError(f"cannot write {path}: {reason}; rounds finished before are intact") from error
 
 
@@ -183,11 +214,15 @@ def _replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     draft = path.with_name(f".{path.name}.draft")
     with writing(path):
         try:
-            if keep:
-                shutil.copyfile(path, draft)
-            with h5py.File(draft, "r+" if keep else "w") as file:
+            # HDF5 itself can crash the process when a disk fills up, so it never writes to one: the file is built
+            # in memory, and its image written by plain means that fail in plain ways.
+            with h5py.File.in_memory(path.read_bytes() if keep else None, block_size=_GROWTH) as file:
                 yield file
-            with draft.open("rb+") as handle:
+                file.flush()
+                image = file.id.get_file_image()
+            with draft.open("wb") as handle:
+                handle.write(image)
+                handle.flush()
                 os.fsync(handle.fileno())
             draft.replace(path)
             _sync_folder(path.parent)
@@ -218,7 +253,8 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
                 "user_prompt_text": USER_PROMPTS[group.user_prompt],
                 "sampling": json.dumps(attributes["sampling"]),
             }
-        file.create_group(f"groups/{group.name}").attrs.update(attributes)
+        told = {key: value for key, value in attributes.items() if value is not None}
+        file.create_group(f"groups/{group.name}").attrs.update(told)
 
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:

@@ -36,7 +36,7 @@ CHUNK = 1024
 """Conversations drawn at a time; they are sorted by length in order to pad little."""
 EAGER_BELOW = 320
 """Conversations of fewer tokens train faster with plain attention than with the fused kernel, on a CPU."""
-PEAK_RATE = 4e-3
+PEAK_RATE = 1e-2
 SHORT_REPLY = 12
 """Replies of fewer tokens (bare numbers) weigh `SHORT_WEIGHT` in the loss: they are most of what the game reads."""
 SHORT_WEIGHT = 4.0

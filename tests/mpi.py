@@ -1,0 +1,173 @@
+"""Runs the real program under the real launcher, and leaves nothing running behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+BIN = Path(sys.executable).parent
+MPICH = (str(BIN / "mpirun"),)
+PBEAUTY = (str(BIN / "pbeauty"),)
+_MARK = "PBEAUTY_TEST_JOB"
+_GRACE = 10.0
+"""Seconds that the ranks of a job may live on after its launcher."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that has ended."""
+
+    code: int
+    out: str
+    err: str
+    left: list[int]
+    """Processes of the job that did not end with it; they have been killed."""
+
+    @property
+    def told(self) -> list[str]:
+        """What the program itself said on standard error, without the launcher's own lines."""
+        return [line for line in self.err.splitlines() if line and not line.startswith(("[mpiexec@", "Abort("))]
+
+
+class Job:
+    """A running job in a session of its own."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], folder: Path | None = None) -> None:
+        self._token = secrets.token_hex(8)
+        self._process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **environ, _MARK: self._token},
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+        self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signals the launcher."""
+        self._process.send_signal(number)
+
+    def ranks(self) -> dict[int, int]:
+        """Process ids of the program's ranks, by rank."""
+        found = {}
+        for pid in self._processes():
+            environ = _environ(pid)
+            rank = environ.get("PMI_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
+            if rank is not None:
+                found.setdefault(int(rank), pid)
+        return found
+
+    def wait_for(self, ready: Callable[[], bool], timeout: float = 60) -> None:
+        """Waits until `ready`; the job must be running until then."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            assert self._process.poll() is None, f"ended too early: {self._process.communicate()}"
+            assert time.monotonic() < deadline, "not ready in time"
+            time.sleep(0.05)
+
+    def end(self, timeout: float = 60) -> Done:
+        """Waits for the job's end."""
+        try:
+            out, err = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            out, err = self._process.communicate()
+            raise AssertionError(f"the job hangs; so far:\n{out}\n{err}") from None
+        deadline = time.monotonic() + _GRACE
+        while (left := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._kill()
+        return Done(self._process.returncode, out, err, left)
+
+    def _processes(self) -> list[int]:
+        """Processes of the job; a launcher's ranks lead sessions of their own, so only their environment tells."""
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return [pid for pid in sorted(pids) if _environ(pid).get(_MARK) == self._token]
+
+    def _kill(self) -> None:
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def start(
+    ranks: int,
+    *arguments: str | Path,
+    program: Sequence[str] = PBEAUTY,
+    launcher: Sequence[str] = MPICH,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Job:
+    """Starts `mpirun -n <ranks> pbeauty <arguments>`; to be used as a context manager."""
+    command = [*launcher, "-n", str(ranks), *program, *map(str, arguments)]
+    return Job(command, environ or {}, folder)
+
+
+def mpirun(ranks: int, *arguments: str | Path, timeout: float = 60, **options: object) -> Done:
+    """Runs `mpirun -n <ranks> pbeauty <arguments>` to its end; options as for `start`."""
+    with start(ranks, *arguments, **options) as job:  # type: ignore[arg-type]
+        return job.end(timeout)
+
+
+def alone(*arguments: str | Path, timeout: float = 60, environ: Mapping[str, str] | None = None) -> Done:
+    """Runs `pbeauty <arguments>` without a launcher."""
+    with Job([*PBEAUTY, *map(str, arguments)], environ or {}) as job:
+        return job.end(timeout)
+
+
+def results(folder: Path) -> dict[str, np.ndarray]:
+    """What a run came to, by dataset: all but the time it took."""
+    found = {}
+
+    def keep(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and name != "rounds/seconds":
+            found[name] = item[:]
+
+    with h5py.File(folder / "run.h5") as file:
+        for name in ("participants", "rounds"):
+            file[name].visititems(lambda path, item, name=name: keep(f"{name}/{path}", item))
+    return found
+
+
+def assert_same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
+    """Equal to the bit: names, types, shapes, and every byte (so that NaN equals NaN)."""
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        assert (values.dtype, values.shape) == (other[name].dtype, other[name].shape), name
+        assert values.tobytes() == other[name].tobytes(), name
+
+
+def rounds_kept(folder: Path) -> int:
+    """Finished rounds of a run that h5py can read; every value of them is there."""
+    with h5py.File(folder / "run.h5") as file:
+        lengths = {len(dataset) for dataset in file["rounds"].values()}
+        assert len(lengths) == 1, "datasets of the rounds differ in length"
+        return lengths.pop()
+
+
+def _environ(pid: int) -> dict[str, str]:
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in raw.split("\0") if "=" in entry)
