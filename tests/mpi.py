@@ -35,9 +35,9 @@ class Done:
     """Processes of the job that did not end with it; they have been killed."""
 
     @property
-    def told(self) -> list[str]:
-        """What the program itself said on standard error, without the launcher's own lines."""
-        return [line for line in self.err.splitlines() if line and not line.startswith(("[mpiexec@", "Abort("))]
+    def table(self) -> list[str]:
+        """The lines of standard output, without what the launcher adds when it is interrupted."""
+        return [line for line in self.out.splitlines() if not line.startswith("[mpiexec@")]
 
 
 class Job:
@@ -66,6 +66,11 @@ class Job:
     def send(self, number: signal.Signals) -> None:
         """Signals the launcher."""
         self._process.send_signal(number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the launcher has ended."""
+        return self._process.poll() is not None
 
     def ranks(self) -> dict[int, int]:
         """Process ids of the program's ranks, by rank."""

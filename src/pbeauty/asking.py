@@ -67,6 +67,14 @@ def play(
     return True
 
 
+def walk(seats: int, round_index: int) -> range:
+    """The order in which seats are asked: forwards and backwards in turn.
+
+    A least-recently-used cache that is scanned in the same direction every time never hits.
+    """
+    return range(seats) if round_index % 2 == 0 else range(seats - 1, -1, -1)
+
+
 @dataclass(slots=True)
 class _Call:
     """A request in flight."""
@@ -107,8 +115,7 @@ class _Asking:
         # Fields of a structured array are views; fetching one costs more than using it.
         self._column = {name: rows[name] for name in rows.dtype.names or ()}
         seats = len(block.ids)
-        # A least-recently-used cache that is scanned in the same direction every time never hits.
-        self._queue = iter(range(seats) if round_index % 2 == 0 else range(seats - 1, -1, -1))
+        self._queue = iter(walk(seats, round_index))
         self._open = seats
         self._recorded = recorded
         self._recalled: list[tuple[int, Record]] = []

@@ -49,6 +49,8 @@ def read_guess(text: str, low: float, high: float, truncated: bool = False) -> R
         high: the largest valid guess.
         truncated: whether the reply was cut at `max_tokens`.
     """
+    if not truncated and _JUST_A_NUMBER.fullmatch(text):
+        return _reading(float(text), low, high, truncated)
     return _reading(_chosen(_plain(text, truncated), low, high, truncated), low, high, truncated)
 
 
@@ -69,6 +71,8 @@ def read_extraction(text: str, low: float, high: float) -> Reading:
 
 # --- tables ------------------------------------------------------------------------------------------------
 
+_JUST_A_NUMBER = re.compile(r"\s{0,9}-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s{0,9}")
+"""What most direct replies are: nothing to weigh. (`1,000` and the like are weighed.)"""
 _CUT = "\ue000"  # stands at the end of a truncated reply: whatever might have come next
 _TRANSLATED = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full-width forms of ASCII

@@ -86,6 +86,11 @@ class LLMParticipants:
         del self._said[len(self._told) - 1 :]
         self._said.append((tokens, rows))
 
+    def notes(self) -> list[str]:
+        """What a person should know about how conversations are held with this model."""
+        group = next(iter(self._seatings.values())).group
+        return [f"model {group.model}: {note}" for note in self.conversation.notes()]
+
     def restore(self, run: Run) -> None:
         """Takes the conversations of a run's finished rounds up again."""
         last = None
@@ -105,17 +110,21 @@ class LLMParticipants:
         seed = self.experiment.seed
         return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
 
-    def prompt(self, seat: int, extra: Sequence[tuple[Sequence[int], str]] = ()) -> tuple[list[int], int]:
-        """The conversation of the participant at `seat` up to now: token ids, and how many rounds it lacks.
+    def prompt(
+        self, seat: int, extra: Sequence[tuple[Sequence[int], str]] = (), round_index: int | None = None
+    ) -> tuple[list[int], int]:
+        """The conversation of the participant at `seat`: token ids, and how many rounds it lacks.
 
         Where the conversation has outgrown the model's context it lacks its oldest rounds: the rules stay, and
         it begins with a later round.
 
         Args:
             seat: whose.
-            extra: exchanges of the current round that could not be read: the reply, and what was asked then.
+            extra: exchanges of the round that could not be read: the reply, and what was asked then.
+            round_index: up to the request of this round; by default the last that was told.
         """
-        told = [messages[int(self._group_of[seat])] for messages in self._told]
+        group = int(self._group_of[seat])
+        told = [messages[group] for messages in self._told[: None if round_index is None else round_index + 1]]
         seating = self.seating(seat)
         if not self.conversation.extends:
             return self._rendered(seat, seating, told, extra)
@@ -127,6 +136,16 @@ class LLMParticipants:
                 break
             begin, tail = begin - 1, longer
         return told[begin].opening + tail, begin
+
+    def messages(self, seat: int, round_index: int) -> list[dict[str, str]]:
+        """The conversation of the participant at `seat` up to the request of a round, as chat messages."""
+        group = int(self._group_of[seat])
+        said = self.engine.decode([self._reply(earlier, seat) for earlier in range(round_index)])
+        messages = [{"role": "system", "content": self._seatings[group].system}]
+        for earlier, text in enumerate(said):
+            messages.append({"role": "user", "content": self._told[earlier][group].text})
+            messages.append({"role": "assistant", "content": text})
+        return [*messages, {"role": "user", "content": self._told[round_index][group].text}]
 
     def _rendered(
         self, seat: int, seating: Seating, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]

@@ -1,0 +1,289 @@
+"""What a round costs beside what the model costs: three ways to play it, on one engine, in one process.
+
+    naive     `LLM.chat` for all replies, then `LLM.chat` for all extractions: two blocking calls a round
+    ceiling   the prompts ready as token ids, through the step loop; nothing is read, nothing kept
+    real      the round as `pbeauty run` plays it, everything included
+
+All three answer the same prompts, those of a game played before; the prefix cache is emptied before each. They take
+turns, so that a machine whose speed drifts, drifts for all; what is reported is medians, and ratios turn by turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty import asking, moderator
+from pbeauty.config import ConfigError, Experiment, LLMGroup
+from pbeauty.devices import Place
+from pbeauty.engine import Engine
+from pbeauty.interrupt import Interrupt
+from pbeauty.journal import Journal
+from pbeauty.moderator import Moderator, play_game
+from pbeauty.participants import Block
+from pbeauty.partition import hostings
+from pbeauty.progress import Display
+from pbeauty.prompts import extraction_message
+from pbeauty.records import TOKEN_COUNTS
+from pbeauty.results import Run
+from pbeauty.store import RunWriter
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+WAYS = ("naive", "ceiling", "real", "unseeded")
+"""`unseeded` is the ceiling without seeds of the requests' own: what they cost."""
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """Everything that one round asks, by seat, in the forms that the ways take."""
+
+    tokens: list[list[int]]
+    messages: list[list[dict[str, str]]]
+    params: list[Any]
+    seeds: list[int | None]
+    order: range
+    """The order in which the real way asks."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of a bench; rates are per second of the rounds, the start of the engine apart."""
+
+    participants: int
+    rounds: int
+    repeats: int
+    seconds: dict[str, list[float]]
+    """For all rounds, by way, turn by turn."""
+    participants_per_second: dict[str, float]
+    """Median over the turns, by way."""
+    output_tokens_per_second: float
+    """Of the real way."""
+    prompt_tokens_per_second: float
+    real_to_naive: float
+    """Median of the ratios of rates, turn by turn; so are the next two."""
+    real_to_ceiling: float
+    seeded_to_unseeded: float
+    cached_share: list[float]
+    """Cached tokens / prompt tokens of each round of the real way."""
+    split: dict[str, float]
+    """Share of the real way's time, by what it was spent on."""
+
+    def __str__(self) -> str:
+        rates = self.participants_per_second.items()
+        cached = ", ".join(f"{100 * share:.0f}%" for share in self.cached_share)
+        split = ", ".join(f"{what} {100 * share:.1f}%" for what, share in self.split.items())
+        rows = [
+            *((f"{way}", f"{rate:,.1f} participants/s") for way, rate in rates),
+            ("real / naive", f"{self.real_to_naive:.2f}"),
+            ("real / ceiling", f"{self.real_to_ceiling:.3f}"),
+            ("seeded / unseeded", f"{self.seeded_to_unseeded:.3f}"),
+            ("prompts", f"{self.prompt_tokens_per_second:,.0f} tokens/s, cached by round: {cached}"),
+            ("replies", f"{self.output_tokens_per_second:,.0f} tokens/s"),
+            ("time", split),
+        ]
+        title = f"{self.participants:,} participants, {self.rounds} rounds, median of {self.repeats}"
+        return "\n".join([title, *(f"  {what:<18} {figure}" for what, figure in rows)])
+
+
+def bench(comm: Comm, experiment: Experiment, repeats: int, say: Callable[[str], None]) -> Report:
+    """Plays the experiment's language models in all ways, `repeats` times in turn.
+
+    Args:
+        comm: a communicator of one rank.
+        experiment: with participants of one model; any others are played along in the real way only.
+        repeats: turns that count; one more is played first.
+        say: is told of progress.
+
+    Raises:
+        ConfigError: if there are no language models, or several models.
+    """
+    models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+    if len(models) != 1:
+        raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {len(models)}")
+    player = _Player(comm, experiment, models.pop())
+    say(f"engine ready; {repeats} turns of {len(WAYS)} ways to play, after one that does not count")
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(1 + repeats):
+        for way in WAYS:
+            took = player.play(way)
+            if turn:
+                seconds[way].append(took)
+        if turn:
+            say(f"turn {turn}/{repeats}: " + ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()))
+    return _report(player, experiment, seconds)
+
+
+def _report(player: _Player, experiment: Experiment, seconds: dict[str, list[float]]) -> Report:
+    participants, rounds = len(player.llm.ids), experiment.game.rounds
+
+    def ratio(way: str, other: str) -> float:
+        return statistics.median(b / a for a, b in zip(seconds[way], seconds[other], strict=True))
+
+    split, (prompt_tokens, cached_tokens, output_tokens) = player.split()
+    real = statistics.median(seconds["real"])
+    return Report(
+        participants=participants,
+        rounds=rounds,
+        repeats=len(seconds["real"]),
+        seconds=seconds,
+        participants_per_second={way: participants * rounds / statistics.median(took) for way, took in seconds.items()},
+        prompt_tokens_per_second=float(prompt_tokens.sum() / real),
+        output_tokens_per_second=float(output_tokens.sum() / real),
+        real_to_naive=ratio("real", "naive"),
+        real_to_ceiling=ratio("real", "ceiling"),
+        seeded_to_unseeded=ratio("ceiling", "unseeded"),
+        cached_share=(cached_tokens / prompt_tokens).tolist(),
+        split=split,
+    )
+
+
+class _ChatEngine(Engine):
+    """An engine that also offers `LLM.chat`, which the naive way needs."""
+
+    def _load(self) -> Any:
+        from vllm import LLM
+
+        self.chat = LLM(**self.arguments)
+        return self.chat.llm_engine
+
+
+class _Player:
+    """One engine and the ways to play on it."""
+
+    def __init__(self, comm: Comm, experiment: Experiment, model: str) -> None:
+        self._comm, self._experiment = comm, experiment
+        self._engine = _ChatEngine(experiment.models[model], Place(0, 1), experiment.seed)
+        self._hosted = hostings(experiment, 1)
+        self._interrupt = Interrupt()
+        block = self._game()
+        assert block.llm is not None  # there is a model, and one rank hosts everybody
+        self.llm = block.llm
+        self._asked = [self._prompts(round_index) for round_index in range(experiment.game.rounds)]
+
+    def play(self, way: str) -> float:
+        """Plays all rounds in one of `WAYS`; the seconds that it took."""
+        self._engine.forget()
+        began = time.perf_counter()
+        match way:
+            case "real":
+                self._game()
+            case "naive":
+                for prompts in self._asked:
+                    self._chat(prompts)
+            case _:
+                for prompts in self._asked:
+                    self._stream(prompts, seeded=way == "ceiling")
+        return time.perf_counter() - began
+
+    def split(self) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.float64]]:
+        """One more game, timed part by part.
+
+        Returns:
+            The share of the time by what it was spent on; tokens per round of prompts, of cached prompts and of
+            output, float64[kind, round]; what was left over is `rest`.
+        """
+        parts: dict[str, float] = defaultdict(float)
+        with ExitStack() as stack:
+            for what, owner, name in (
+                ("prompts", self.llm.__class__, "prompt"),
+                ("add", self._engine, "submit"),
+                ("step", self._engine, "step"),
+                ("read", asking, "read_guess"),
+                ("journal", Journal, "append"),
+                ("journal", Journal, "flush"),
+                ("store", moderator, "seal_replies"),
+                ("store", RunWriter, "commit"),
+                ("mpi", moderator, "gather"),
+                ("mpi", moderator, "meet"),
+            ):
+                stack.enter_context(mock.patch.object(owner, name, _timed(getattr(owner, name), what, parts)))
+            self._engine.forget()
+            began = time.perf_counter()
+            self._game()
+            total = time.perf_counter() - began
+        parts["rest"] = total - sum(parts.values())
+        return {what: seconds / total for what, seconds in parts.items()}, self._tokens
+
+    def _game(self) -> Block:
+        """The real way: a whole run, from announcement to stored result, in a folder that is thrown away."""
+        block = Block(self._experiment, self._hosted[0], self._engine)
+        with tempfile.TemporaryDirectory() as name, Path(os.devnull).open("w") as nowhere:
+            writer = RunWriter.create(Path(name), self._experiment, {})
+            display = Display(self._experiment.game, self._experiment.count, nowhere, nowhere)
+            game = Moderator(self._experiment, writer, display, self._interrupt)
+            play_game(self._comm, block, self._hosted, Path(name), "bench", game)
+            if not game.finished:
+                raise ConfigError(f"the game could not be played to its end: {game.failure or 'interrupted'}")
+            with Run(name) as run:
+                self._tokens = np.array(
+                    [run.file[f"rounds/{kind}"][:].sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS]
+                )
+        return block
+
+    def _prompts(self, round_index: int) -> _Prompts:
+        block = self.llm
+        seats = range(len(block.ids))
+        return _Prompts(
+            tokens=[block.prompt(seat, round_index=round_index)[0] for seat in seats],
+            messages=[block.messages(seat, round_index) for seat in seats],
+            params=[block.seating(seat).params for seat in seats],
+            seeds=[None if seed is None else int(seed) for seed in block.seeds(round_index)],
+            order=asking.walk(len(block.ids), round_index),
+        )
+
+    def _stream(self, prompts: _Prompts, *, seeded: bool) -> None:
+        """The ceiling: as many requests in flight as the real way keeps, and nothing but requests."""
+        engine = self._engine
+        waiting = iter(prompts.order)
+        depth = asking.QUEUE_DEPTH * engine.max_num_seqs
+        while True:
+            for seat in islice(waiting, depth - engine.in_flight):
+                seed = prompts.seeds[seat] if seeded else None
+                engine.submit(seat, prompts.tokens[seat], prompts.params[seat], seed)
+            if not engine.in_flight:
+                return
+            engine.step()
+
+    def _chat(self, prompts: _Prompts) -> None:
+        """The naive way: everybody's reply, and only then everybody's extraction."""
+        replies = self._engine.chat.chat(prompts.messages, [_chatty(p) for p in prompts.params], use_tqdm=False)
+        questions = [
+            [{"role": "user", "content": extraction_message(reply.outputs[0].text, self.llm.facts)}]
+            for reply in replies
+        ]
+        self._engine.chat.chat(questions, _chatty(self.llm.extraction_params), use_tqdm=False)
+
+
+def _chatty(params: Any) -> Any:
+    """Sampling parameters as somebody who calls `LLM.chat` has them: text comes back, seeds do not matter."""
+    params = params.clone()
+    params.detokenize = True
+    return params
+
+
+def _timed(function: Callable[..., Any], what: str, parts: dict[str, float]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            parts[what] += time.perf_counter() - began
+
+    return wrapper
