@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pbeauty import asking, moderator
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.devices import Place
-from pbeauty.engine import Engine
+from pbeauty.engine import ChatEngine
 from pbeauty.interrupt import Interrupt
 from pbeauty.journal import Journal
 from pbeauty.moderator import Moderator, play_game
@@ -153,22 +153,12 @@ def _report(player: _Player, experiment: Experiment, seconds: dict[str, list[flo
     )
 
 
-class _ChatEngine(Engine):
-    """An engine that also offers `LLM.chat`, which the naive way needs."""
-
-    def _load(self) -> Any:
-        from vllm import LLM
-
-        self.chat = LLM(**self.arguments)
-        return self.chat.llm_engine
-
-
 class _Player:
     """One engine and the ways to play on it."""
 
     def __init__(self, comm: Comm, experiment: Experiment, model: str) -> None:
         self._comm, self._experiment = comm, experiment
-        self._engine = _ChatEngine(experiment.models[model], Place(0, 1), experiment.seed)
+        self._engine = ChatEngine(experiment.models[model], Place(0, 1), experiment.seed)
         self._hosted = hostings(experiment, 1)
         self._interrupt = Interrupt()
         block = self._game()

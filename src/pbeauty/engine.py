@@ -159,6 +159,18 @@ class Engine:
         return tokens[:-1] if finish_reason == "stop" and tokens else tokens
 
 
+class ChatEngine(Engine):
+    """An engine that also offers vLLM's own `LLM.chat`, to measure against."""
+
+    chat: Any
+
+    def _load(self) -> Any:
+        from vllm import LLM
+
+        self.chat = LLM(**self.arguments)
+        return self.chat.llm_engine
+
+
 def check_vllm() -> str:
     """The installed vLLM's version, without importing it.
 
