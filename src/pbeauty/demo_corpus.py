@@ -8,7 +8,7 @@ a model trained on them has to read the announcement rather than the round's num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -64,7 +64,7 @@ def draw(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _weighted(rng: np.random.Generator, weights: dict[str, float]) -> str:
+def _weighted(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     names = list(weights)
     cumulative = np.cumsum([weights[name] for name in names])
     return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
@@ -73,15 +73,18 @@ def _weighted(rng: np.random.Generator, weights: dict[str, float]) -> str:
 # --- games and announcements -------------------------------------------------------------------------------
 
 
+CLASSIC = ("2/3", "2/3", "1/2", "1/2", "4/3")
+"""Multipliers of the games on [0, 100] that are played most."""
+
+RANGES = {"0 10": 4, "0 50": 3, "1 100": 3, "20 120": 3, "0 200": 3, "0 20": 2, "0 1": 1, "-50 50": 1, "0 1000": 1}
+"""Other ranges, with their weights."""
+
+
 def random_game(rng: np.random.Generator) -> Game:
-    """A game: nearly half of the time one of the classic three, else any multiplier, offset, range and announcement."""
+    """A game: nearly half of the time a classic one, else any multiplier, offset, range and announcement."""
     if rng.random() < 0.45:
-        return Game(multiplier=draw(rng, ("2/3", "2/3", "2/3", "1/2", "1/2", "4/3")))
-    low, high = 0.0, 100.0
-    if rng.random() < 0.25:
-        low, high = ((0, 10), (0, 200), (20, 120), (0, 1000), (0, 50), (1, 100), (0, 1), (-50, 50), (10, 20))[
-            int(rng.integers(9))
-        ]
+        return Game(multiplier=draw(rng, CLASSIC))
+    low, high = map(float, (_weighted(rng, RANGES) if rng.random() < 0.3 else "0 100").split())
     offset = 0.0
     if rng.random() < 0.25:
         offset = float(rng.integers(1, 21)) * (high - low) / 100 * (1 if rng.random() < 0.7 else -1)
@@ -94,8 +97,8 @@ def random_game(rng: np.random.Generator) -> Game:
         {
             "multiplier": _multiplier(rng),
             "offset": offset,
-            "low": float(low),
-            "high": float(high),
+            "low": low,
+            "high": high,
             "aggregate": "mean" if rng.random() < 0.75 else "median",
             "announce": announce,
         }
@@ -298,7 +301,7 @@ def _user(rng: np.random.Generator, style: str, round_index: int, game: Game, co
 def game_conversation(rng: np.random.Generator) -> list[Turn]:
     """A participant's game of up to twelve rounds, in one of the two styles of reply."""
     game, count = random_game(rng), random_count(rng)
-    style = "direct" if rng.random() < 0.55 else "step-by-step"
+    style = "direct" if rng.random() < 0.65 else "step-by-step"
     unsure = 0.03 if rng.random() < 0.5 else 0.0
     turns = []
     opening = ""
@@ -309,6 +312,8 @@ def game_conversation(rng: np.random.Generator) -> list[Turn]:
     told: dict[str, float] = {}
     centre = (game.low + game.high) / 2
     rounds = int(rng.integers(8, 13)) if rng.random() < 0.04 else int(min(rng.geometric(0.4), 8))
+    if style == "direct" and rng.random() < 0.4:
+        rounds = 1  # what the multiplier means to a first guess is learned slowly, and these are cheap
     for round_index in range(rounds):
         texts = {quantity: number_text(value) for quantity, value in told.items()}
         turns.append(Turn("user", opening + _user(rng, style, round_index, game, count, texts)))

@@ -21,12 +21,11 @@ START = (
 """Where the reasoning of a first round starts: {at} is the middle of the range."""
 
 STEP = (
-    "If the {average} is {before} again, {p} times that{plus} is {step}.",
-    "{p} times {before}{plus} is {step}.",
-    "{p} times {before}{plus} makes {step}.",
-    "From {before} the best answer is {step}.",
+    "Then the target is {p} times {before}{plus}, so {step}.",
+    "The target is {p} times {before}{plus}, that is {step}.",
+    "If nobody learns, the target is {p} times {before}{plus}, or {step}.",
 )
-"""The first step of reasoning."""
+"""The first step of reasoning, worded like the rules."""
 
 TARGET_AGAIN = (
     "So {step} was the best answer.",
@@ -37,9 +36,9 @@ TARGET_AGAIN = (
 """The first step after a round whose target is known: the best answer to the same again."""
 
 NEXT_STEP = (
-    "Others see that too, so {p} times {before}{plus}, that is {step}.",
-    "One step further, {p} times {before}{plus} is {step}.",
-    "If many think so, the target moves to {step}.",
+    "Others see that too, so the target is {p} times {before}{plus}, that is {step}.",
+    "One step further the target is {p} times {before}{plus}, so {step}.",
+    "If many think so, the target is {p} times {before}{plus}, or {step}.",
 )
 """A further step of reasoning."""
 

@@ -14,6 +14,8 @@ from pbeauty.store import RUN_FILE
 
 WITHOUT_EFFECT = (
     "results",
+    "patience",
+    "margin",
     "models.*.weight",
     "models.*.tensor_parallel_size",
     "models.*.engine.gpu_memory_utilization",
@@ -27,10 +29,10 @@ def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Pat
     Args:
         experiment: what is to be played.
         out: exactly this folder; None for one under `results`, named after the experiment and the time.
-        resume: whether the folder may hold a run; without `out`, the latest unfinished one of the experiment is taken.
+        resume: without `out`, the latest unfinished run of the experiment is taken.
 
     Raises:
-        ConfigError: if it cannot be created, or holds a run that is not to be gone on with.
+        ConfigError: if it cannot be created.
     """
     parent = Path(experiment.results) / experiment.name / _population(experiment) / _settings(experiment)
     if out is None and resume and (unfinished := _latest_unfinished(parent)):
@@ -46,10 +48,18 @@ def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Pat
             raise ConfigError(f"cannot create the result folder {folder}: a file of this name exists") from None
         except OSError as error:
             raise ConfigError(f"cannot create the result folder {folder}: {error.strerror}") from None
-        if (folder / RUN_FILE).exists() and not resume:
-            raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
         return folder
     raise ConfigError(f"cannot create a result folder: {candidates[0]} and its like exist")
+
+
+def refuse_played(folder: Path) -> None:
+    """Refuses to start a run where there is one.
+
+    Raises:
+        ConfigError: if the folder holds a run, finished or not.
+    """
+    if (folder / RUN_FILE).exists():
+        raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
 
 
 def finished_rounds(folder: Path, experiment: Experiment) -> list[Outcome]:
@@ -72,6 +82,12 @@ def finished_rounds(folder: Path, experiment: Experiment) -> list[Outcome]:
                 f"{folder} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
             )
         return [run.outcome(round_index) for round_index in range(run.rounds)]
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run in `folder` was closed after its last round."""
+    with Run(folder) as run:
+        return run.finished
 
 
 def _population(experiment: Experiment) -> str:

@@ -1,26 +1,91 @@
-"""Signals that ask a run to end: the first is a request, a second one ends the process at once."""
+"""What asks a run to end early: a signal, the end of its Slurm job, or another part of the program."""
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
+import time
+from collections.abc import Mapping
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """SIGUSR1 is what batch systems send ahead of a time limit. (MPICH's launcher dies of SIGUSR2 and SIGHUP.)"""
+_LARGEST_SHARE = 0.25
+_SECONDS_TO_ASK = 10.0
 
 
 class Interrupt:
-    """Remembers whether a signal has come. Every rank catches signals; only the moderator acts on them."""
+    """Remembers whether the run has been asked to end. Every rank catches signals; only the moderator acts on them.
+
+    The first signal is a request, a second one of the same kind ends the process at once.
+    """
 
     def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
+        self.reason: str | None = None
+        """Who or what asked first."""
+        self._deadline = float("inf")
+        self._limit = ""
         for number in SIGNALS:
             signal.signal(number, self._catch)
 
     def __call__(self) -> bool:
         """Whether the run has been asked to end."""
-        return self.signal is not None
+        if self.reason is None and time.time() >= self._deadline:
+            self.ask(self._limit)
+        return self.reason is not None
+
+    def ask(self, reason: str) -> None:
+        """Asks the run to end; `reason` follows the words "stopped by"."""
+        self.reason = self.reason or reason
+
+    def end_before(self, end: float | None, margin: float) -> None:
+        """Asks the run to end some time before its job does.
+
+        Args:
+            end: of the job, in seconds since 1970; None where it has none.
+            margin: seconds before that. Of a job with little time left it is a quarter of that time at most: one that
+                stopped at once, to be started again, would never get anywhere.
+        """
+        left = end - time.time() if end else 0.0
+        if end is None or left <= 0:
+            return
+        margin = min(margin, _LARGEST_SHARE * left)
+        self._deadline = end - margin
+        self._limit = f"the time limit of its Slurm job ({margin:.0f} s before it)"
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
+        self.ask(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
+
+
+def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
+    """When Slurm will end this job, in seconds since 1970; None outside Slurm, without a limit, or if nobody says."""
+    told = environ.get("SLURM_JOB_END_TIME", "")
+    if re.fullmatch("[0-9]{1,12}", told):
+        return float(told)
+    job = environ.get("SLURM_JOB_ID", "")
+    if not re.fullmatch("[0-9]+", job):
+        return None
+    try:
+        asked = subprocess.run(
+            ["squeue", "-h", "-j", job, "-o", "%L"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS_TO_ASK,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    left = seconds(asked.stdout.strip())
+    return None if left is None else time.time() + left
+
+
+def seconds(duration: str) -> float | None:
+    """A duration as Slurm writes it ([days-]hours:minutes:seconds, or minutes:seconds); None for any other word."""
+    parts = re.fullmatch(r"(?:(?:([0-9]+)-)?([0-9]+):)?([0-9]+):([0-9]+)", duration)
+    if not parts:
+        return None
+    days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,15 +18,18 @@ from pbeauty import STARTED, config_file, provenance
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.devices import Place
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
-from pbeauty.folder import finished_rounds, run_folder
+from pbeauty.folder import finished_rounds, is_complete, refuse_played, run_folder
 from pbeauty.game import Outcome
-from pbeauty.interrupt import Interrupt
+from pbeauty.interrupt import Interrupt, job_end
+from pbeauty.live import Live
+from pbeauty.lock import Lock, this_process
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
 from pbeauty.partition import Hosting, hostings
 from pbeauty.progress import Display
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE, RunWriter, journals
+from pbeauty.watchdog import Watchdog
 from pbeauty.wire import meet
 
 if TYPE_CHECKING:
@@ -60,6 +64,8 @@ class _Plan:
     folder: Path
     finished: list[Outcome]
     """Of the rounds that earlier jobs have played."""
+    complete: bool
+    """Whether one of them has even come to the end that follows the last round."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
 
@@ -70,34 +76,49 @@ def run(comm: Comm, request: Request) -> int:
     Raises:
         JobError: on every rank, where the request cannot be met or an engine does not start.
     """
+    with ExitStack() as held:
+        return _run(comm, request, held)
+
+
+def _run(comm: Comm, request: Request, held: ExitStack) -> int:
+    """As `run`; rank 0 puts into `held` what it holds until the end: the folder's lock, the live state."""
     interrupt = Interrupt()
-    plan = _on_root(comm, lambda: _prepare(request))
+    plan = _on_root(comm, lambda: _prepare(request, held, interrupt))
     experiment = plan.experiment
-    if len(plan.finished) == experiment.game.rounds:
+    if plan.complete:
         if comm.rank == 0:
             print(f"results: {plan.folder} (finished already)", flush=True)
         return DONE
     hosted = _on_root(comm, lambda: hostings(experiment, comm.size))
     _everywhere(comm, lambda: _recognise(plan))
     _on_root(comm, lambda: _token(plan).unlink())
+    live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
-    engine = _everywhere(comm, lambda: _start_engine(comm, experiment, hosted))
-    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine))
+    engine = None
+    if len(plan.finished) < experiment.game.rounds:
+        engine = _everywhere(comm, lambda: _start_engine(comm, experiment, hosted))
+    watchdog = Watchdog(experiment.patience, comm.rank, end=lambda: comm.Abort(FAILED))
+    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog))
     ready = time.monotonic()
-    seen = comm.gather(provenance.of_rank(engine, block.count))
+    seen = comm.gather(provenance.of_rank(engine, block.count, block.notes()))
     moderator = None
-    if seen is not None:
+    if seen is not None and live:
         display = Display(experiment.game, experiment.count)
         writer = _open_writer(plan, provenance.of_job(comm, seen))
-        moderator = Moderator(experiment, writer, display, interrupt, plan.finished)
+        if plan.finished:
+            live.go_on(plan.folder)
+        live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
+        moderator = Moderator(experiment, writer, display, interrupt, plan.finished, live)
         going_on = f", going on after round {len(plan.finished)}" if plan.finished else ""
         display.say(
             f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s){going_on}, "
             f"started in {started - STARTED:.1f} s"
             + (f", engines in {ready - started:.1f} s" if _needs_model(experiment) else "")
         )
+        for note in sorted({note for rank in seen for note in rank.get("notes", [])}):
+            display.say(note)
     play_game(comm, block, hosted, plan.folder, plan.session, moderator)
-    code = _close(moderator, writer) if moderator else DONE
+    code = _close(moderator, writer, live) if moderator and live else DONE
     meet(comm)
     return comm.bcast(code)
 
@@ -140,13 +161,19 @@ def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None
             )
 
 
-def _prepare(request: Request) -> _Plan:
+def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> _Plan:
     experiment = prepare(request)
     folder = run_folder(experiment, request.out, resume=request.resume)
+    held.enter_context(Lock(folder, lost=interrupt.ask))
+    interrupt.end_before(job_end(), experiment.margin)
+    if not request.resume:
+        refuse_played(folder)
     finished = finished_rounds(folder, experiment) if request.resume else []
-    plan = _Plan(experiment, folder.resolve(), finished, session=secrets.token_hex(8))
+    complete = bool(finished) and is_complete(folder)
+    plan = _Plan(experiment, folder.resolve(), finished, complete, session=secrets.token_hex(8))
     try:
-        _token(plan).touch()
+        if not complete:
+            _token(plan).touch()
     except OSError as error:
         raise ConfigError(f"cannot write to the result folder {folder}: {error.strerror}") from None
     return plan
@@ -178,9 +205,9 @@ def _start_engine(comm: Comm, experiment: Experiment, hosted: Sequence[Hosting])
     return Engine(experiment.models[model], place, seed=experiment.seed)
 
 
-def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None) -> Block:
+def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchdog) -> Block:
     """This rank's block, with the conversations that earlier jobs left."""
-    block = Block(plan.experiment, hosting, engine)
+    block = Block(plan.experiment, hosting, engine, watchdog)
     if (plan.folder / RUN_FILE).exists():
         with Run(plan.folder) as run:
             left = journals(plan.folder, run.rounds)
@@ -200,8 +227,8 @@ def _needs_model(experiment: Experiment) -> bool:
     return any(isinstance(group, LLMGroup) for group in experiment.population)
 
 
-def _close(moderator: Moderator, writer: RunWriter) -> int:
-    """The end as rank 0 tells it: plots, the folder, the exit code."""
+def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
+    """The end as rank 0 tells it: plots, the live state, the folder, the exit code."""
     display = moderator.display
     if moderator.finished:
         writer.finish({"ended": provenance.now()})
@@ -209,12 +236,15 @@ def _close(moderator: Moderator, writer: RunWriter) -> int:
         from pbeauty.plots import plot_run
 
         plot_run(writer.path)
-    if moderator.failure:
+    if moderator.finished:
+        live.end("finished")
+    elif moderator.failure:
+        live.end("failed", moderator.failure)
         display.say(f"pbeauty: {moderator.failure}")
-    elif not moderator.finished:
-        name = moderator.interrupt.signal.name if moderator.interrupt.signal else "an interrupt"
+    else:
+        live.end("interrupted", f"stopped by {moderator.interrupt.reason}")
         display.say(
-            f"pbeauty: stopped by {name} after {moderator.rounds_played} finished round(s); "
+            f"pbeauty: stopped by {moderator.interrupt.reason} after {moderator.rounds_played} finished round(s); "
             "the same command with --resume goes on"
         )
     print(f"results: {writer.folder}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pbeauty.config import Experiment
 from pbeauty.game import NoValidGuessError, Outcome, Status, announced, play_out
 from pbeauty.interrupt import Interrupt
+from pbeauty.live import Live
 from pbeauty.participants import Block, Play
 from pbeauty.partition import Hosting
 from pbeauty.progress import Display
-from pbeauty.records import Announcement
+from pbeauty.records import Announcement, Progress
 from pbeauty.store import JOURNALS, RunWriter, drop_journals, seal_replies
-from pbeauty.wire import Reporter, gather, meet, oversee
+from pbeauty.wire import Reporter, add, gather, meet, oversee
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -34,6 +35,7 @@ class Moderator:
         display: Display,
         interrupt: Interrupt,
         finished: Sequence[Outcome] = (),
+        live: Live | None = None,
     ) -> None:
         """Starts the game, or goes on after the rounds in `finished`."""
         self.experiment = experiment
@@ -42,6 +44,7 @@ class Moderator:
         self.failure: str | None = None
         """Why the game could not go on, where it could not."""
         self._writer = writer
+        self._live = live
         self._round = len(finished)
         self._last = finished[-1] if finished else None
 
@@ -60,6 +63,18 @@ class Moderator:
         if self.finished or self.failure or self.interrupt():
             return None
         return Announcement(self._round, announced(self.experiment.game, self._last))
+
+    def begin_round(self, round_index: int) -> None:
+        """The ranks begin to play."""
+        self.display.begin(round_index)
+        if self._live:
+            self._live.begin(round_index)
+
+    def show(self, progress: Mapping[int, Progress]) -> None:
+        """How far each rank is."""
+        self.display.show(add(progress.values()))
+        if self._live:
+            self._live.show(progress)
 
     def close_round(self, rows: NDArray[np.void], seconds: float, sealed: list[str]) -> None:
         """Scores a round, stores it and reports it.
@@ -80,6 +95,8 @@ class Moderator:
         self._writer.commit(self._round, rows, outcome, seconds, sealed)
         drop_journals(self._writer.folder, self._round)
         self.display.result(self._round, outcome, statuses, seconds)
+        if self._live:
+            self._live.result(outcome, seconds)
         self._last = outcome
         self._round += 1
 
@@ -129,14 +146,19 @@ def _play_round(
         play = block.play(announcement, reporter.tick, journal)
         reporter.finish(play.progress)
         return play
-    display, interrupt = moderator.display, moderator.interrupt
-    display.begin(announcement.round_index)
+    interrupt = moderator.interrupt
+    moderator.begin_round(announcement.round_index)
     try:
         if comm.size > 1:
-            oversee(comm, display.show, interrupt)
-        return block.play(announcement, lambda progress: display.show(progress) or not interrupt(), journal)
+            oversee(comm, moderator.show, interrupt, moderator.experiment.patience)
+
+        def tick(progress: Progress) -> bool:
+            moderator.show({0: progress})
+            return not interrupt()
+
+        return block.play(announcement, tick, journal)
     finally:
-        display.end()
+        moderator.display.end()
 
 
 def _seal(folder: Path, announcement: Announcement, block: Block, play: Play) -> str | None:

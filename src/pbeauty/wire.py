@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pbeauty.partition import Hosting
 from pbeauty.records import PLAY, Progress
+from pbeauty.watchdog import SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _PROGRESS_TAG, _ORDER_TAG = 11, 12
 _CARRY_ON, _BREAK_OFF = 0, 1
 _SECONDS_BETWEEN_REPORTS = 0.2
+_SECONDS_BETWEEN_LOOKS = 0.1
+_RANKS_NAMED = 20
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
 
 
@@ -69,17 +72,31 @@ class Reporter:
         self._order = int(order[0])
 
 
-def oversee(comm: Comm, show: Callable[[Progress], None], interrupted: Callable[[], bool]) -> None:
-    """The moderator's side of a round: adds up progress until every playing rank has finished.
+def oversee(
+    comm: Comm, show: Callable[[Mapping[int, Progress]], None], interrupted: Callable[[], bool], patience: float
+) -> None:
+    """The moderator's side of a round: follows every playing rank until all have finished.
 
     Every playing rank gets exactly one order a round: to break off, as soon as `interrupted` says so, or to carry on
     once it has finished. So none is left in flight when the round ends.
+
+    Args:
+        comm: all ranks.
+        show: told, a few times a second, how far each rank is.
+        interrupted: whether the round is to be broken off.
+        patience: seconds that a rank may be silent, give or take.
+
+    Raises:
+        SilentRankError: if one is silent for longer.
     """
     playing = comm.size - 1
     latest = {rank: Progress() for rank in range(1, comm.size)}
     ordered: set[int] = set()
     message = np.empty(len(Progress().pack()) + 1, np.int64)
     nap = _SHORTEST_NAP
+    clock = WakingClock(longest_nap=1.0)
+    heard = dict.fromkeys(latest, 0.0)
+    next_look = 0.0
 
     def order(rank: int, what: int) -> None:
         if rank not in ordered:
@@ -93,6 +110,17 @@ def oversee(comm: Comm, show: Callable[[Progress], None], interrupted: Callable[
         if interrupted():
             for rank in latest:
                 order(rank, _BREAK_OFF)
+        now = clock()
+        if now >= next_look:
+            next_look = now + _SECONDS_BETWEEN_LOOKS
+            show(latest)
+            silent = [rank for rank, at in heard.items() if now - at > patience + SILENCE]
+            if silent:
+                ranks = ", ".join(map(str, silent[:_RANKS_NAMED])) + (", ..." if len(silent) > _RANKS_NAMED else "")
+                raise SilentRankError(
+                    f"no sign of life for {patience + SILENCE:g} s (patience) from {len(silent)} of {comm.size} ranks: "
+                    f"{ranks}; what they did before is kept, and --resume goes on with it"
+                )
         if not comm.Iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
@@ -101,15 +129,17 @@ def oversee(comm: Comm, show: Callable[[Progress], None], interrupted: Callable[
         rank = status.Get_source()
         comm.Recv(message, source=rank, tag=_PROGRESS_TAG)
         latest[rank] = Progress.unpack(message[:-1])
+        heard[rank] = now
         if message[-1]:
             playing -= 1
+            del heard[rank]
             order(rank, _CARRY_ON)
-        show(add(latest.values()))
+    show(latest)
 
 
-def add(parts: Sequence[Progress] | object) -> Progress:
+def add(parts: Iterable[Progress]) -> Progress:
     """The sum over ranks."""
-    rows = [part.pack() for part in parts]  # type: ignore[attr-defined]
+    rows = [part.pack() for part in parts]
     return Progress.unpack(np.sum(rows, axis=0)) if rows else Progress()
 
 
