@@ -18,7 +18,7 @@ from pbeauty.prompts import EXTRACTION, system_message, user_message
 DEMO = Path(demo_corpus.__file__).parent / "demo"
 NUMBER = r"-?\d+(?:\.\d+)?"
 STYLES = ("direct", "step-by-step")
-PLAYERS = 400
+PLAYERS = 300
 
 # --- the folder --------------------------------------------------------------------------------------------
 
@@ -150,8 +150,9 @@ def test_encoding_is_what_the_chat_template_renders(tokenizer):
 # --- the training ------------------------------------------------------------------------------------------
 
 
-def test_script_trains_a_folder_that_loads(tmp_path):
+def test_script_trains_a_folder_that_loads(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr(train_demo, "CHUNK", 128)
     assert train_demo.main(["--out", str(tmp_path), "--steps", "4", "--seed", "5"]) == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)

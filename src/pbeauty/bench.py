@@ -1,11 +1,13 @@
-"""What a round costs beside what the model costs: three ways to play it, on one engine, in one process.
+"""What a round costs beside what the model costs: several ways to play it, on one engine, in one process.
 
-    naive     `LLM.chat` for all replies, then `LLM.chat` for all extractions: two blocking calls a round
-    ceiling   the prompts ready as token ids, through the step loop; nothing is read, nothing kept
-    real      the round as `pbeauty run` plays it, everything included
+    naive      `LLM.chat` for all replies, then `LLM.chat` for all extractions: two blocking calls a round
+    ceiling    the prompts ready as token ids, through the step loop; nothing is read, nothing kept
+    real       the round as `pbeauty run` plays it, everything included
+    unseeded   the ceiling, without a seed of each request's own
+    one-way    the ceiling, asking in the same order every round instead of forwards and backwards in turn
 
-All three answer the same prompts, those of a game played before; the prefix cache is emptied before each. They take
-turns, so that a machine whose speed drifts, drifts for all; what is reported is medians, and ratios turn by turn.
+All answer the same prompts, those of a game played before; the prefix cache is emptied before each. They take turns, so
+that a machine whose speed drifts, drifts for all; what is reported is medians, and ratios turn by turn.
 """
 
 from __future__ import annotations
@@ -45,8 +47,7 @@ from pbeauty.store import RunWriter
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-WAYS = ("naive", "ceiling", "real", "unseeded")
-"""`unseeded` is the ceiling without seeds of the requests' own: what they cost."""
+WAYS = ("naive", "ceiling", "real", "unseeded", "one-way")
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,32 @@ class Report:
     """Of the real way."""
     prompt_tokens_per_second: float
     real_to_naive: float
-    """Median of the ratios of rates, turn by turn; so are the next two."""
+    """Median of the ratios of rates, turn by turn; so are the next three."""
     real_to_ceiling: float
     seeded_to_unseeded: float
+    alternating_to_one_way: float
     cached_share: list[float]
     """Cached tokens / prompt tokens of each round of the real way."""
+    cached_share_one_way: list[float]
+    """The same where every round asks in the same order."""
     split: dict[str, float]
     """Share of the real way's time, by what it was spent on."""
 
     def __str__(self) -> str:
         rates = self.participants_per_second.items()
-        cached = ", ".join(f"{100 * share:.0f}%" for share in self.cached_share)
+        cached, one_way = (
+            ", ".join(f"{100 * share:.0f}%" for share in shares)
+            for shares in (self.cached_share, self.cached_share_one_way)
+        )
         split = ", ".join(f"{what} {100 * share:.1f}%" for what, share in self.split.items())
         rows = [
             *((f"{way}", f"{rate:,.1f} participants/s") for way, rate in rates),
             ("real / naive", f"{self.real_to_naive:.2f}"),
             ("real / ceiling", f"{self.real_to_ceiling:.3f}"),
             ("seeded / unseeded", f"{self.seeded_to_unseeded:.3f}"),
-            ("prompts", f"{self.prompt_tokens_per_second:,.0f} tokens/s, cached by round: {cached}"),
+            ("turning / one-way", f"{self.alternating_to_one_way:.3f}"),
+            ("prompts", f"{self.prompt_tokens_per_second:,.0f} tokens/s"),
+            ("cached by round", f"{cached}; one-way {one_way}"),
             ("replies", f"{self.output_tokens_per_second:,.0f} tokens/s"),
             ("time", split),
         ]
@@ -148,7 +157,9 @@ def _report(player: _Player, experiment: Experiment, seconds: dict[str, list[flo
         real_to_naive=ratio("real", "naive"),
         real_to_ceiling=ratio("real", "ceiling"),
         seeded_to_unseeded=ratio("ceiling", "unseeded"),
+        alternating_to_one_way=ratio("ceiling", "one-way"),
         cached_share=(cached_tokens / prompt_tokens).tolist(),
+        cached_share_one_way=player.cached_one_way,
         split=split,
     )
 
@@ -176,9 +187,11 @@ class _Player:
             case "naive":
                 for prompts in self._asked:
                     self._chat(prompts)
+            case "one-way":
+                self.cached_one_way = [self._stream(prompts, seeded=True, turn=False) for prompts in self._asked]
             case _:
                 for prompts in self._asked:
-                    self._stream(prompts, seeded=way == "ceiling")
+                    self._stream(prompts, seeded=way == "ceiling", turn=True)
         return time.perf_counter() - began
 
     def split(self) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.float64]]:
@@ -237,18 +250,25 @@ class _Player:
             order=asking.walk(len(block.ids), round_index),
         )
 
-    def _stream(self, prompts: _Prompts, *, seeded: bool) -> None:
-        """The ceiling: as many requests in flight as the real way keeps, and nothing but requests."""
+    def _stream(self, prompts: _Prompts, *, seeded: bool, turn: bool) -> float:
+        """The ceiling: as many requests in flight as the real way keeps, and nothing but requests.
+
+        Returns:
+            Cached tokens / prompt tokens.
+        """
         engine = self._engine
-        waiting = iter(prompts.order)
+        waiting = iter(prompts.order if turn else range(len(prompts.order)))
         depth = asking.QUEUE_DEPTH * engine.max_num_seqs
+        asked = cached = 0
         while True:
             for seat in islice(waiting, depth - engine.in_flight):
                 seed = prompts.seeds[seat] if seeded else None
                 engine.submit(seat, prompts.tokens[seat], prompts.params[seat], seed)
             if not engine.in_flight:
-                return
-            engine.step()
+                return cached / asked
+            for reply in engine.step():
+                asked += reply.prompt_tokens
+                cached += reply.cached_tokens
 
     def _chat(self, prompts: _Prompts) -> None:
         """The naive way: everybody's reply, and only then everybody's extraction."""

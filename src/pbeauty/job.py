@@ -193,15 +193,14 @@ def _recognise(plan: _Plan) -> None:
 
 
 def _start_engine(comm: Comm, experiment: Experiment, hosted: Sequence[Hosting]) -> Engine | None:
-    from mpi4py import MPI
-
     groups = [experiment.population[segment.group] for segment in hosted[comm.rank]]
     model = next((group.model for group in groups if isinstance(group, LLMGroup)), None)
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    engines = node.allgather(model is not None)
+    # By host name: launchers do not tell every MPI library which ranks share a node (srun, with a list of hosts).
+    hosts = comm.allgather((platform.node(), model is not None))
+    engines = [rank for rank, seat in enumerate(hosts) if seat == (platform.node(), True)]
     if model is None:
         return None
-    place = Place(index=sum(engines[: node.rank]), count=sum(engines))
+    place = Place(index=engines.index(comm.rank), count=len(engines))
     return Engine(experiment.models[model], place, seed=experiment.seed)
 
 
@@ -228,15 +227,10 @@ def _needs_model(experiment: Experiment) -> bool:
 
 
 def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
-    """The end as rank 0 tells it: plots, the live state, the folder, the exit code."""
+    """The end as rank 0 tells it: the live state, plots, the folder, the exit code."""
     display = moderator.display
     if moderator.finished:
         writer.finish({"ended": provenance.now()})
-    if moderator.rounds_played:
-        from pbeauty.plots import plot_run
-
-        plot_run(writer.path)
-    if moderator.finished:
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)
@@ -247,6 +241,11 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
             f"pbeauty: stopped by {moderator.interrupt.reason} after {moderator.rounds_played} finished round(s); "
             "the same command with --resume goes on"
         )
+    # An interrupted job may have seconds left; the one that goes on draws the figures.
+    if moderator.rounds_played and (moderator.finished or moderator.failure):
+        from pbeauty.plots import plot_run
+
+        plot_run(writer.path)
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED
 

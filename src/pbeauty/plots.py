@@ -333,6 +333,7 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
     Returns:
         The files, rounds first; empty if no round is finished.
     """
+    path = Path(path)
     path = path / "run.h5" if path.is_dir() else path
     out = path.parent / "plots" if out is None else out
     written, table = [], []

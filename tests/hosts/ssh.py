@@ -19,12 +19,15 @@ StrictModes no
 UsePAM no
 PidFile none
 """
+# ServerAlive: without it the launcher waits for a host that is gone until TCP gives up, a quarter of an hour later.
 _CLIENT = """
 IdentityFile {folder}/key
 IdentitiesOnly yes
 StrictHostKeyChecking no
 UserKnownHostsFile /dev/null
 LogLevel ERROR
+ServerAliveInterval 2
+ServerAliveCountMax 2
 BatchMode yes
 """
 
