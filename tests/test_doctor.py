@@ -268,7 +268,7 @@ def test_a_file_system_without_what_results_need(tmp_path, monkeypatch):
 
 def test_a_file_system_where_exclusive_creation_means_nothing(tmp_path, monkeypatch):
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, mode="r", *rest: opened(path, mode.replace("x", "w"), *rest))
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **rest: opened(path, mode.replace("x", "w"), **rest))
     report = check_folder(tmp_path, 0, lambda value: [value])
     assert not report.exclusive_create
     assert [text for _, text, *_ in report.findings] == [f"{tmp_path}: exclusive creation of files fails"]

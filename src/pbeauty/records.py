@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -50,7 +50,7 @@ class Progress:
 
     def pack(self) -> NDArray[np.int64]:
         """As int64[5], to be sent."""
-        return np.array(astuple(self), np.int64)
+        return np.array(list(vars(self).values()), np.int64)
 
     @classmethod
     def unpack(cls, numbers: NDArray[np.int64]) -> Progress:

@@ -49,7 +49,7 @@ def watch(run: Path, *, as_json: bool, once: bool) -> None:
             print(json.dumps(state, indent=1), flush=True)
         elif once or not sys.stdout.isatty():
             console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False, legacy_windows=False)
-            console.print(show(state))
+            console.print(show(state), soft_wrap=True)
         else:
             _follow(folder, state)
     except BrokenPipeError:  # the reader has seen enough
