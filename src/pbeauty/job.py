@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pbeauty import STARTED, config_file, provenance
 from pbeauty.config import ConfigError, Experiment, LLMGroup
-from pbeauty.devices import Place
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
 from pbeauty.folder import finished_rounds, is_complete, refuse_played, run_folder
 from pbeauty.game import Outcome
@@ -30,7 +29,7 @@ from pbeauty.progress import Display
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE, RunWriter, journals
 from pbeauty.watchdog import Watchdog
-from pbeauty.wire import meet
+from pbeauty.wire import meet, place
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -195,13 +194,8 @@ def _recognise(plan: _Plan) -> None:
 def _start_engine(comm: Comm, experiment: Experiment, hosted: Sequence[Hosting]) -> Engine | None:
     groups = [experiment.population[segment.group] for segment in hosted[comm.rank]]
     model = next((group.model for group in groups if isinstance(group, LLMGroup)), None)
-    # By host name: launchers do not tell every MPI library which ranks share a node (srun, with a list of hosts).
-    hosts = comm.allgather((platform.node(), model is not None))
-    engines = [rank for rank, seat in enumerate(hosts) if seat == (platform.node(), True)]
-    if model is None:
-        return None
-    place = Place(index=engines.index(comm.rank), count=len(engines))
-    return Engine(experiment.models[model], place, seed=experiment.seed)
+    where = place(comm, engine=model is not None)
+    return Engine(experiment.models[model], where, seed=experiment.seed) if model else None
 
 
 def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchdog) -> Block:

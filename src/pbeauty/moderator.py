@@ -114,26 +114,28 @@ def play_game(
         session: a name for this job, which no earlier job on the same run has had.
         moderator: on rank 0, None elsewhere.
     """
-    while (announcement := _broadcast(comm, moderator)) is not None:
+    while (announcement := _broadcast(comm, block.experiment.patience, moderator)) is not None:
         began = time.monotonic()
         journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
         play = _play_round(comm, block, announcement, moderator, journal)
         if play.journal:
             play.journal.close()
-        meet(comm)
+        # Whoever waits for the moderator here may wait for a straggler's whole round; the moderator knows better.
+        patience = moderator.experiment.patience if moderator else None
+        meet(comm, patience)
         rows = gather(comm, play.rows, hostings)
         seconds = time.monotonic() - began
         if not all(comm.allgather(play.complete)):
             continue  # broken off: the moderator has its reason not to announce another
         path = _seal(folder, announcement, block, play)
-        meet(comm)
+        meet(comm, patience)
         sealed = comm.gather(path)
         if moderator and rows is not None and sealed is not None:
             moderator.close_round(rows, seconds, [path for path in sealed if path])
 
 
-def _broadcast(comm: Comm, moderator: Moderator | None) -> Announcement | None:
-    meet(comm)
+def _broadcast(comm: Comm, patience: float, moderator: Moderator | None) -> Announcement | None:
+    meet(comm, patience)
     return comm.bcast(moderator.announce() if moderator else None)
 
 

@@ -16,6 +16,7 @@ from pbeauty import __version__
 from pbeauty.config import ConfigError
 from pbeauty.devices import Place, take_gpus, visible_gpus
 from pbeauty.engine import check_vllm
+from pbeauty.wire import place
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -116,11 +117,7 @@ def see(comm: Comm | None) -> Sight:
 def _place(comm: Comm | None, engine: bool) -> Place:
     if comm is None:
         return Place(index=0, count=1)
-    from mpi4py import MPI
-
-    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    engines = node.allgather(engine)
-    return Place(index=sum(engines[: node.rank]), count=sum(engines))
+    return place(comm, engine)
 
 
 def _mpi() -> str:

@@ -30,7 +30,7 @@ VOCABULARY = 768
 CONTEXT = 4096
 """Tokens that the shipped configuration allows; training itself sees conversations of up to `LONGEST`."""
 LONGEST = 1536
-STEPS = 2400
+STEPS = 2600
 BATCH_TOKENS = 3072
 CHUNK = 1024
 """Conversations drawn at a time; they are sorted by length in order to pad little."""

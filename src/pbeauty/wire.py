@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.devices import Place
 from pbeauty.partition import Hosting
 from pbeauty.records import PLAY, Progress
 from pbeauty.watchdog import SILENCE, SilentRankError, WakingClock
@@ -24,13 +26,39 @@ _RANKS_NAMED = 20
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
 
 
-def meet(comm: Comm) -> None:
-    """Waits until every rank has come here; idle, where a blocking collective would spin on a core."""
+def meet(comm: Comm, patience: float | None = None) -> None:
+    """Waits until every rank has come here; idle, where a blocking collective would spin on a core.
+
+    Raises:
+        SilentRankError: if that takes longer than `patience` seconds, give or take, where there is such a bound: a host
+            that has vanished is told of by nobody.
+    """
     request = comm.Ibarrier()
     nap = _SHORTEST_NAP
+    clock = WakingClock(longest_nap=1.0)
     while not request.Test():
+        if patience is not None and clock() > patience + SILENCE:
+            raise SilentRankError(
+                f"rank {comm.rank} has waited {patience + SILENCE:g} s (patience) for the other ranks between two "
+                "rounds; what was finished is kept, and --resume goes on with it"
+            )
         time.sleep(nap)
         nap = min(2 * nap, _LONGEST_NAP)
+
+
+def place(comm: Comm, engine: bool) -> Place:
+    """This rank's place among the engines of its host; collective.
+
+    By host name, since launchers do not tell every MPI library which ranks share a node (srun, with a list of hosts).
+
+    Args:
+        comm: all ranks.
+        engine: whether this rank has an engine; the place of one without is that of the next that would have one.
+    """
+    here = platform.node()
+    hosts = comm.allgather((here, engine))
+    before = sum(host == here and has for host, has in hosts[: comm.rank])
+    return Place(index=before, count=sum(host == here and has for host, has in hosts))
 
 
 class Reporter:
