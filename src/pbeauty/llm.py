@@ -181,7 +181,7 @@ class LLMParticipants:
 
     def _check_room(self) -> None:
         widest = number_text(self.experiment.game.high - 0.01)
-        told = dict.fromkeys(self.experiment.game.announce, widest)
+        told = {str(quantity): widest for quantity in self.experiment.game.announce}
         for seating in self._seatings.values():
             needed = len(self._message(seating, self.experiment.game.rounds, told).opening)
             if needed > seating.room:

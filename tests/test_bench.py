@@ -1,0 +1,34 @@
+"""The benchmark that ships: real vLLM, small figures, checked for what they must add up to."""
+
+from __future__ import annotations
+
+import json
+
+import mpi
+
+SMALL = ("--set", "population.0.count=40", "--set", "game.rounds=2", "--repeats", "1")
+
+
+def test_the_bench_reports_every_way_of_playing_and_its_ratios():
+    done = mpi.alone("bench", "configs/bench.yaml", *SMALL, "--json", timeout=240)
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report["participants"] == 40 and report["rounds"] == 2 and report["repeats"] == 1
+    seconds = {way: times[0] for way, times in report["seconds"].items()}
+    assert set(seconds) == {"naive", "ceiling", "real", "unseeded", "one-way"}
+    for way, took in seconds.items():
+        assert report["participants_per_second"][way] * took == 80
+    assert report["real_to_naive"] == seconds["naive"] / seconds["real"]
+    assert report["real_to_ceiling"] == seconds["ceiling"] / seconds["real"]
+    assert abs(sum(report["split"].values()) - 1) < 1e-9
+    assert report["split"]["step"] > 0.3
+    # The first round's prompts are all the same; the later ones begin with what was asked before.
+    assert all(0.3 < share < 1 for share in report["cached_share"] + report["cached_share_one_way"])
+
+
+def test_a_bench_needs_exactly_one_model(tmp_path):
+    config = tmp_path / "none.yaml"
+    config.write_text("name: none\npopulation: [{name: u, count: 3, kind: uniform}]")
+    done = mpi.alone("bench", config)
+    assert done.code == 2
+    assert "exactly one model" in done.err and "Traceback" not in done.err

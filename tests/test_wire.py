@@ -1,0 +1,35 @@
+"""What ranks say to each other, under the real launcher."""
+
+from __future__ import annotations
+
+import mpi
+
+WAIT = """
+import sys, time
+from pathlib import Path
+from mpi4py import MPI
+from pbeauty.watchdog import SilentRankError
+from pbeauty.wire import meet, place
+
+comm = MPI.COMM_WORLD
+meet(comm, patience=30)
+Path(sys.argv[1], str(comm.rank)).write_text(str(place(comm, engine=comm.rank > 0)))
+if comm.rank == 0:
+    try:
+        meet(comm, patience=0.5)
+    except SilentRankError as error:
+        print("silent:", error, flush=True)
+        comm.Abort(3)
+time.sleep(100)
+"""
+
+
+def test_ranks_that_never_come_are_not_waited_for_for_good(tmp_path):
+    script = tmp_path / "wait.py"
+    script.write_text(WAIT)
+    done = mpi.mpirun(3, script, tmp_path, program=mpi.PYTHON)
+    assert done.code == 3
+    assert "silent: rank 0 has waited 5.5 s (patience) for the other ranks" in done.out
+    assert not done.left
+    for rank, index in ((0, 0), (1, 0), (2, 1)):
+        assert (tmp_path / str(rank)).read_text() == f"Place(index={index}, count=2)"
