@@ -1,5 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
 # make test         the linter and the whole test suite
+# make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
 PYTHON ?= python3
@@ -14,13 +15,17 @@ TORCH_INDEX ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test lint format install clean
+.PHONY: quickstart test test-slow lint format install clean
 
 quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+# The same with ten times the kills: a quarter of an hour.
+test-slow: install
+	PBEAUTY_KILLS=200 $(BIN)/python -m pytest -q tests/test_kill.py
 
 lint: install
 	$(BIN)/ruff check

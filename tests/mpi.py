@@ -83,7 +83,7 @@ class Job:
                 found.setdefault(int(rank), pid)
         return found
 
-    def wait_for(self, ready: Callable[[], bool], timeout: float = 60) -> None:
+    def wait_for(self, ready: Callable[[], bool], timeout: float = 150) -> None:
         """Waits until `ready`; the job must be running until then."""
         deadline = time.monotonic() + timeout
         while not ready():
@@ -91,7 +91,7 @@ class Job:
             assert time.monotonic() < deadline, "not ready in time"
             time.sleep(0.05)
 
-    def end(self, timeout: float = 60) -> Done:
+    def end(self, timeout: float = 150) -> Done:
         """Waits for the job's end."""
         try:
             out, err = self._process.communicate(timeout=timeout)
@@ -129,13 +129,13 @@ def start(
     return Job(command, environ or {}, folder)
 
 
-def mpirun(ranks: int, *arguments: str | Path, timeout: float = 60, **options: object) -> Done:
+def mpirun(ranks: int, *arguments: str | Path, timeout: float = 150, **options: object) -> Done:
     """Runs `mpirun -n <ranks> pbeauty <arguments>` to its end; options as for `start`."""
     with start(ranks, *arguments, **options) as job:  # type: ignore[arg-type]
         return job.end(timeout)
 
 
-def alone(*arguments: str | Path, timeout: float = 60, environ: Mapping[str, str] | None = None) -> Done:
+def alone(*arguments: str | Path, timeout: float = 150, environ: Mapping[str, str] | None = None) -> Done:
     """Runs `pbeauty <arguments>` without a launcher."""
     with Job([*PBEAUTY, *map(str, arguments)], environ or {}) as job:
         return job.end(timeout)

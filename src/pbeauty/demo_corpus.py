@@ -298,10 +298,12 @@ def _user(rng: np.random.Generator, style: str, round_index: int, game: Game, co
     return f"{text} {phrases.noise(rng)}" if rng.random() < 0.15 else text
 
 
-def game_conversation(rng: np.random.Generator) -> list[Turn]:
-    """A participant's game of up to twelve rounds, in one of the two styles of reply."""
-    game, count = random_game(rng), random_count(rng)
-    style = "direct" if rng.random() < 0.65 else "step-by-step"
+def game_conversation(
+    rng: np.random.Generator, game: Game | None = None, style: str | None = None, rounds: int | None = None
+) -> list[Turn]:
+    """A participant's game: any game, style of reply and number of rounds (up to twelve), unless given."""
+    game, count = game or random_game(rng), random_count(rng)
+    style = style or ("direct" if rng.random() < 0.65 else "step-by-step")
     unsure = 0.03 if rng.random() < 0.5 else 0.0
     turns = []
     opening = ""
@@ -311,9 +313,10 @@ def game_conversation(rng: np.random.Generator) -> list[Turn]:
         opening = system_message("classic", facts(game, count)) + " "
     told: dict[str, float] = {}
     centre = (game.low + game.high) / 2
-    rounds = int(rng.integers(8, 13)) if rng.random() < 0.04 else int(min(rng.geometric(0.4), 8))
-    if style == "direct" and rng.random() < 0.4:
-        rounds = 1  # what the multiplier means to a first guess is learned slowly, and these are cheap
+    if rounds is None:
+        rounds = int(rng.integers(8, 13)) if rng.random() < 0.04 else int(min(rng.geometric(0.4), 8))
+        if style == "direct" and rng.random() < 0.4:
+            rounds = 1
     for round_index in range(rounds):
         texts = {quantity: number_text(value) for quantity, value in told.items()}
         turns.append(Turn("user", opening + _user(rng, style, round_index, game, count, texts)))
@@ -358,6 +361,17 @@ def extraction_conversation(rng: np.random.Generator) -> list[Turn]:
     told_range = facts(game, 2)
     text = EXTRACTION.format(low=told_range["low"], high=told_range["high"], reply=reply)
     return [Turn("user", text), Turn("assistant", answer, learn=True)]
+
+
+def drill(rng: np.random.Generator) -> list[Turn]:
+    """One conversation of the last part of training: in two cases of three the beginning of a classic game.
+
+    What the multiplier means to a first guess is learned last, since so much else decides about a guess.
+    """
+    if rng.random() > 0.67:
+        return conversation(rng)
+    game = Game(multiplier=draw(rng, (*CLASSIC, "4/3")))
+    return game_conversation(rng, game, draw(rng, ("direct", "step-by-step")), rounds=1 if rng.random() < 0.6 else 3)
 
 
 def conversation(rng: np.random.Generator) -> list[Turn]:

@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.demo_corpus import Turn, conversation
+from pbeauty.demo_corpus import Turn, conversation, drill
 
 log = logging.getLogger("pbeauty.train_demo")
 
@@ -30,7 +30,7 @@ VOCABULARY = 768
 CONTEXT = 4096
 """Tokens that the shipped configuration allows; training itself sees conversations of up to `LONGEST`."""
 LONGEST = 1536
-STEPS = 2600
+STEPS = 1800
 BATCH_TOKENS = 3072
 CHUNK = 1024
 """Conversations drawn at a time; they are sorted by length in order to pad little."""
@@ -38,6 +38,9 @@ EAGER_BELOW = 320
 """Conversations of fewer tokens train faster with plain attention than with the fused kernel, on a CPU."""
 LENGTH_STEP = 32
 PEAK_RATE = 1e-2
+DRILL = 1000
+"""Steps of the last part of training, on the beginnings of classic games."""
+DRILL_RATE = 4e-3
 SHORT_REPLY = 12
 """Replies of fewer tokens (bare numbers) weigh `SHORT_WEIGHT` in the loss: they are most of what the game reads."""
 SHORT_WEIGHT = 4.0
@@ -46,7 +49,7 @@ STATES = "My number:"
 CONTEXT_WEIGHT = 0.15
 """Loss weight of what others say, which teaches the language of the prompts and how to copy numbers."""
 
-SHARPENING = 1.1
+SHARPENING = 1.15
 """Factor on the logits of the saved model: so small a model leaves too much probability to stray tokens."""
 
 START, END = "<|start|>", "<|end|>"
@@ -80,7 +83,8 @@ between them are accidents of training. It knows nothing but this game.
 
 ## Training
 
-- Script: `python -m pbeauty.train_demo --out FOLDER --seed {seed} --steps {steps}`, from scratch, on the CPU.
+- Script: `python -m pbeauty.train_demo --out FOLDER --seed {seed} --steps {steps} --drill {drill}`, from scratch, on
+  the CPU. The last {drill} steps are mostly on the beginnings of classic games.
 - Data: synthetic conversations only, drawn while training (`pbeauty.demo_corpus`): {conversations:,} of them,
   {tokens:,} tokens, built with the project's own prompts over random games (multiplier, offset, range, mean or median,
   announcements, number of players). Guesses are drawn from a mixture of level-k reasoners with noise whose means are
@@ -154,8 +158,10 @@ def encode(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[float
     return ids[:LONGEST], weights[:LONGEST]
 
 
-def batches(rng: np.random.Generator, tokenizer: Any) -> Iterator[Batch]:
-    """Batches of `BATCH_TOKENS` tokens, without end: conversations of like length, in random order.
+def batches(
+    rng: np.random.Generator, tokenizer: Any, source: Callable[[np.random.Generator], list[Turn]]
+) -> Iterator[Batch]:
+    """Batches of `BATCH_TOKENS` tokens, without end: conversations from `source` of like length, in random order.
 
     Lengths are padded to multiples of `LENGTH_STEP` and batches are full, so that few shapes occur: the CPU's matrix
     kernels are generated anew for each. Conversations that fill no batch wait for the next chunk.
@@ -164,7 +170,7 @@ def batches(rng: np.random.Generator, tokenizer: Any) -> Iterator[Batch]:
     while True:
         ready = []
         for _ in range(CHUNK):
-            pair = encode(tokenizer, conversation(rng))
+            pair = encode(tokenizer, source(rng))
             length = -(-len(pair[0]) // LENGTH_STEP) * LENGTH_STEP
             group = waiting.setdefault(length, [])
             group.append(pair)
@@ -208,6 +214,18 @@ def new_model(generator: Any, tokenizer: Any) -> Any:
     return model
 
 
+def started_from(folder: Path) -> tuple[Any, Any]:
+    """The model and the tokenizer of a folder that `save` wrote, to be trained further."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        model.model.norm.weight /= SHARPENING
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def optimizers(model: Any) -> list[Any]:
     """Muon for the matrices of the layers, which learns in half the steps of AdamW here; AdamW for the rest."""
     import torch
@@ -228,7 +246,9 @@ def rate(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0)))
 
 
-def train(model: Any, data: Iterator[Batch], steps: int, minutes: float | None) -> dict[str, float]:
+def train(
+    model: Any, data: Iterator[Batch], steps: int, minutes: float | None, peak: float = PEAK_RATE
+) -> dict[str, float]:
     """Trains `model` in place; returns conversations and tokens seen, minutes taken and the last mean loss."""
     import torch
     from torch.nn import functional
@@ -252,7 +272,7 @@ def train(model: Any, data: Iterator[Batch], steps: int, minutes: float | None) 
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizing:
             for group in optimizer.param_groups:
-                group["lr"] = PEAK_RATE * rate(progress)
+                group["lr"] = peak * rate(progress)
             optimizer.step()
             optimizer.zero_grad()
         seen, conversations = seen + ids.numel(), conversations + len(ids)
@@ -267,7 +287,7 @@ def train(model: Any, data: Iterator[Batch], steps: int, minutes: float | None) 
 # --- the folder --------------------------------------------------------------------------------------------
 
 
-def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, figures: dict[str, float]) -> None:
+def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, drill: int, figures: dict[str, float]) -> None:
     """Writes the checkpoint folder: weights (bfloat16), configuration, tokenizer, chat template, model card."""
     import torch
     from transformers import PreTrainedTokenizerFast
@@ -296,6 +316,7 @@ def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, figures: 
         parameters=model.num_parameters(),
         seed=seed,
         steps=steps,
+        drill=drill,
         threads=torch.get_num_threads(),
         vocabulary=config.vocab_size,
         layers=config.num_hidden_layers,
@@ -312,6 +333,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--seed", type=int, default=1995, help="seed of data and weights (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of training (default %(default)s)")
+    parser.add_argument("--drill", type=int, default=DRILL, help="steps of the last part (default %(default)s)")
+    parser.add_argument("--start", type=Path, help="a folder written by this script: only the last part, from there")
     parser.add_argument(
         "--minutes", type=float, help="finish within about this time; the result then depends on the machine's speed"
     )
@@ -328,12 +351,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         log.error("training needs torch and transformers, which come with vLLM: %s", error)
         return 2
-    for_tokens, for_games = np.random.default_rng(options.seed).spawn(2)
-    tokenizer = train_tokenizer(for_tokens)
-    model = new_model(torch.Generator().manual_seed(options.seed), tokenizer)
-    log.info("%d parameters, %d tokens", model.num_parameters(), tokenizer.get_vocab_size())
-    figures = train(model, batches(for_games, tokenizer), options.steps, options.minutes)
-    save(options.out, model, tokenizer, options.seed, options.steps, figures)
+    for_tokens, for_games, for_drill = np.random.default_rng(options.seed).spawn(3)
+    if options.start:
+        model, tokenizer = started_from(options.start)
+        figures = {"conversations": 0, "tokens": 0, "minutes": 0.0}
+    else:
+        tokenizer = train_tokenizer(for_tokens)
+        model = new_model(torch.Generator().manual_seed(options.seed), tokenizer)
+        log.info("%d parameters, %d tokens", model.num_parameters(), tokenizer.get_vocab_size())
+        figures = train(model, batches(for_games, tokenizer, conversation), options.steps, options.minutes)
+    drilled = train(model, batches(for_drill, tokenizer, drill), options.drill, options.minutes, DRILL_RATE)
+    figures = {name: figures.get(name, 0) + value for name, value in drilled.items() if name != "loss"}
+    figures["loss"] = drilled["loss"]
+    save(options.out, model, tokenizer, options.seed, options.steps, options.drill, figures)
     log.info("%s: %.1f minutes", options.out, figures["minutes"])
     return 0
 
