@@ -292,6 +292,9 @@ def test_settings_of_the_process_neither_matter_nor_change(tmp_path):
     assert odd == plain
 
 
+CROWD = [{"name": "crowd", "count": 5, "kind": "uniform"}]
+
+
 def write_run(path, rounds, game=CLASSIC, name="quickstart"):
     """A run as the package stores it, of these rounds of guesses (NaN where none)."""
     guess = np.array(rounds, float).reshape(len(rounds), -1)
@@ -300,7 +303,9 @@ def write_run(path, rounds, game=CLASSIC, name="quickstart"):
     with h5py.File(path, "w") as file:
         file.attrs["schema_version"] = 1
         file.attrs["name"] = name
-        file.attrs["experiment"] = yaml.safe_dump({"name": name, "game": game.model_dump(mode="json")})
+        file.attrs["experiment"] = yaml.safe_dump(
+            {"name": name, "game": game.model_dump(mode="json"), "population": CROWD}
+        )
         file["rounds/guess"], file["rounds/status"] = guess, status
         for key in ("mean", "median", "std", "min", "max", "target", "winning_guess", "n_valid", "n_winners"):
             file[f"rounds/{key}"] = np.array([getattr(outcome, key) for outcome in outcomes])
@@ -344,8 +349,9 @@ def test_all_but_one_without_a_guess(tmp_path):
 
 def test_a_run_without_a_finished_round_has_no_figures(tmp_path):
     with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.attrs["schema_version"] = 1
         file.attrs["name"] = "early"
-        file.attrs["experiment"] = "{name: early, game: {}}"
+        file.attrs["experiment"] = yaml.safe_dump({"name": "early", "population": CROWD})
         for key in ("guess", "status"):
             file[f"rounds/{key}"] = np.empty((0, 5))
         for key in ("mean", "median", "target"):

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 from pbeauty import __version__
 from pbeauty.config import ConfigError
 from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
-from pbeauty.watchdog import SilentRankError
+from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
-
-_SECONDS_TO_BE_HEARD = 0.5
-"""Before a rank ends the job: launchers drop what they have not passed on by then."""
 
 
 class NoMPIError(ConfigError):
@@ -88,7 +85,7 @@ def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
             flush=True,
         )
         sys.stdout.flush()
-        time.sleep(_SECONDS_TO_BE_HEARD)
+        time.sleep(SECONDS_TO_BE_HEARD)
         comm.Abort(FAILED)  # which comes back under some MPI libraries
         os._exit(FAILED)
 
@@ -113,6 +110,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    _world()  # says so where there is none
     from mpi4py import MPI
 
     from pbeauty.bench import bench
@@ -125,10 +123,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _plot(options: argparse.Namespace) -> int:
     from pbeauty.plots import plot_run
-    from pbeauty.results import Run
 
     for run_path in options.runs:
-        Run(run_path).close()  # says what is wrong with it
         for path in plot_run(run_path):
             print(path)
     return DONE

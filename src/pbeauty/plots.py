@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import matplotlib as mpl
 import numpy as np
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbeauty.config import Game
 from pbeauty.game import Status, equilibrium, number_text
 from pbeauty.references import Trajectory, human_means
+from pbeauty.results import Run
 
 SIZE, DPI = (6.5, 4.0), 200
 """Inches: the text width of a page. Dots per inch of the PNG."""
@@ -300,29 +298,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 # --- a whole run ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Round:
-    """What the figures need of one finished round; `guesses` are the valid ones, float64[guess]."""
-
-    guesses: NDArray[np.float64]
-    n_unusable: int
-    mean: float
-    median: float
-    target: float
-
-
-def _read(path: Path) -> Iterator[tuple[str, Game, _Round]]:
-    """The finished rounds of a run, one at a time, since a round alone may hold millions of guesses."""
-    with h5py.File(path, "r") as file:
-        name, game = str(file.attrs["name"]), Game(**yaml.safe_load(file.attrs["experiment"])["game"])
-        rounds = file["rounds"]
-        for index in range(rounds["target"].shape[0]):
-            guess, status = rounds["guess"][index], rounds["status"][index]
-            valid = guess[status <= Status.RETRIED]
-            statistics = {key: float(rounds[key][index]) for key in ("mean", "median", "target")}
-            yield name, game, _Round(valid, guess.size - valid.size, **statistics)
-
-
 def plot_run(path: Path, out: Path | None = None) -> list[Path]:
     """Draws every finished round of a run and its trajectory, as PDF and as PNG.
 
@@ -332,17 +307,22 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
 
     Returns:
         The files, rounds first; empty if no round is finished.
+
+    Raises:
+        ConfigError: if `path` is not a run that can be read.
     """
-    path = Path(path)
-    path = path / "run.h5" if path.is_dir() else path
-    out = path.parent / "plots" if out is None else out
     written, table = [], []
-    for number, (name, game, played) in enumerate(_read(path), start=1):
-        values = {"target": played.target, "mean": played.mean, "median": played.median}
-        title = f"{name}: round {number}"
-        figure = histogram(played.guesses, game, **values, n_unusable=played.n_unusable, title=title)
-        written += save(figure, out / f"round-{number:04d}-histogram")
-        table.append([*values.values(), *np.percentile(played.guesses, [25, 75])])
+    with Run(path) as run:
+        out = run.path.parent / "plots" if out is None else out
+        name, game = run.experiment.name, run.experiment.game
+        for index in range(run.rounds):  # one at a time, since a round alone may hold millions of guesses
+            guesses, outcome = run.guesses(index), run.outcome(index)
+            valid = guesses[run.status(index) <= Status.RETRIED]
+            values = {"target": outcome.target, "mean": outcome.mean, "median": outcome.median}
+            title = f"{name}: round {index + 1}"
+            figure = histogram(valid, game, **values, n_unusable=guesses.size - valid.size, title=title)
+            written += save(figure, out / f"round-{index + 1:04d}-histogram")
+            table.append([*values.values(), *np.percentile(valid, [25, 75])])
     if written:
         target, mean, median, lower, upper = np.array(table).T
         figure = trajectory(game, mean=mean, median=median, target=target, lower=lower, upper=upper, title=name)

@@ -16,7 +16,7 @@ from pbeauty.records import Progress
 
 _LONGEST_NAP = 5.0
 _SECONDS_TO_ABORT = 10.0
-_SECONDS_TO_BE_HEARD = 0.5
+SECONDS_TO_BE_HEARD = 0.5
 """Launchers drop what they have not passed on when a job is aborted."""
 SILENCE = 5.0
 """Seconds beyond its patience with an engine that the moderator waits for a rank, so that the rank speaks first."""
@@ -105,6 +105,6 @@ def end_process(end: Callable[[], None]) -> None:
     faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
     threading.Timer(_SECONDS_TO_ABORT, os._exit, (1,)).start()
     sys.stdout.flush()
-    time.sleep(_SECONDS_TO_BE_HEARD)
+    time.sleep(SECONDS_TO_BE_HEARD)
     end()
     os._exit(1)
