@@ -249,7 +249,8 @@ def test_the_lock_shows_life_and_notices_its_loss(tmp_path, monkeypatch):
         os.utime(held.path, (0, 0))
         assert eventually(lambda: held.path.stat().st_mtime > 1e9), "not touched"
         held.path.unlink()
-        assert eventually(lambda: look(tmp_path) is not None), "not put back"
+        # Not before it is written to the end: the rest would land in the other job's.
+        assert eventually(lambda: (found := look(tmp_path)) and found.owner == held.owner), "not put back"
         other = leave(tmp_path, **ELSEWHERE)
         assert eventually(lambda: reasons)
     assert reasons == [f"the loss of its lock to {other}"]
