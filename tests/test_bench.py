@@ -23,7 +23,7 @@ def test_the_bench_reports_every_way_of_playing_and_its_ratios():
     assert report["real_to_naive"] == seconds["naive"] / seconds["real"]
     assert report["real_to_ceiling"] == seconds["ceiling"] / seconds["real"]
     assert abs(sum(report["split"].values()) - 1) < 1e-9
-    assert report["split"]["step"] > 0.3
+    assert all(report["split"][part] > 0 for part in ("prompts", "add", "step", "read", "journal", "store", "mpi"))
     # The first round's prompts are all the same; the later ones begin with what was asked before.
     assert all(0.3 < share < 1 for share in report["cached_share"] + report["cached_share_one_way"])
 

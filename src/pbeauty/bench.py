@@ -241,9 +241,7 @@ class _Player:
             if not game.finished:
                 raise ConfigError(f"the game could not be played to its end: {game.failure or 'interrupted'}")
             with Run(name) as run:
-                self._tokens = np.array(
-                    [run.file[f"rounds/{kind}"][:].sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS]
-                )
+                self._tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
         return block
 
     def _prompts(self, round_index: int) -> _Prompts:

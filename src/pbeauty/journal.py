@@ -11,6 +11,7 @@ little-endian:
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zlib
@@ -109,7 +110,7 @@ class Recorded:
         """
         heads, tokens, lengths = [np.empty(0, _HEAD)], [np.empty(0, "<i4")], [np.empty(0, np.int64)]
         for path in paths:
-            data = path.read_bytes()
+            data = _mapped(path)
             stretches = list(_stretches(data))
             sound = np.array([stretch for stretch in stretches if stretch], np.int64).reshape(-1, 2)
             head = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)[sound[:, 0]] if len(sound) else []
@@ -145,7 +146,7 @@ class Recorded:
 
 def read(path: Path) -> Iterator[Record | None]:
     """The records of a journal in order; None for each stretch that is no whole record."""
-    data = path.read_bytes()
+    data = _mapped(path)
     for stretch in _stretches(data):
         if stretch is None:
             yield None
@@ -156,7 +157,13 @@ def read(path: Path) -> Iterator[Record | None]:
         yield Record(participant, call, bool(truncated), *counts, tokens)
 
 
-def _stretches(data: bytes) -> Iterator[tuple[int, int] | None]:
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes, read from the disk where they are looked at: a sparse file can claim any size."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+
+
+def _stretches(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
     """Where the records of a journal lie, (start, end) in bytes; None for each stretch that is no whole record."""
     at, size = 0, len(data)
     while at < size:

@@ -20,6 +20,7 @@ from pbeauty.config_file import loads
 from pbeauty.game import Outcome
 from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
+from pbeauty.sound import check_experiment, check_run, reading, sealed_replies
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 
 
@@ -49,14 +50,16 @@ class Run:
             raise
 
     def _check(self) -> None:
-        version = self.file.attrs.get("schema_version")
-        if not isinstance(version, np.integer) or "rounds/target" not in self.file:
-            raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
+        with reading(self.path):
+            version = self.file.attrs.get("schema_version")
+            if not isinstance(version, np.integer) or "rounds/target" not in self.file:
+                raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
         if version > SCHEMA_VERSION:
             raise ConfigError(
                 f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: "
                 "install a newer one"
             )
+        check_run(self.file, self.path)
 
     def __enter__(self) -> Run:
         return self
@@ -73,12 +76,15 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        return loads(str(self.file.attrs["experiment"]), source=f"the experiment in {self.path}")
+        text = str(self.file.attrs["experiment"])
+        check_experiment(text, self.path)
+        return loads(text, source=f"the experiment in {self.path}")
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Where and with what the run was made."""
-        return json.loads(self.file.attrs["provenance"])
+        with reading(self.path):
+            return json.loads(self.file.attrs["provenance"])
 
     @property
     def finished(self) -> bool:
@@ -90,15 +96,27 @@ class Run:
         """Finished rounds."""
         return len(self.file["rounds/target"])
 
+    def read(self, name: str, which: int | slice = slice(None)) -> NDArray[Any]:
+        """A dataset of `/rounds`, or some rounds of it.
+
+        Args:
+            name: guess, status, mean, ...
+            which: a round, from 0, or a range of rounds.
+
+        Raises:
+            ConfigError: if it is damaged.
+        """
+        with reading(self.path):
+            return self.file[f"rounds/{name}"][which]
+
     @property
     def seconds(self) -> NDArray[np.float64]:
         """Wall time of each round in s, float64[round]."""
-        return self.file["rounds/seconds"][:]
+        return self.read("seconds")
 
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0."""
-        rounds = self.file["rounds"]
-        return Outcome(**{f.name: rounds[f.name][round_index].item() for f in dataclasses.fields(Outcome)})
+        return Outcome(**{f.name: self.read(f.name, round_index).item() for f in dataclasses.fields(Outcome)})
 
     def said(self, round_index: int, participants: NDArray[np.int64]) -> tuple[Ragged, NDArray[np.int64]]:
         """What language models said in a round, as far as their conversations go on from it.
@@ -113,15 +131,15 @@ class Run:
         Raises:
             ConfigError: if a reply is missing or damaged.
         """
-        blocks = self.file[f"replies/{round_index + 1:04d}"]
         flats, lengths, found = [], [], []
-        for name in sorted(blocks):
-            block = self._sealed(blocks, name)
-            ids = block["participant"][:].astype(np.int64)
-            spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+        for path, block in sealed_replies(self.file, self.path.parent, round_index).items():
+            with reading(path):
+                ids = block["participant"][:].astype(np.int64)
+                spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+                rows = Ragged.of(block["tokens"][:], block["token_offsets"][:])
             last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)]
             last = last[np.isin(ids[last], participants, assume_unique=True)]
-            tokens, offsets = Ragged.of(block["tokens"][:], block["token_offsets"][:]).take(last)
+            tokens, offsets = rows.take(last)
             flats.append(tokens)
             lengths.append(np.diff(offsets))
             found.append(ids[last])
@@ -134,18 +152,10 @@ class Run:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
         return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
 
-    def _sealed(self, blocks: h5py.Group, name: str) -> h5py.Group:
-        try:
-            return blocks[name]
-        except (KeyError, OSError):
-            link = blocks.get(name, getlink=True)
-            path = self.path.parent / getattr(link, "filename", name)
-            raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
-
     def guesses(self, round_index: int) -> NDArray[np.float64]:
         """All guesses of a round, float64[participant], NaN where there is none."""
-        return self.file["rounds/guess"][round_index]
+        return self.read("guess", round_index)
 
     def status(self, round_index: int) -> NDArray[np.uint8]:
         """What became of every reply of a round, uint8[participant], values of `game.Status`."""
-        return self.file["rounds/status"][round_index]
+        return self.read("status", round_index)
