@@ -17,7 +17,7 @@ from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoin
 from pbeauty.game import Status
 from pbeauty.participants import Block
 from pbeauty.partition import hostings
-from pbeauty.records import Announcement
+from pbeauty.records import Announcement, Purpose
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,34 @@ def test_groups_with_their_own_prompts_and_sampling_share_a_batch(engine):
     warm, cold, slow = (play.rows[first : first + 30] for first in (0, 30, 60))
     assert len(np.unique(warm["guess"])) > 5 and len(np.unique(cold["guess"])) == 1
     assert slow["output_tokens"].mean() > 3 * warm["output_tokens"].mean()
+
+
+@pytest.mark.parametrize("extraction", ["pattern", "pattern-then-model", "model"])
+def test_the_model_reads_replies_as_often_as_its_mode_says(extraction, engine):
+    """The replies of `cut` end before any number: patterns find nothing in them, and the model may not either."""
+    game = loads(
+        f"name: t\nseed: 4\npopulation:\n"
+        f"  - {{name: slow, count: 40, kind: llm, user_prompt: step-by-step, extraction: {extraction}, retries: 0,"
+        " sampling: {max_tokens: 128}}\n"
+        f"  - {{name: cut, count: 10, kind: llm, user_prompt: step-by-step, extraction: {extraction}, retries: 0,"
+        " sampling: {max_tokens: 2}}\n"
+    )
+    play = Block(game, hostings(game, 1)[0], engine).play(Announcement(0, {}))
+    purposes = np.array(play.replies.purpose)
+    extractions = {
+        part: int((purposes[np.isin(play.replies.participant, ids)] == Purpose.EXTRACTION).sum())
+        for part, ids in (("slow", range(40)), ("cut", range(40, 50)))
+    }
+    status = play.rows["status"]
+    if extraction == "pattern":
+        assert extractions == {"slow": 0, "cut": 0}
+        assert (status[:40] == Status.OK).mean() > 0.9 and (status[40:] == Status.TRUNCATED).all()
+    elif extraction == "pattern-then-model":
+        assert extractions["slow"] <= 4 and extractions["cut"] == 10
+        assert (status[:40] == Status.OK).mean() > 0.9 and (status[40:] != Status.OK).all()
+    else:
+        assert extractions == {"slow": 40, "cut": 10}
+        assert (status[:40] == Status.EXTRACTED).mean() > 0.8 and (status != Status.OK).all()
 
 
 def test_an_engine_argument_that_vllm_does_not_know_is_refused_with_the_nearest():
