@@ -315,9 +315,9 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
     with Run(path) as run:
         out = run.path.parent / "plots" if out is None else out
         name, game = run.experiment.name, run.experiment.game
-        for index in range(run.rounds):  # one at a time, since a round alone may hold millions of guesses
-            guesses, outcome = run.guesses(index), run.outcome(index)
-            valid = guesses[run.status(index) <= Status.RETRIED]
+        for index in range(run.round_count):  # one at a time, since a round alone may hold millions of guesses
+            guesses, outcome = run.guesses[index], run.outcome(index)
+            valid = guesses[run.status[index] <= Status.RETRIED]
             values = {"target": outcome.target, "mean": outcome.mean, "median": outcome.median}
             title = f"{name}: round {index + 1}"
             figure = histogram(valid, game, **values, n_unusable=guesses.size - valid.size, title=title)

@@ -15,12 +15,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty import tables
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome
 from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
+from pbeauty.untrusted import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """One reply of a language model, as it came: text to be shown with care."""
+
+    purpose: Purpose
+    text: str
 
 
 class Run:
@@ -86,9 +96,43 @@ class Run:
         return bool(self.file.attrs["finished"])
 
     @property
-    def rounds(self) -> int:
+    def round_count(self) -> int:
         """Finished rounds."""
         return len(self.file["rounds/target"])
+
+    @property
+    def guesses(self) -> h5py.Dataset:
+        """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
+        return self.file["rounds/guess"]
+
+    @property
+    def status(self) -> h5py.Dataset:
+        """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
+        return self.file["rounds/status"]
+
+    @property
+    def rounds(self) -> Any:
+        """The figures of every round: a pandas frame by round from 1, or see `tables.rounds` without pandas."""
+        return tables.rounds(self.file)
+
+    @property
+    def participants(self) -> Any:
+        """Group and attributes of everybody: a pandas frame by id, or see `tables.participants` without pandas."""
+        return tables.participants(self.file)
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """The labels of every coded column of participants: `group`, and the attributes of personas."""
+        columns = self.file.get("participants", {})
+        return {
+            name: [printable(label) for label in column.attrs["labels"]]
+            for name, column in columns.items()
+            if "labels" in column.attrs
+        }
+
+    def codes(self, attribute: str) -> NDArray[np.uint16]:
+        """One of `attributes` by participant, uint16[participant], indices into its labels."""
+        return self.file[f"participants/{attribute}"][:]
 
     @property
     def seconds(self) -> NDArray[np.float64]:
@@ -142,10 +186,32 @@ class Run:
             path = self.path.parent / getattr(link, "filename", name)
             raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
 
-    def guesses(self, round_index: int) -> NDArray[np.float64]:
-        """All guesses of a round, float64[participant], NaN where there is none."""
-        return self.file["rounds/guess"][round_index]
+    def replies(self, round: int, participant: int) -> list[Reply]:
+        """Everything that a participant replied in a round, in order; nothing where no model was asked.
 
-    def status(self, round_index: int) -> NDArray[np.uint8]:
-        """What became of every reply of a round, uint8[participant], values of `game.Status`."""
-        return self.file["rounds/status"][round_index]
+        Args:
+            round: from 1.
+            participant: id, from 0.
+
+        Raises:
+            IndexError: if there is no such finished round, or no such participant.
+            ConfigError: if the sealed replies are missing or damaged.
+        """
+        rounds, count = self.guesses.shape
+        if not (1 <= round <= rounds and 0 <= participant < count):
+            raise IndexError(
+                f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
+                f"{count - 1}"
+            )
+        blocks = self.file[f"replies/{round:04d}"]
+        starts = [name for name in sorted(blocks) if int(name) <= participant]
+        if not starts:
+            return []
+        block = self._sealed(blocks, starts[-1])
+        ids = block["participant"][:]
+        first, last = np.searchsorted(ids, [participant, participant + 1])
+        offsets = block["text_offsets"][first : last + 1]
+        return [
+            Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+            for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
+        ]
