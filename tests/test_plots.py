@@ -303,6 +303,7 @@ def write_run(path, rounds, game=CLASSIC, name="quickstart"):
     with h5py.File(path, "w") as file:
         file.attrs["schema_version"] = 1
         file.attrs["name"] = name
+        file.attrs["finished"] = len(rounds) == game.rounds
         file.attrs["experiment"] = yaml.safe_dump(
             {"name": name, "game": game.model_dump(mode="json"), "population": CROWD}
         )
@@ -332,7 +333,9 @@ def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
 
 def test_unusable_replies_are_counted_and_not_drawn(tmp_path, monkeypatch):
     seen, figure = [], draw([1.0])
-    monkeypatch.setattr(plots, "histogram", lambda guesses, game, **fields: seen.append((guesses, fields)) or figure)
+    monkeypatch.setattr(
+        plots.figures, "histogram", lambda guesses, game, **fields: seen.append((guesses, fields)) or figure
+    )
     plots.plot_run(write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]]))
     ((guesses, fields),) = seen
     assert list(guesses) == [42.0]
@@ -351,6 +354,7 @@ def test_a_run_without_a_finished_round_has_no_figures(tmp_path):
     with h5py.File(tmp_path / "run.h5", "w") as file:
         file.attrs["schema_version"] = 1
         file.attrs["name"] = "early"
+        file.attrs["finished"] = False
         file.attrs["experiment"] = yaml.safe_dump({"name": "early", "population": CROWD})
         for key in ("guess", "status"):
             file[f"rounds/{key}"] = np.empty((0, 5))

@@ -232,7 +232,8 @@ class _Round:
         head = {"round": self.index + 1, "by": by, "label": label, "n": n, "n_valid": valid.size}
         if not valid.size:
             return Cell(**head, statuses=statuses, unusable=unusable)
-        centre = float(valid.mean())
+        # The mean of equal numbers can miss them by rounding, and would then have a spread.
+        centre = float(valid.mean()) if valid[0] < valid[-1] else float(valid[0])
         sd = estimates.deviation(valid, centre, confidence)
         mean = estimates.mean(centre, sd.value, valid.size, confidence)
         quantiles = {q: estimates.quantile(valid, q, self.ends, confidence) for q in QUANTILES}

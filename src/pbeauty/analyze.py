@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,12 +81,16 @@ def analyze(paths: Sequence[Path], *, confidence: float, as_json: bool, fits: bo
         ConfigError: if a run cannot be read.
     """
     findings = examine(paths, confidence, fits=fits)
-    if as_json:
-        print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
-        return
-    from pbeauty.analyze_text import show
+    try:
+        if as_json:
+            print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
+        else:
+            from pbeauty.analyze_text import show
 
-    show(findings)
+            show(findings)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def document(findings: Findings, confidence: float) -> dict[str, Any]:

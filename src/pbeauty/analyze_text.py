@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +13,7 @@ from rich.text import Text
 from pbeauty.analysis import EVERYBODY, Analysis, Cell
 from pbeauty.analyze import CAUTIONS, Examined, Findings
 from pbeauty.comparison import Comparison, nearest
-from pbeauty.estimates import Estimate
+from pbeauty.estimates import NONE, Estimate
 from pbeauty.untrusted import printable
 from pbeauty.variation import Variation
 
@@ -24,17 +23,13 @@ _MOST_ROWS = 40
 def show(findings: Findings) -> None:
     """Prints the findings on standard output, as wide as the tables are."""
     console = Console(file=sys.stdout, width=200, color_system=None, force_terminal=False, legacy_windows=False)
-    try:
-        for one in findings.examined:
-            _run(console, one)
-        if findings.variation:
-            _variation(console, findings.variation)
-            _between(console, findings)
-        for caution in CAUTIONS:
-            _say(console, f"Note: {caution}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for one in findings.examined:
+        _run(console, one)
+    if findings.variation:
+        _variation(console, findings.variation)
+        _between(console, findings)
+    for caution in CAUTIONS:
+        _say(console, f"Note: {caution}")
 
 
 def _say(console: Console, text: str = "") -> None:
@@ -105,13 +100,16 @@ def _levels(console: Console, analysis: Analysis, cells: Sequence[Cell]) -> None
         ((str(c.round), *(share(c.levels[name]) for name in names)) for c in levelled),
     )  # fmt: skip
     _table(
-        console, "Cognitive hierarchy, and shares by mixture (%)",
-        ("round", "tau (mean)", "tau (likelihood)", "sigma", "shares"),
-        ((str(c.round), estimate(c.tau_mean),
-          estimate(c.tau_likelihood.tau) if c.tau_likelihood else "-",
-          number(c.tau_likelihood.sigma) if c.tau_likelihood else "-",
-          ", ".join(f"{name} {share(s)}" for name, s in c.mixture.shares.items()) if c.mixture else "-")
-         for c in levelled),
+        console, "Cognitive hierarchy: tau by the mean, and by maximum likelihood with noise of SD sigma",
+        ("round", "tau (mean)", "tau (likelihood)", "sigma"),
+        ((str(c.round), estimate(c.tau_mean), estimate(c.tau_likelihood.tau), number(c.tau_likelihood.sigma))
+         for c in levelled if c.tau_likelihood),
+    )  # fmt: skip
+    fitted = [(c.round, c.mixture) for c in levelled if c.mixture]
+    names = list(dict.fromkeys(name for _, mixture in fitted for name in mixture.shares))
+    _table(
+        console, "Share of guesses by level, by a mixture fit (%)", ("round", *names, "sigma"),
+        ((str(at), *(share(m.shares.get(name, NONE)) for name in names), number(m.sigma)) for at, m in fitted),
     )  # fmt: skip
 
 
@@ -156,12 +154,24 @@ def _people(console: Console, comparisons: Sequence[Comparison]) -> None:
     for what, title in (
         ("people", "People, first round (distances to the cognitive hierarchy at their published tau)"),
         ("people by round", "People, by round; n counts sessions"),
-        ("language model", "Published language models, p = 2/3 (without numbers of replies, hence without intervals)"),
+        (
+            "language model",
+            "Language models, p = 2/3, the nearest of each round (numbers of replies unpublished: no intervals)",
+        ),
     ):
-        _table(console, title, headings, (row(c) for c in everybody if c.what == what))
+        shown = [c for c in everybody if c.what == what]
+        if what == "language model":
+            shown = _closest(shown)
+        _table(console, title, headings, map(row, shown))
     if closest := nearest(comparisons):
         _say(console, f"Nearest human pool: {closest.reference} ({closest.source}), "
                       f"mean {number(closest.mean)}")  # fmt: skip
+
+
+def _closest(comparisons: Sequence[Comparison], most: int = 4) -> list[Comparison]:
+    """The nearest few of each round."""
+    ranked = sorted(comparisons, key=lambda c: (c.round, abs(c.difference.estimate.value)))
+    return [c for index, c in enumerate(ranked) if index < most or ranked[index - most].round < c.round]
 
 
 # --- several runs --------------------------------------------------------------------------------------------

@@ -122,11 +122,10 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from pbeauty.plots import plot_run
+    from pbeauty.plots import plot_all
 
-    for run_path in options.runs:
-        for path in plot_run(run_path):
-            print(path)
+    for path in plot_all(options.runs):
+        print(path, flush=True)
     return DONE
 
 
@@ -199,7 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     examine.set_defaults(command=_doctor)
 
     plot = commands.add_parser("plot", help="draw the figures of runs again")
-    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    plot.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, its run.h5, or a folder with runs below"
+    )
     plot.set_defaults(command=_plot)
 
     def finished(command: argparse.ArgumentParser) -> None:

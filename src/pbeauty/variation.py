@@ -42,6 +42,11 @@ class Case:
         """In one line."""
         return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "one case"
 
+    @property
+    def short(self) -> str:
+        """The values alone."""
+        return " · ".join(self.settings.values()) or "one case"
+
 
 @dataclass(frozen=True)
 class Replicated:
