@@ -55,12 +55,14 @@ _PER_ROUND = {
     "seconds": ("s", "wall time from announcement to gathered guesses"),
 }
 TIME_PARTS = {
-    "seconds_playing": "playing, on average",
-    "seconds_waiting": "waiting for the slowest rank",
+    "seconds_playing": "playing",
+    "seconds_waiting": "waiting for the slowest",
     "seconds_gathering": "gathering",
-    "seconds_sealing": "sealing replies",
+    "seconds_sealing": "sealing",
 }
-"""Where the time of a round goes, and how figures call it; all but the sealing are parts of `seconds`."""
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest rank, gathering, sealing.
+
+All but the last are parts of `seconds`."""
 _PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
 _REPLIES = {
     "participant": ("id", "who replied; ascending, with a participant's calls in order"),

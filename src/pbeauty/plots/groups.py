@@ -103,7 +103,7 @@ def beside_others(
         axes.plot([mean[index]], [row], linestyle="none", markersize=5, zorder=3, **look)
         if kinds[index] == "ours":
             axes.axvline(mean[index], color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1.5)
-    axes.set_yticks(range(len(names)), [shortened(figure, names[index], 2.9, 7.5) for index in order])
+    axes.set_yticks(range(len(names)), [shortened(figure, names[index], 2.6, 7.5) for index in order])
     for text, index in zip(axes.get_yticklabels(), order, strict=True):
         text.set_fontweight("bold" if kinds[index] == "ours" else "normal")
     axes.set(xlabel="mean guess", ylim=(-0.7, len(names) - 0.3))

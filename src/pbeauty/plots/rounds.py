@@ -32,7 +32,7 @@ def ridgelines(
     Args:
         game: the rules.
         edges: float64[bin + 1], ascending.
-        counts: int64[round, bin]; each round is drawn as the density that it is, all on the same scale.
+        counts: int64[round, bin]; drawn as shares of the round, all rounds on the same scale.
         mean: float64[round], drawn as dots.
         target: float64[round], drawn as triangles.
         title: the headline.
@@ -40,15 +40,15 @@ def ridgelines(
     edges, counts = np.asarray(edges, float), np.asarray(counts, float)
     total = counts.shape[0]
     shown = np.unique(np.linspace(0, total - 1, min(total, MOST_RIDGES)).round().astype(int))
-    step = max(1, counts.shape[1] // 100)  # bins finer than a hundredth of the range are combined
-    starts = np.arange(0, counts.shape[1], step)
+    step = max(1, counts.shape[1] // 100)  # bins finer than a hundredth of the range are combined, around multiples
+    starts = np.unique(np.append(0, np.arange((step + 1) // 2, counts.shape[1], step)))
     edges, counts = np.append(edges[starts], edges[-1]), np.add.reduceat(counts[shown], starts, axis=1)
-    density = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / np.diff(edges)
+    parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # The square root keeps rounds readable beside one in which nearly all guess the same.
-    heights = 1.7 * np.sqrt(density / max(density.max(), 1e-300))
+    heights = 1.7 * np.sqrt(parts / max(parts.max(), 1e-300))
     height = min(8.0, 1.7 + 0.42 * shown.size)
     some = f"; {shown.size} of {total} rounds" if shown.size < total else ""
-    figure = headed(title, f"{rule(game)}; heights are square roots of densities{some}", height)
+    figure = headed(title, f"{rule(game)}; heights are square roots of shares{some}", height)
     axes = figure.add_axes(band((0.75, 0.5, 0.2, 0.82), height))
     for row, ridge in enumerate(heights):
         base = shown.size - 1 - row
