@@ -23,14 +23,14 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
 
     Args:
         folder: made if need be.
-        guesses: by round and participant; NaN is an unparsable reply.
+        guesses: float64[round, participant]; NaN is an unparsable reply.
         described: the experiment; one for these guesses, with `settings`, unless given.
         finished: whether it is marked so; unless given, whether all rounds are there.
         said: by round, (participant, purpose, text) of every reply.
         columns: attributes of personas, (labels, codes) by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    guesses = np.array(guesses, float).reshape(len(guesses), -1)
+    guesses = np.array(guesses, float)
     described = described or experiment(guesses.shape[1], rounds=max(len(guesses), 1), **settings)
     writer = RunWriter.create(folder, described, ABOUT)
     for index, row in enumerate(guesses):

@@ -92,6 +92,8 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
     """
     if samples < 0:
         raise ConfigError(f"--samples {samples}: expected 0 or more")
+    if out is None:
+        out = (paths[0] if paths[0].is_dir() else paths[0].parent) / "report.html"
     findings = examine(paths, confidence)
     shown = findings.examined[:MOST_RUNS]
     comparing: list[Picture] = []
@@ -112,8 +114,6 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         cautions=CAUTIONS,
         version=__version__,
     )
-    if out is None:
-        out = (paths[0] if paths[0].is_dir() else paths[0].parent) / "report.html"
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
