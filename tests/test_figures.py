@@ -29,7 +29,7 @@ def assert_readable(figure):
         own += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
         own.append(getattr(axes, "_left_title", axes.title))
         for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            places = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+            places = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)  # an inner panel has no labels
             ticks += [label for place, label in places if min(limits) <= place <= max(limits)]
     boxes = {}
     for text in own + ticks:
@@ -102,7 +102,9 @@ def test_groups_have_looks_of_their_own_and_intervals():
     names = [f"a group with a rather long name {number}" for number in range(11)]
     mean = np.linspace(20, 60, 11)[:, None] * [[1, 0.6]]
     figure = plots.by_group(CLASSIC, names, mean, mean - 2, mean + 2, others=[40, 24])
-    looks = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    looks = [
+        (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_linestyle() != "None"
+    ]
     assert len(looks) == len(set(map(str, looks)))
     assert "3 of 11 groups left out" in figure.texts[1].get_text()
     assert_readable(figure)

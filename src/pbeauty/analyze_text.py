@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pbeauty.analysis import EVERYBODY, Analysis, Cell
+from pbeauty.analysis import EVERYBODY, Analysis
 from pbeauty.analyze import CAUTIONS, Examined, Findings
+from pbeauty.cells import Cell
 from pbeauty.comparison import Comparison, nearest
 from pbeauty.estimates import NONE, Estimate
 from pbeauty.untrusted import printable

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import estimates
-from pbeauty.analysis import EVERYBODY, Analysis, Cell
+from pbeauty.analysis import EVERYBODY, Analysis
+from pbeauty.cells import Cell
 from pbeauty.config import Game
 from pbeauty.estimates import CONFIDENCE, NONE, REPLICATES, Difference, Estimate
 from pbeauty.hierarchy import Binned

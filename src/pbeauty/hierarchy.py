@@ -137,14 +137,14 @@ def tau_by_likelihood(
     loss = _loss(counted, game, reference, lapses=0.0 if first else 0.01)
     floor, ceiling = math.log(counted.width / 4), math.log((game.high - game.low) / 4)
 
-    starts = [(tau, math.log(scale * (game.high - game.low))) for tau in _TAUS for scale in _SCALES]
-    starts = sorted(((loss(*start), start) for start in starts), key=lambda found: found[0])[:2]
+    tried = [(float(tau), math.log(scale * (game.high - game.low))) for tau in _TAUS for scale in _SCALES]
+    starts = sorted(tried, key=lambda start: loss(*start))[:2]
     fits = [
         minimize(
             lambda at: loss(*at), start, method="Nelder-Mead", bounds=[(0, LARGEST_TAU), (floor, ceiling)],
             options={"xatol": 1e-4, "fatol": 1e-4, "maxfev": 200},
         )
-        for _, start in starts
+        for start in starts
     ]  # fmt: skip
     best = min(fits, key=lambda fit: fit.fun)
     tau, scale = (float(value) for value in best.x)

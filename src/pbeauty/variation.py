@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import estimates
-from pbeauty.analysis import Analysis, Cell
+from pbeauty.analysis import Analysis
+from pbeauty.cells import Cell
 from pbeauty.config import Experiment
 from pbeauty.estimates import CONFIDENCE, NONE, REPLICATES, Estimate
 from pbeauty.randomness import seeds

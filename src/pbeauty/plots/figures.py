@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pbeauty import estimates, levels, runs
 from pbeauty.analysis import EVERYBODY, Analysis, analyse
+from pbeauty.cells import Cell
 from pbeauty.comparison import Comparison, compare
 from pbeauty.config import ConfigError, LLMGroup
 from pbeauty.game import Status
@@ -23,7 +24,7 @@ from pbeauty.plots.style import save, stamp
 from pbeauty.plots.sweep import against, small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.plots.work import lengths, times
-from pbeauty.references import load
+from pbeauty.references import human_means, load
 from pbeauty.results import Run
 from pbeauty.store import TIME_PARTS
 from pbeauty.variation import Variation, settings, vary
@@ -117,7 +118,7 @@ def _draw(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]) -> It
     cells = [cell for cell in analysis.of() if cell.n_valid]
     if not cells:
         return
-    mean, low, high = (np.array([getattr(cell.mean, end) for cell in cells]) for end in ("value", "low", "high"))
+    mean, low, high = (cells_mean(cells, end) for end in ("value", "low", "high"))
     target = [cell.target.value for cell in cells]
     yield Drawn(
         "trajectory-intervals",
@@ -149,6 +150,8 @@ def _draw(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]) -> It
         yield _by(analysis, by, mean)
     if comparisons:
         yield _published(analysis, comparisons)
+        if len(cells) > 1 and any(c.what == "language model" for c in comparisons):
+            yield _published_rounds(analysis, cells)
     yield from _work(run, analysis)
 
 
@@ -156,11 +159,13 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Drawn:
     cells = analysis.of(by)
     names = list(dict.fromkeys(cell.label for cell in cells))
     of = {(cell.label, cell.round): cell.mean for cell in cells}
-    ends = [
+    values, lows, highs = (
         [[getattr(of[name, index + 1], end) for index in range(everybody.size)] for name in names]
         for end in ("value", "low", "high")
-    ]
-    figure = by_group(analysis.game, names, *ends, others=everybody, title=f"{analysis.name}: means by {by}")
+    )
+    figure = by_group(
+        analysis.game, names, values, lows, highs, others=everybody, title=f"{analysis.name}: means by {by}"
+    )
     return Drawn(f"by-{by}", f"Mean guess by {by} and round, with intervals; the pale line is everybody.", figure)
 
 
@@ -177,9 +182,42 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Drawn:
             found = estimates.mean(c.mean, pool.std, pool.n, analysis.confidence)
         rows.append((f"{c.reference.removesuffix(', round 1')} ({c.source})", found, c.what))
     names, means, kinds = zip(*rows, strict=True)
-    values = ([getattr(mean, end) for mean in means] for end in ("value", "low", "high"))
-    figure = beside_others(names, *values, kinds, title=f"{analysis.name}: round 1 beside published means")
+    values, lows, highs = ([getattr(mean, end) for mean in means] for end in ("value", "low", "high"))
+    figure = beside_others(names, values, lows, highs, kinds, title=f"{analysis.name}: round 1 beside published means")
     return Drawn("published", "The first round's mean among the published ones of people and language models.", figure)
+
+
+def _published_rounds(analysis: Analysis, cells: Sequence[Cell]) -> Drawn:
+    """The published rounds of language models, as many as the run has, and people behind them."""
+    count = len(cells)
+    names, rows = ["this run"], [cells_mean(cells, end) for end in ("value", "low", "high")]
+    means, lows, highs = ([row] for row in rows)
+    nothing = np.full(count, np.nan)
+    for path in load().llm_trajectories:
+        row = nothing.copy()
+        for number, mean in zip(path.rounds, path.means, strict=True):
+            if number <= count:
+                row[number - 1] = mean
+        names.append(path.model)
+        means.append(row)
+        lows.append(nothing)
+        highs.append(nothing)
+    human = human_means(analysis.game.p)
+    people = nothing.copy()
+    if human:
+        people[: len(human.average)] = human.average[:count]
+    sources = "; ".join(dict.fromkeys(path.source.short for path in load().llm_trajectories))
+    figure = by_group(
+        analysis.game, names, means, lows, highs, others=people,
+        others_name=f"people ({human.source.short})" if human else "people",
+        title=f"{analysis.name}: rounds beside published ones",
+    )  # fmt: skip
+    return Drawn("published-rounds", f"Means by round beside published language models ({sources}).", figure)
+
+
+def cells_mean(cells: Sequence[Cell], end: str) -> NDArray[np.float64]:
+    """One end, or the value, of the means of cells, float64[cell]."""
+    return np.array([getattr(cell.mean, end) for cell in cells])
 
 
 def _work(run: Run, analysis: Analysis) -> Iterator[Drawn]:
@@ -221,10 +259,11 @@ def draw_sweep(variation: Variation) -> Iterator[Drawn]:
     """What compares the cases of several runs: small multiples, and last and first means against each varied key."""
     partly = [a for case in variation.cases for a in case.analyses if not a.finished]
     mark = f"UNFINISHED: {len(partly)} of the runs" if partly else None
-    played = {
-        case.short: [[c.mean.value for c in a.of() if c.n_valid] for a in case.analyses] for case in variation.cases
-    }
-    played = {label: means for label, found in played.items() if (means := [run for run in found if run])}
+    played: dict[str, list[list[float]]] = {}
+    for case in variation.cases:
+        found = [[cell.mean.value for cell in a.of() if cell.n_valid] for a in case.analyses]
+        if any(found):
+            played[case.short] = [run for run in found if run]
     if not played:
         return
     names = " · ".join(key.rpartition(".")[2] for key in variation.varied)
@@ -233,12 +272,13 @@ def draw_sweep(variation: Variation) -> Iterator[Drawn]:
     yield Drawn("sweep-rounds", "Means by round, a panel per case.", stamp(figure, mark))
     for key in variation.varied[:_MOST_KEYS]:
         rows = [
-            (case.settings[key], means[0])
+            (case.settings[key], cell.mean.value)
             for case in variation.cases
             for a in case.analyses
-            if (means := [cell.mean.value for cell in a.of() if cell.n_valid])
+            for cell in a.of()
+            if cell.n_valid and cell.round == 1
         ]
-        values, means = zip(*rows, strict=True)
+        values, means = [value for value, _ in rows], [mean for _, mean in rows]
         figure = against(values, means, name=key, title=f"First-round means against {key}")
         yield Drawn(f"sweep-{key}", f"First-round mean of every run against {key}.", stamp(figure, mark))
 

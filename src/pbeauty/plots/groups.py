@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,7 +23,8 @@ def by_group(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    others: Sequence[float] | None = None,
+    others: ArrayLike | None = None,
+    others_name: str = "everybody",
     title: str = "Means by group",
 ) -> Figure:
     """The mean of each group by round, with intervals.
@@ -33,7 +35,8 @@ def by_group(
         mean: float64[group, round], NaN where a group has no valid guess.
         low: the lower ends of the intervals, likewise.
         high: the upper ends.
-        others: float64[round], the mean of everybody, as a pale line.
+        others: float64[round], what the groups are to be seen against, as a pale line: the mean of everybody.
+        others_name: what that line is called.
         title: the headline.
     """
     mean, low, high = (np.atleast_2d(np.asarray(values, float)) for values in (mean, low, high))
@@ -44,7 +47,7 @@ def by_group(
     count = mean.shape[1]
     rounds = np.arange(1, count + 1)
     if others is not None:
-        axes.plot(rounds, others, color=PALE, linewidth=3, label="everybody", zorder=1.5, gid="everybody")
+        axes.plot(rounds, others, color=PALE, linewidth=3, label=others_name, zorder=1.5, gid="others")
     shown = min(len(names), most)
     for index, name in enumerate(names[:most]):
         # Side by side, so that intervals of groups that guess alike do not hide each other.
@@ -87,11 +90,11 @@ def beside_others(
     height = 1.5 + 0.17 * len(names)
     figure = headed(title, subtitle, height)
     axes = figure.add_axes(band((3.05, 0.5, 0.2, 0.8), height))
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "ours": {"color": BLACK, "marker": "o", "label": "this run"},
         "people": {"color": VERMILION, "marker": "D", "label": "people"},
     }
-    other = {"color": GREY, "marker": "s", "label": "language models"}
+    other: dict[str, Any] = {"color": GREY, "marker": "s", "label": "language models"}
     seen = set()
     for row, index in enumerate(order):
         look = dict(looks.get(kinds[index], other))

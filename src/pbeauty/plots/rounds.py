@@ -95,20 +95,20 @@ def shares(
         subtitle: the line below it.
         ylabel: of the axis.
     """
-    values = 100 * np.nan_to_num(np.asarray(values, float).reshape(-1, len(names)))
+    percent = 100 * np.nan_to_num(np.asarray(values, float).reshape(-1, len(names)))
     if len(names) > len(_FILLS):
         raise ValueError(f"{len(names)} kinds; {len(_FILLS)} can be told apart")
-    rounds = np.arange(1, len(values) + 1)
+    rounds = np.arange(1, len(percent) + 1)
     figure = headed(title, subtitle)
     axes = figure.add_axes((0.095, 0.12, 0.665, 0.68))
-    bottom = np.zeros(len(values))
+    bottom = np.zeros(len(percent))
     width = 0.78 if len(rounds) > 1 else 0.3
     for index, name in enumerate(names):
         axes.bar(
-            rounds, values[:, index], width, bottom, label=name, color=_FILLS[index], hatch=_HATCHES[index],
+            rounds, percent[:, index], width, bottom, label=name, color=_FILLS[index], hatch=_HATCHES[index],
             edgecolor=GREY if index < len(names) - 1 else PALE, linewidth=0.4, gid=name,
         )  # fmt: skip
-        bottom += values[:, index]
+        bottom += percent[:, index]
     axes.set(xlim=(0.4, len(rounds) + 0.6), ylim=(0, 100), xlabel="round", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.grid(False)

@@ -79,7 +79,7 @@ def against(values: Sequence[str], means: Sequence[float], *, name: str, title: 
     numeric = all(number is not None for number in numbers)
     if numeric:
         kinds.sort(key=lambda value: _number(value) or 0.0)
-        places = {value: _number(value) for value in kinds}
+        places = {value: _number(value) or 0.0 for value in kinds}
     else:
         places = {value: float(index) for index, value in enumerate(kinds)}
     x, y = np.array([places[value] for value in values], float), np.array(means, float)
@@ -90,9 +90,11 @@ def against(values: Sequence[str], means: Sequence[float], *, name: str, title: 
         color=BLACK, marker="D", markersize=6, zorder=3, label="mean of runs", gid="means",
     )  # fmt: skip
     if not numeric or len(kinds) <= 8:
-        axes.set_xticks([places[value] for value in kinds], [shortened(figure, v, 5 / len(kinds), 8.5) for v in kinds])
+        names = [shortened(figure, value, 5 / len(kinds), 8.5) for value in kinds]
+        axes.set_xticks([places[value] for value in kinds], names)
     spread = (max(places.values()) - min(places.values())) or 1.0
-    axes.set_xlim(min(places.values()) - 0.08 * spread, max(places.values()) + 0.08 * spread)
+    room = 0.08 * spread if numeric else 0.5
+    axes.set_xlim(min(places.values()) - room, max(places.values()) + room)
     axes.set(xlabel=name, ylabel="mean guess")
     return figure
 

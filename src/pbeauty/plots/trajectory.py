@@ -66,7 +66,7 @@ def trajectory(
         axes.plot(rounds, values, **LOOKS[name], markersize=size, clip_on=False, zorder=4, gid=name)
     if intervals is not None:
         # An end that is NaN, of the interval of a single guess, is drawn as none.
-        reach = [np.nan_to_num(np.abs(np.asarray(end, float) - series["mean"])) for end in intervals]
+        reach = np.nan_to_num([np.abs(np.asarray(end, float) - series["mean"]) for end in intervals])
         axes.errorbar(
             rounds, series["mean"], reach, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2.5, zorder=4, clip_on=False
         )
