@@ -156,7 +156,7 @@ class Round:
 
     def _mode(self, ordered: Floats, cell: str) -> tuple[Estimate, Estimate]:
         width = (self.game.high - self.game.low) / 100
-        values = self.game.low + width * np.arange(101)
+        values = np.linspace(self.game.low, self.game.high, 101)
         places = np.searchsorted(ordered, values[1:] - width / 2)
         counts = np.diff(places, prepend=0, append=ordered.size)
         found = estimates.mode(counts, values, self._generator("mode", cell), self.confidence)

@@ -65,7 +65,7 @@ class Binned:
 def binned(ordered: Floats, game: Game) -> Binned:
     """Counts sorted guesses, float64[guess], all in [low, high]."""
     width = (game.high - game.low) / BINS
-    edges = game.low + (np.arange(BINS + 2) - 0.5) * width
+    edges = np.linspace(game.low - width / 2, game.high + width / 2, BINS + 2)
     edges[0], edges[-1] = game.low, game.high
     places = np.searchsorted(ordered, edges[1:-1])
     return Binned(edges, np.diff(places, prepend=0, append=ordered.size))

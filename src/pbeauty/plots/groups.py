@@ -47,11 +47,19 @@ def by_group(
     count = mean.shape[1]
     rounds = np.arange(1, count + 1)
     if others is not None:
-        axes.plot(rounds, others, color=PALE, linewidth=3, label=others_name, zorder=1.5, gid="others")
+        axes.plot(
+            rounds,
+            others,
+            color=PALE,
+            linewidth=3,
+            label=shortened(figure, others_name, 1.15, 8.5),
+            zorder=1.5,
+            gid="others",
+        )
     shown = min(len(names), most)
     for index, name in enumerate(names[:most]):
         # Side by side, so that intervals of groups that guess alike do not hide each other.
-        places = rounds + 0.05 * (index - (shown - 1) / 2)
+        places = rounds + 0.035 * (index - (shown - 1) / 2)
         reach = np.nan_to_num([mean[index] - low[index], high[index] - mean[index]])
         axes.errorbar(
             places, mean[index], reach, **SERIES[index], linewidth=1.2, markersize=4, elinewidth=0.9, capsize=2,
