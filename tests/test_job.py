@@ -158,8 +158,10 @@ def test_plot_draws_a_run_again(mixed, tmp_path):
         path.unlink()
     done = alone("plot", folder)
     assert (done.code, done.err) == (0, "")
-    assert {line.rpartition("/")[2] for line in done.out.splitlines()} == before.keys()
-    assert {path.name: path.read_bytes() for path in (folder / "plots").iterdir()} == before
+    after = {path.name: path.read_bytes() for path in (folder / "plots").iterdir()}
+    assert {line.rpartition("/")[2] for line in done.out.splitlines()} == after.keys()
+    assert {name: after[name] for name in before} == before
+    assert "ridgelines.pdf" in after
 
 
 def test_runs_find_their_own_folders(tmp_path):

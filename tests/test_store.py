@@ -182,7 +182,7 @@ def test_a_reader_that_has_the_file_open_keeps_what_it_saw(tmp_path):
         assert early.round_count == 1
         assert early.guesses[0][0] == 0
         with Run(tmp_path) as late:
-            assert late.rounds == 2
+            assert late.round_count == 2
 
 
 # --- replies -----------------------------------------------------------------------------------------------
