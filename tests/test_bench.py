@@ -23,7 +23,7 @@ def test_the_bench_reports_every_way_of_playing_and_its_ratios():
     assert report["real_to_naive"] == seconds["naive"] / seconds["real"]
     assert report["real_to_ceiling"] == seconds["ceiling"] / seconds["real"]
     assert abs(sum(report["split"].values()) - 1) < 1e-9
-    assert report["split"]["step"] > 0.3
+    assert all(report["split"][part] > 0 for part in ("prompts", "add", "step", "read", "journal", "store", "mpi"))
     # The first round's prompts are all the same; the later ones begin with what was asked before.
     assert all(0.3 < share < 1 for share in report["cached_share"] + report["cached_share_one_way"])
 
@@ -34,3 +34,18 @@ def test_a_bench_needs_exactly_one_model(tmp_path):
     done = mpi.alone("bench", config)
     assert done.code == 2
     assert "exactly one model" in done.err and "Traceback" not in done.err
+
+
+def test_the_bench_of_the_storage_keeps_and_finds_every_reply(tmp_path):
+    small = ("--set", "population.0.count=500")
+    done = mpi.alone("bench", "configs/bench.yaml", "--storage", *small, "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report.pop("participants") == 500
+    assert set(report) == {"journal", "seal", "commit", "restore", "recall"}
+    assert all(seconds > 0 for seconds in report.values())
+    assert "500 participants" in mpi.alone("bench", "configs/bench.yaml", "--storage", *small).out
+    config = tmp_path / "none.yaml"
+    config.write_text("name: none\npopulation: [{name: u, count: 3, kind: uniform}]")
+    done = mpi.alone("bench", config, "--storage")
+    assert done.code == 2 and "has none" in done.err

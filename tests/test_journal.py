@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from pbeauty.journal import Journal, Record, Recorded, read
 RECORDS = st.lists(
     st.builds(
         Record,
-        participant=st.integers(0, 2**64 - 1),
+        participant=st.integers(0, 20) | st.integers(0, 2**64 - 1),
         call=st.integers(0, 2**16 - 1),
         truncated=st.booleans(),
         prompt_tokens=st.integers(0, 2**32 - 1),
@@ -83,7 +84,7 @@ def test_damage_is_told_once_a_file_and_foreign_tokens_are_damage(tmp_path):
     path = written(tmp_path / "mixed", [sound, foreign])
     path.write_bytes(path.read_bytes()[:-3])
     told = []
-    recorded = Recorded([path, written(tmp_path / "good", [foreign])], lambda who: True, 500, told.append)
+    recorded = Recorded([path, written(tmp_path / "good", [foreign])], np.arange(5), 500, told.append)
     assert recorded.get(1, 0) == sound and recorded.get(2, 0) is None
     assert len(told) == 2 and all("damaged or unfinished" in line for line in told)
     assert str(path) in told[0]
@@ -91,5 +92,16 @@ def test_damage_is_told_once_a_file_and_foreign_tokens_are_damage(tmp_path):
 
 def test_only_wanted_participants_are_kept(tmp_path):
     path = written(tmp_path / "many", [Record(who, 0, False, 1, 0, [who]) for who in range(10)])
-    recorded = Recorded([path], lambda who: who % 2 == 0, 100, pytest.fail)
+    recorded = Recorded([path], np.arange(0, 10, 2), 100, pytest.fail)
     assert len(recorded) == 5 and recorded.get(3, 0) is None and recorded.get(4, 0).tokens == [4]
+
+
+@given(records=st.lists(RECORDS, max_size=3))
+def test_replies_are_found_by_participant_and_call_whatever_file_holds_them(tmp_path_factory, records):
+    folder = tmp_path_factory.getbasetemp()
+    files = [written(folder / f"found-{number}", some) for number, some in enumerate(records)]
+    own = {(r.participant, r.call): r for some in reversed(records) for r in reversed(some) if r.participant < 2**48}
+    wanted = np.array(sorted({participant for participant, _ in own}), np.int64)
+    recorded = Recorded(files, wanted, 2**31, pytest.fail)
+    assert len(recorded) == len(own)
+    assert all(recorded.get(*call) == record for call, record in own.items())

@@ -171,7 +171,7 @@ def test_replies_on_record_are_not_asked_for_again(tmp_path):
 
     engine = Listening()
     block = seated(game, engine)
-    block._recorded = Recorded([path], lambda who: who < 60, 256, warn=pytest.fail)
+    block._recorded = Recorded([path], np.arange(60), 256, warn=pytest.fail)
     recorded = len(block._recorded)
     (again,) = played(block, 1)
     assert again.rows.tobytes() == whole.rows.tobytes()
@@ -188,7 +188,7 @@ def test_a_broken_off_round_leaves_every_finished_reply_in_its_journal(tmp_path)
     play.journal.close()
     assert not play.complete
     assert block.llm.engine.in_flight == 0
-    on_record = Recorded([tmp_path / "journal"], lambda who: True, 256, warn=pytest.fail)
+    on_record = Recorded([tmp_path / "journal"], np.arange(120), 256, warn=pytest.fail)
     assert len(on_record) == len(play.replies) > 0
 
 

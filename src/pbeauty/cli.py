@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty import __version__
+from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError
 from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
 from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
@@ -110,6 +110,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.storage:
+        from pbeauty.bench_storage import bench_storage
+
+        stored = bench_storage(config_file.load(options.config, tuple(options.set)))
+        print(json.dumps(dataclasses.asdict(stored), indent=1) if options.json else stored)
+        return DONE
     _world()  # says so where there is none
     from mpi4py import MPI
 
@@ -181,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("bench", help="measure what a round costs beside what the model costs")
     experiment(measure)
     measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
+    measure.add_argument("--storage", action="store_true", help="what it costs to keep the replies, without an engine")
     measure.add_argument("--json", action="store_true", help="print the report as JSON")
     measure.set_defaults(command=_bench)
 

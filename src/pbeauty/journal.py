@@ -11,21 +11,32 @@ little-endian:
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from pbeauty.ragged import Ragged, gather
 from pbeauty.store import writing
 
 _MAGIC = b"\xb5pbr"
 _FRAME = struct.Struct("<4sII")
 _FIELDS = struct.Struct("<QHBII")
+_HEAD = np.dtype(
+    {
+        "names": ["magic", "length", "checksum", "participant", "call", "truncated", "prompt_tokens", "cached_tokens"],
+        "formats": ["S4", "<u4", "<u4", "<u8", "<u2", "u1", "<u4", "<u4"],
+    }
+)
+"""Frame and fields as numpy reads them: what comes before the tokens."""
+_CALLS = 1 << 16
 _LONGEST = 1 << 26
 """Bytes of payload that no genuine record exceeds: a damaged length must not exhaust memory."""
 
@@ -84,62 +95,93 @@ class Journal:
 
 
 class Recorded:
-    """The replies that journals of a round hold for some participants."""
+    """The replies that journals of a round hold for some participants: arrays, however many there are."""
 
     def __init__(
-        self, paths: Iterable[Path], keep: Callable[[int], bool], vocabulary: int, warn: Callable[[str], None]
+        self, paths: Iterable[Path], participants: NDArray[np.int64], vocabulary: int, warn: Callable[[str], None]
     ) -> None:
         """Reads journals; damaged records are passed over, each file's damage told once.
 
         Args:
             paths: the files, in any order.
-            keep: whether a participant id is wanted here.
+            participants: ids of those whose replies are wanted here, each below 2**48.
             vocabulary: token ids are below this.
             warn: is told of damage.
         """
-        self._records: dict[tuple[int, int], Record] = {}
+        heads, tokens, lengths = [np.empty(0, _HEAD)], [np.empty(0, "<i4")], [np.empty(0, np.int64)]
         for path in paths:
-            damage = 0
-            for record in read(path):
-                if record is None or not all(0 <= token < vocabulary for token in record.tokens):
-                    damage += 1
-                elif keep(record.participant):
-                    self._records[record.participant, record.call] = record
-            if damage:
+            data = _mapped(path)
+            stretches = list(_stretches(data))
+            sound = np.array([stretch for stretch in stretches if stretch], np.int64).reshape(-1, 2)
+            head = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)[sound[:, 0]] if len(sound) else []
+            head = np.ascontiguousarray(head, np.uint8).reshape(-1).view(_HEAD)
+            flat, offsets = gather(np.frombuffer(data, np.uint8), sound[:, 0] + _HEAD.itemsize, sound[:, 1])
+            said, offsets = flat.view("<i4"), offsets // 4
+            strange = np.concatenate([[0], np.cumsum((said < 0) | (said >= vocabulary))])
+            foreign = strange[offsets[1:]] > strange[offsets[:-1]]
+            if damage := stretches.count(None) + int(foreign.sum()):
                 warn(f"{path}: {damage} damaged or unfinished record(s) left out; their replies are asked for again")
+            kept = np.flatnonzero(~foreign & np.isin(head["participant"], participants.astype(np.uint64)))
+            heads.append(head[kept])
+            tokens.append(gather(said, offsets[:-1][kept], offsets[1:][kept])[0])
+            lengths.append(np.diff(offsets)[kept])
+        self._heads = np.concatenate(heads)
+        self._tokens = Ragged.of(np.concatenate(tokens), np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+        keys = _key(self._heads["participant"].astype(np.int64), self._heads["call"].astype(np.int64))
+        self._keys, self._rows = np.unique(keys, return_index=True)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._keys)
 
     def get(self, participant: int, call: int) -> Record | None:
         """The reply to a participant's call, if it is on record."""
-        return self._records.get((participant, call))
+        key = _key(participant, call)
+        at = self._keys.searchsorted(key)
+        if at == len(self._keys) or self._keys[at] != key:
+            return None
+        row = self._rows[at]
+        *_, truncated, prompt_tokens, cached_tokens = self._heads[row].item()
+        return Record(participant, call, bool(truncated), prompt_tokens, cached_tokens, self._tokens[row].tolist())
 
 
 def read(path: Path) -> Iterator[Record | None]:
     """The records of a journal in order; None for each stretch that is no whole record."""
-    data = memoryview(path.read_bytes())
-    at = 0
-    while at < len(data):
-        record, end = _record(data, at)
-        yield record
-        if record is None:
-            # After damage, reading goes on at the next place that looks like a record.
-            end = bytes(data).find(_MAGIC, at + 1)
-            if end < 0:
-                return
-        at = end
+    data = _mapped(path)
+    for stretch in _stretches(data):
+        if stretch is None:
+            yield None
+            continue
+        start, end = stretch
+        participant, call, truncated, *counts = _FIELDS.unpack_from(data, start + _FRAME.size)
+        tokens = np.frombuffer(data[start + _HEAD.itemsize : end], "<i4").tolist()
+        yield Record(participant, call, bool(truncated), *counts, tokens)
 
 
-def _record(data: memoryview, at: int) -> tuple[Record | None, int]:
-    if at + _FRAME.size > len(data):
-        return None, len(data)
-    magic, length, checksum = _FRAME.unpack_from(data, at)
-    start, end = at + _FRAME.size, at + _FRAME.size + length
-    sound = magic == _MAGIC and _FIELDS.size <= length <= _LONGEST and end <= len(data)
-    payload = data[start:end]
-    if not sound or (length - _FIELDS.size) % 4 or zlib.crc32(payload) != checksum:
-        return None, at
-    participant, call, truncated, prompt_tokens, cached_tokens = _FIELDS.unpack_from(payload)
-    tokens: NDArray[np.int32] = np.frombuffer(payload, "<i4", offset=_FIELDS.size)
-    return Record(participant, call, bool(truncated), prompt_tokens, cached_tokens, tokens.tolist()), end
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes, read from the disk where they are looked at: a sparse file can claim any size."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+
+
+def _stretches(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
+    """Where the records of a journal lie, (start, end) in bytes; None for each stretch that is no whole record."""
+    at, size = 0, len(data)
+    while at < size:
+        if at + _HEAD.itemsize <= size:
+            magic, length, checksum = _FRAME.unpack_from(data, at)
+            start, end = at + _FRAME.size, at + _FRAME.size + length
+            whole = magic == _MAGIC and _FIELDS.size <= length <= _LONGEST and end <= size
+            if whole and not (length - _FIELDS.size) % 4 and zlib.crc32(data[start:end]) == checksum:
+                yield at, end
+                at = end
+                continue
+        yield None
+        # After damage, reading goes on at the next place that looks like a record.
+        at = data.find(_MAGIC, at + 1)
+        if at < 0:
+            return
+
+
+def _key(participant: Any, call: Any) -> Any:
+    """One number for a participant's call."""
+    return participant * _CALLS + call

@@ -279,7 +279,7 @@ def finished_rounds(run: Run) -> list[RoundState]:
     """The latest finished rounds of a run on disk."""
     first = max(0, run.round_count - ROUNDS_SHOWN)
     names = [name for name in RoundState.model_fields if name != "round"]
-    columns = {name: run.file["rounds"][name][first:].tolist() for name in names}
+    columns = {name: run.read(name, slice(first, None)).tolist() for name in names}
     return [
         RoundState(round=first + index + 1, **dict(zip(columns, values, strict=True)))
         for index, values in enumerate(zip(*columns.values(), strict=True))

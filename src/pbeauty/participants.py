@@ -88,9 +88,8 @@ class Block:
         """
         if self.llm:
             self.llm.restore(run)
-            hosted = set(self.llm.ids.tolist())
             vocabulary = len(self.llm.engine.tokenizer)
-            self._recorded = Recorded(journals, hosted.__contains__, vocabulary, warn)
+            self._recorded = Recorded(journals, self.llm.ids, vocabulary, warn)
 
     def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
         """Asks every participant for a guess.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+_PIECE = 1 << 13
+"""Rows that are gathered at once."""
+
 
 class Ragged:
     """A growing list of rows, each a run of one flat array; memory is the rows' own plus 8 bytes each."""
@@ -46,8 +49,18 @@ class Ragged:
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
         """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
-        starts, stops = self._offsets[:-1][rows], self._offsets[1:][rows]
-        offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
-        # Position j of the result lies in row r, at j - offsets[r] from that row's start.
-        shift = np.repeat(starts - offsets[:-1], stops - starts)
-        return self._flat[np.arange(offsets[-1]) + shift], offsets
+        return gather(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
+
+
+def gather(flat: NDArray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+    """The stretches flat[starts[r]:stops[r]], one after the other, as (values, offsets[len(starts) + 1])."""
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
+    values = np.empty(offsets[-1], flat.dtype)
+    # In pieces, since the positions take eight times the memory of bytes.
+    for first in range(0, len(starts), _PIECE):
+        rows = slice(first, first + _PIECE)
+        begin, end = offsets[rows][0], offsets[1:][rows][-1]
+        # Position j of the result lies in stretch r, at j - offsets[r] from its start.
+        shift = np.repeat((starts - offsets[:-1])[rows], (stops - starts)[rows])
+        values[begin:end] = flat[np.arange(begin, end) + shift]
+    return values, offsets

@@ -21,6 +21,7 @@ from pbeauty.config_file import loads
 from pbeauty.game import Outcome
 from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
+from pbeauty.sound import check_experiment, check_run, reading, sealed_replies
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 from pbeauty.untrusted import printable
 
@@ -31,6 +32,29 @@ class Reply:
 
     purpose: Purpose
     text: str
+
+
+class LazyArray:
+    """An array of a run on disk, of which as much is read as is indexed: `run.guesses[0]`, `run.guesses[:, 17]`."""
+
+    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+        self._dataset, self._path = dataset, path
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype = dataset.dtype
+
+    def __getitem__(self, which: Any) -> Any:
+        """As numpy indexes; a damaged file is a ConfigError."""
+        with reading(self._path):
+            return self._dataset[which]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self.dtype}{list(self.shape)} in {self._path})"
 
 
 class Run:
@@ -46,6 +70,7 @@ class Run:
             ConfigError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
+        self._blocks: dict[int, dict[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
             self.file = h5py.File(self.path, "r")
@@ -59,14 +84,16 @@ class Run:
             raise
 
     def _check(self) -> None:
-        version = self.file.attrs.get("schema_version")
-        if not isinstance(version, np.integer) or "rounds/target" not in self.file:
-            raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
+        with reading(self.path):
+            version = self.file.attrs.get("schema_version")
+            if not isinstance(version, np.integer) or "rounds/target" not in self.file:
+                raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
         if version > SCHEMA_VERSION:
             raise ConfigError(
                 f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: "
                 "install a newer one"
             )
+        check_run(self.file, self.path)
 
     def __enter__(self) -> Run:
         return self
@@ -83,12 +110,15 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        return loads(str(self.file.attrs["experiment"]), source=f"the experiment in {self.path}")
+        text = str(self.file.attrs["experiment"])
+        check_experiment(text, self.path)
+        return loads(text, source=f"the experiment in {self.path}")
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Where and with what the run was made."""
-        return json.loads(self.file.attrs["provenance"])
+        with reading(self.path):
+            return json.loads(self.file.attrs["provenance"])
 
     @property
     def finished(self) -> bool:
@@ -100,25 +130,40 @@ class Run:
         """Finished rounds."""
         return len(self.file["rounds/target"])
 
-    @property
-    def guesses(self) -> h5py.Dataset:
-        """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
-        return self.file["rounds/guess"]
+    def read(self, name: str, which: int | slice = slice(None)) -> NDArray[Any]:
+        """A dataset of `/rounds`, or some rounds of it.
+
+        Args:
+            name: guess, status, mean, ...
+            which: a round, from 0, or a range of rounds.
+
+        Raises:
+            ConfigError: if it is damaged.
+        """
+        with reading(self.path):
+            return self.file[f"rounds/{name}"][which]
 
     @property
-    def status(self) -> h5py.Dataset:
+    def guesses(self) -> LazyArray:
+        """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
+        return LazyArray(self.file["rounds/guess"], self.path)
+
+    @property
+    def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
-        return self.file["rounds/status"]
+        return LazyArray(self.file["rounds/status"], self.path)
 
     @property
     def rounds(self) -> Any:
         """The figures of every round: a pandas frame by round from 1, or see `tables.rounds` without pandas."""
-        return tables.rounds(self.file)
+        with reading(self.path):
+            return tables.rounds(self.file)
 
     @property
     def participants(self) -> Any:
         """Group and attributes of everybody: a pandas frame by id, or see `tables.participants` without pandas."""
-        return tables.participants(self.file)
+        with reading(self.path):
+            return tables.participants(self.file)
 
     @property
     def attributes(self) -> dict[str, list[str]]:
@@ -132,17 +177,17 @@ class Run:
 
     def codes(self, attribute: str) -> NDArray[np.uint16]:
         """One of `attributes` by participant, uint16[participant], indices into its labels."""
-        return self.file[f"participants/{attribute}"][:]
+        with reading(self.path):
+            return self.file[f"participants/{attribute}"][:]
 
     @property
     def seconds(self) -> NDArray[np.float64]:
         """Wall time of each round in s, float64[round]."""
-        return self.file["rounds/seconds"][:]
+        return self.read("seconds")
 
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0."""
-        rounds = self.file["rounds"]
-        return Outcome(**{f.name: rounds[f.name][round_index].item() for f in dataclasses.fields(Outcome)})
+        return Outcome(**{f.name: self.read(f.name, round_index).item() for f in dataclasses.fields(Outcome)})
 
     def said(self, round_index: int, participants: NDArray[np.int64]) -> tuple[Ragged, NDArray[np.int64]]:
         """What language models said in a round, as far as their conversations go on from it.
@@ -157,15 +202,15 @@ class Run:
         Raises:
             ConfigError: if a reply is missing or damaged.
         """
-        blocks = self.file[f"replies/{round_index + 1:04d}"]
         flats, lengths, found = [], [], []
-        for name in sorted(blocks):
-            block = self._sealed(blocks, name)
-            ids = block["participant"][:].astype(np.int64)
-            spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+        for path, block in sealed_replies(self.file, self.path.parent, round_index).items():
+            with reading(path):
+                ids = block["participant"][:].astype(np.int64)
+                spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+                rows = Ragged.of(block["tokens"][:], block["token_offsets"][:])
             last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)]
             last = last[np.isin(ids[last], participants, assume_unique=True)]
-            tokens, offsets = Ragged.of(block["tokens"][:], block["token_offsets"][:]).take(last)
+            tokens, offsets = rows.take(last)
             flats.append(tokens)
             lengths.append(np.diff(offsets))
             found.append(ids[last])
@@ -177,14 +222,6 @@ class Run:
             )
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
         return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
-
-    def _sealed(self, blocks: h5py.Group, name: str) -> h5py.Group:
-        try:
-            return blocks[name]
-        except (KeyError, OSError):
-            link = blocks.get(name, getlink=True)
-            path = self.path.parent / getattr(link, "filename", name)
-            raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
 
     def replies(self, round: int, participant: int) -> list[Reply]:
         """Everything that a participant replied in a round, in order; nothing where no model was asked.
@@ -203,15 +240,21 @@ class Run:
                 f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
                 f"{count - 1}"
             )
-        blocks = self.file[f"replies/{round:04d}"]
-        starts = [name for name in sorted(blocks) if int(name) <= participant]
+        blocks = self._sealed(round - 1)
+        starts = [path for path in sorted(blocks) if int(path.stem) <= participant]
         if not starts:
             return []
-        block = self._sealed(blocks, starts[-1])
-        ids = block["participant"][:]
-        first, last = np.searchsorted(ids, [participant, participant + 1])
-        offsets = block["text_offsets"][first : last + 1]
-        return [
-            Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
-            for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
-        ]
+        block = blocks[starts[-1]]
+        with reading(starts[-1]):
+            first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
+            offsets = block["text_offsets"][first : last + 1]
+            return [
+                Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+                for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
+            ]
+
+    def _sealed(self, round_index: int) -> dict[Path, h5py.Group]:
+        """The sealed replies of a round, checked once."""
+        if round_index not in self._blocks:
+            self._blocks[round_index] = sealed_replies(self.file, self.path.parent, round_index)
+        return self._blocks[round_index]

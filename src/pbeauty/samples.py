@@ -46,7 +46,7 @@ def draw(run: Run, round: int, count: int) -> list[Sample]:
     if not len(run.file[f"replies/{round:04d}"]):
         return []
     guesses, status = run.guesses[index], run.status[index]
-    asked = run.file["rounds/output_tokens"][index] > 0
+    asked = run.read("output_tokens", index) > 0
     game = run.experiment.game
     codes = levels.assign(np.where(status <= Status.RETRIED, guesses, np.nan), game, levels.reference(run, index))
     kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}

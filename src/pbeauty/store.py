@@ -30,7 +30,7 @@ SCHEMA_VERSION = 1
 RUN_FILE = "run.h5"
 JOURNALS = "journal"
 REPLIES = "replies"
-_CHUNK = 1 << 16
+_CHUNK, _REPLY_CHUNK = 1 << 16, 1 << 20
 _GROWTH = 1 << 22
 """Bytes by which a file in memory grows."""
 
@@ -182,7 +182,7 @@ def drop_journals(folder: Path, round_index: int) -> None:
 
 def journals(folder: Path, round_index: int) -> list[Path]:
     """The journals that earlier jobs left of a round."""
-    return sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*"))
+    return sorted(path for path in (folder / JOURNALS / f"{round_index + 1:04d}").glob("*") if path.is_file())
 
 
 def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> str:
@@ -209,7 +209,7 @@ def seal_replies(folder: Path, round_index: int, first_participant: int, replies
         path.parent.mkdir(parents=True, exist_ok=True)
     with _replaced(path) as file:
         for name, values in columns.items():
-            _describe(file.create_dataset(name, data=values), *_REPLIES[name])
+            _describe(_checked(file, name, values, _REPLY_CHUNK), *_REPLIES[name])
         file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
     return relative
 
@@ -261,7 +261,7 @@ def _sync_folder(folder: Path) -> None:
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
     groups = experiment.population
     of_participant = np.repeat(np.arange(len(groups), dtype=np.uint16), [group.count for group in groups])
-    dataset = file.create_dataset("participants/group", data=of_participant, chunks=(min(len(of_participant), _CHUNK),))
+    dataset = _checked(file, "participants/group", of_participant, _CHUNK)
     _describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
     dataset.attrs["labels"] = [group.name for group in groups]
     for group in groups:
@@ -284,11 +284,19 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     for name, about in _PER_PARTICIPANT.items():
         if with_model or name not in (*TOKEN_COUNTS, "forgotten"):
             shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, _CHUNK))}
-            _describe(rounds.create_dataset(name, dtype=PLAY[name], **shape), *about)
+            _describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
     rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
     for name, about in _PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
-        _describe(rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,)), *about)
+        shape = {"shape": (0,), "maxshape": (None,), "chunks": (64,)}
+        _describe(rounds.create_dataset(name, dtype=kind, fletcher32=True, **shape), *about)
+
+
+def _checked(file: h5py.File, name: str, values: NDArray, chunk: int) -> h5py.Dataset:
+    """A new dataset whose chunks bear checksums, so that a flipped byte is an error and not a result."""
+    if not len(values):
+        return file.create_dataset(name, data=values)
+    return file.create_dataset(name, data=values, chunks=(min(len(values), chunk),), fletcher32=True)
 
 
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:

@@ -236,7 +236,7 @@ def _work(run: Run, analysis: Analysis) -> Iterator[Drawn]:
     rounds = run.file["rounds"]
     if "output_tokens" in rounds:
         limits = {group.sampling.max_tokens for group in run.experiment.population if isinstance(group, LLMGroup)}
-        said = [tokens[tokens > 0] for tokens in (rounds["output_tokens"][index] for index in range(run.round_count))]
+        said = [tokens[tokens > 0] for tokens in (run.read("output_tokens", index) for index in range(run.round_count))]
         if all(tokens.size for tokens in said):
             quantiles = [np.percentile(tokens, [5, 25, 50, 75, 95]) for tokens in said]
             limit = limits.pop() if len(limits) == 1 else None
@@ -244,7 +244,7 @@ def _work(run: Run, analysis: Analysis) -> Iterator[Drawn]:
             yield Drawn("lengths", "Tokens sampled per participant, by round.", figure)
     if "seconds" in rounds:
         split = all(part in rounds for part in TIME_PARTS)
-        parts = {what: rounds[part][:] for part, what in TIME_PARTS.items()} if split else {}
+        parts = {what: run.read(part) for part, what in TIME_PARTS.items()} if split else {}
         if not split or any(np.isnan(seconds).any() for seconds in parts.values()):
             parts = {"whole round": run.seconds}
         rate = analysis.participants * run.round_count / max(float(run.seconds.sum()), 1e-9)

@@ -1,0 +1,126 @@
+"""Checks a run's HDF5 files before anything in them is believed: they may be damaged, or somebody's trap.
+
+A run needs plain arrays of numbers, stored where they are, and links to sealed replies in its own folder. HDF5 can hold
+much more: arrays that claim a size which no file has, arrays and links that fetch other files of the reader's, values
+that are objects. None of that is ever opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import yaml
+
+from pbeauty.config import ConfigError
+
+_LONGEST_TEXT = 1 << 24
+"""Characters of an attribute that no genuine run exceeds."""
+
+
+def check_run(file: h5py.File, path: Path) -> None:
+    """Checks what run.h5 holds itself.
+
+    Raises:
+        ConfigError: if a dataset is not what a run's would be, naming it.
+    """
+    with reading(path):
+        participants = len(_plain(file, "participants/group", path))
+        rounds = len(_plain(file, "rounds/target", path))
+        for group in ("participants", "rounds"):
+            for name in file[group]:
+                shape = _plain(file, f"{group}/{name}", path).shape
+                expected = [(participants,)] if group == "participants" else [(rounds,), (rounds, participants)]
+                if shape not in expected:
+                    raise ConfigError(f"{path}: {group}/{name} is damaged: its shape is {shape}")
+        for name in ("experiment", "provenance"):
+            if not isinstance(text := file.attrs.get(name), str) or len(text) > _LONGEST_TEXT:
+                raise ConfigError(f"{path}: the attribute {name} is missing or damaged")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what h5py says of damage, in its many ways, into a ConfigError that names the file."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
+
+
+def check_experiment(text: str, path: Path) -> None:
+    """Refuses an experiment that would unfold in memory: a stored one never refers to parts of itself.
+
+    Raises:
+        ConfigError: if there are anchors or aliases in it.
+    """
+    try:
+        if any(isinstance(token, (yaml.AliasToken, yaml.AnchorToken)) for token in yaml.scan(text)):
+            raise ConfigError(f"{path}: the stored experiment was not written by pbeauty: it has YAML aliases")
+    except yaml.YAMLError:
+        raise ConfigError(f"{path}: the stored experiment is damaged: it is not YAML") from None
+
+
+def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
+    """The sealed replies of a round by path of their block, checked: only files of the run's own folder are opened.
+
+    Args:
+        file: run.h5.
+        folder: the run's folder.
+        round_index: from 0.
+
+    Raises:
+        ConfigError: if some are missing or damaged, naming the file.
+    """
+    number = f"{round_index + 1:04d}"
+    links = _own(file, f"replies/{number}", Path(file.filename))
+    blocks = {}
+    for name in sorted(links):
+        path = folder / "replies" / number / f"{name}.h5"
+        link = links.get(name, getlink=True)
+        own = isinstance(link, h5py.ExternalLink) and (link.filename, link.path) == (f"replies/{number}/{name}.h5", "/")
+        try:
+            if not (own and name.isdecimal() and stat.S_ISREG(path.stat().st_mode)):
+                raise ValueError
+            blocks[path] = links[name]
+            _check_replies(blocks[path], path)
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+            raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
+    return blocks
+
+
+def _check_replies(block: h5py.Group, path: Path) -> None:
+    count = len(_plain(block, "participant", path))
+    sound = _plain(block, "purpose", path).shape == (count,)
+    for name, offsets in (("text", "text_offsets"), ("tokens", "token_offsets")):
+        size = len(_plain(block, name, path))
+        bounds = _plain(block, offsets, path)[:]
+        sound &= bounds.shape == (count + 1,) and bounds[0] == 0 and bounds[-1] == size
+        sound &= bool((bounds[1:] >= bounds[:-1]).all())
+    if not sound:
+        raise ValueError
+
+
+def _plain(parent: h5py.Group, name: str, path: Path) -> h5py.Dataset:
+    """A dataset of numbers that are all in this very file."""
+    dataset = _own(parent, name, path)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
+        raise ConfigError(f"{path}: {name} is damaged: it is no array of numbers")
+    # What has not been written takes no room in the file, whatever size it claims.
+    elsewhere = dataset.external or dataset.is_virtual
+    if elsewhere or dataset.id.get_storage_size() < np.prod(dataset.shape, dtype=object) * dataset.dtype.itemsize:
+        raise ConfigError(f"{path}: {name} is damaged: not all of it is in the file")
+    return dataset
+
+
+def _own(parent: h5py.Group, name: str, path: Path) -> h5py.Group | h5py.Dataset:
+    """What `name` is, reached without leaving the file."""
+    found = parent
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise ConfigError(f"{path}: {name} is missing, or not in this file")
+        found = found[part]
+    return found
