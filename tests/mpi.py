@@ -146,7 +146,7 @@ def results(folder: Path) -> dict[str, np.ndarray]:
     found = {}
 
     def keep(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and name != "rounds/seconds":
+        if isinstance(item, h5py.Dataset) and not name.startswith("rounds/seconds"):
             found[name] = item[:]
 
     with h5py.File(folder / "run.h5") as file:

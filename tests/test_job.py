@@ -92,16 +92,16 @@ def test_rounds_follow_the_rules(mixed):
     with Run(folder) as run:
         game = run.experiment.game
         groups = run.file["participants/group"][:]
-        for index in range(run.rounds):
-            guesses = run.guesses(index)
-            assert run.outcome(index) == play_out(game, guesses, run.status(index))
+        for index in range(run.round_count):
+            guesses = run.guesses[index]
+            assert run.outcome(index) == play_out(game, guesses, run.status[index])
             assert np.all((guesses >= game.low) & (guesses <= game.high))
             assert np.all(guesses[groups == 2] == 12.5)
             assert np.all(guesses[groups == 1] == np.round(guesses[groups == 1]))
             assert len(set(guesses[groups == 4])) == 1
         # Level 2 answers to the announced target: twice the rule, from the aggregate that the target tells.
         rule = lambda value: game.offset + game.p * value  # noqa: E731
-        assert np.allclose(run.guesses(1)[groups == 4], rule(run.outcome(0).target), rtol=1e-12)
+        assert np.allclose(run.guesses[1][groups == 4], rule(run.outcome(0).target), rtol=1e-12)
         assert np.bincount(groups).tolist() == [7, 6, 1, 5, 3, 11]
         assert run.finished
 
@@ -158,8 +158,10 @@ def test_plot_draws_a_run_again(mixed, tmp_path):
         path.unlink()
     done = alone("plot", folder)
     assert (done.code, done.err) == (0, "")
-    assert {line.rpartition("/")[2] for line in done.out.splitlines()} == before.keys()
-    assert {path.name: path.read_bytes() for path in (folder / "plots").iterdir()} == before
+    after = {path.name: path.read_bytes() for path in (folder / "plots").iterdir()}
+    assert {line.rpartition("/")[2] for line in done.out.splitlines()} == after.keys()
+    assert {name: after[name] for name in before} == before
+    assert "ridgelines.pdf" in after
 
 
 def test_runs_find_their_own_folders(tmp_path):
@@ -188,7 +190,7 @@ def test_out_and_set_are_obeyed(tmp_path):
     assert done.code == 0, done
     assert done.out.splitlines()[-1] == f"results: {tmp_path / 'here/new/place'}"
     with Run(tmp_path / "here/new/place") as run:
-        assert (run.rounds, run.experiment.count, run.experiment.game.p) == (1, 9, 0.5)
+        assert (run.round_count, run.experiment.count, run.experiment.game.p) == (1, 9, 0.5)
     assert not (tmp_path / "here/results").exists()
 
 
@@ -201,7 +203,7 @@ def test_standard_output_is_the_table_and_the_folder(mixed):
     assert heading.split() == ["round", "mean", "median", "target", "winners", "valid", "seconds", "unusable"]
     assert last == f"results: {folder}"
     with Run(folder) as run:
-        assert len(rows) == run.rounds
+        assert len(rows) == run.round_count
         for index, row in enumerate(rows):
             outcome = run.outcome(index)
             expected = [f"{outcome.mean:.2f}", f"{outcome.median:.2f}", f"{outcome.target:.2f}", str(outcome.n_winners)]
@@ -336,6 +338,6 @@ def test_finished_rounds_can_be_read_while_the_run_goes_on(tmp_path):
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") == 1)
         with Run(tmp_path / "run") as run:
             assert not run.finished
-            assert np.all(run.status(0) == Status.OK)
+            assert np.all(run.status[0] == Status.OK)
         assert job.end().code == 0
     assert rounds_kept(tmp_path / "run") == 2

@@ -61,7 +61,7 @@ def results(folder):
     found = {}
     with h5py.File(folder / "run.h5") as run:
         for name, data in run["rounds"].items():
-            if name not in ("seconds",):
+            if not name.startswith("seconds"):
                 found[name] = data[:]
         found["replies"] = [replies(run["replies"][name]) for name in sorted(run["replies"])]
     return found

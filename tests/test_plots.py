@@ -2,18 +2,16 @@
 
 import struct
 
-import h5py
 import matplotlib as mpl
 import numpy as np
 import pytest
-import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 
+from made import experiment, make
 from pbeauty import plots
 from pbeauty.config import Game
-from pbeauty.game import Status, play_out
 
 CLASSIC = Game()
 SHIFTED = Game(multiplier="1/2", offset=5, low=20, high=120)
@@ -292,23 +290,11 @@ def test_settings_of_the_process_neither_matter_nor_change(tmp_path):
     assert odd == plain
 
 
-CROWD = [{"name": "crowd", "count": 5, "kind": "uniform"}]
-
-
-def write_run(path, rounds, game=CLASSIC, name="quickstart"):
+def write_run(path, rounds, game=CLASSIC):
     """A run as the package stores it, of these rounds of guesses (NaN where none)."""
-    guess = np.array(rounds, float).reshape(len(rounds), -1)
-    status = np.where(np.isnan(guess), Status.UNPARSABLE, Status.OK).astype(np.uint8)
-    outcomes = [play_out(game, *played) for played in zip(guess, status, strict=True)]
-    with h5py.File(path, "w") as file:
-        file.attrs["schema_version"] = 1
-        file.attrs["name"] = name
-        file.attrs["experiment"] = yaml.safe_dump(
-            {"name": name, "game": game.model_dump(mode="json"), "population": CROWD}
-        )
-        file["rounds/guess"], file["rounds/status"] = guess, status
-        for key in ("mean", "median", "std", "min", "max", "target", "winning_guess", "n_valid", "n_winners"):
-            file[f"rounds/{key}"] = np.array([getattr(outcome, key) for outcome in outcomes])
+    rounds = np.array(rounds, float)
+    rules = game.model_dump(mode="json")
+    make(path.parent, rounds, experiment(rounds.shape[1], name="quickstart", **rules))
     return path
 
 
@@ -332,7 +318,9 @@ def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
 
 def test_unusable_replies_are_counted_and_not_drawn(tmp_path, monkeypatch):
     seen, figure = [], draw([1.0])
-    monkeypatch.setattr(plots, "histogram", lambda guesses, game, **fields: seen.append((guesses, fields)) or figure)
+    monkeypatch.setattr(
+        plots.figures, "histogram", lambda guesses, game, **fields: seen.append((guesses, fields)) or figure
+    )
     plots.plot_run(write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]]))
     ((guesses, fields),) = seen
     assert list(guesses) == [42.0]
@@ -348,12 +336,5 @@ def test_all_but_one_without_a_guess(tmp_path):
 
 
 def test_a_run_without_a_finished_round_has_no_figures(tmp_path):
-    with h5py.File(tmp_path / "run.h5", "w") as file:
-        file.attrs["schema_version"] = 1
-        file.attrs["name"] = "early"
-        file.attrs["experiment"] = yaml.safe_dump({"name": "early", "population": CROWD})
-        for key in ("guess", "status"):
-            file[f"rounds/{key}"] = np.empty((0, 5))
-        for key in ("mean", "median", "target"):
-            file[f"rounds/{key}"] = np.empty(0)
+    make(tmp_path, np.empty((0, 5)), experiment(5, rounds=1))
     assert plots.plot_run(tmp_path) == []

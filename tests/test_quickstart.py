@@ -82,24 +82,24 @@ def test_it_plays_four_rounds_with_hardly_an_unusable_reply(quickstart):
     assert len(done.table) == 6
     with Run(folder) as run:
         assert run.finished
-        assert run.rounds == 4
-        for index in range(run.rounds):
-            status, guesses = run.status(index), run.guesses(index)
+        assert run.round_count == 4
+        for index in range(run.round_count):
+            status, guesses = run.status[index], run.guesses[index]
             valid = status <= Status.RETRIED
             assert valid.mean() >= 0.99
             assert np.array_equal(np.isnan(guesses), ~valid)
             assert np.all((guesses[valid] >= 0) & (guesses[valid] <= 100))
-        means = [run.outcome(index).mean for index in range(run.rounds)]
+        means = [run.outcome(index).mean for index in range(run.round_count)]
         assert 20 < means[0] < 45, "people begin near 35"
         assert means[-1] < means[0] - 5, "and go down"
-        assert len(set(run.guesses(0))) > 20, "all participants say the same"
+        assert len(set(run.guesses[0])) > 20, "all participants say the same"
 
 
 def test_the_replies_are_kept_and_are_what_the_guesses_were_read_from(quickstart):
     *_, folder = quickstart
     with Run(folder) as run:
-        for index in range(run.rounds):
-            said, guesses, status = last_words(run, index), run.guesses(index), run.status(index)
+        for index in range(run.round_count):
+            said, guesses, status = last_words(run, index), run.guesses[index], run.status[index]
             assert sorted(said) == list(range(300))
             assert len(run.file[f"replies/{index + 1:04d}"]) == 2, "one file for each rank that plays"
             for participant, text in said.items():
@@ -121,7 +121,7 @@ def test_tokens_are_counted_and_later_prompts_come_from_the_cache(quickstart):
         # All of a prompt but its end has been computed before; the cache holds blocks of 128 tokens, hence the slack.
         assert np.all(cached[-1] >= 128)
         assert cached[-1].sum() > 0.6 * prompt[-1].sum()
-        for index in range(run.rounds):
+        for index in range(run.round_count):
             sampled = np.zeros(300, int)
             for participant, _, _, tokens in replies_of(run, index):
                 sampled[participant] += tokens
@@ -170,7 +170,7 @@ def test_on_other_ranks_it_is_the_same_game_and_a_signal_ends_it_with_its_rounds
     with Run(tmp_path / "run") as run, Run(folder) as other:
         assert not run.finished
         # Equal prompts and equal seeds: what differs is the company in an engine's batch, in the last bits.
-        assert np.mean(run.guesses(0) == other.guesses(0)) > 0.9
+        assert np.mean(run.guesses[0] == other.guesses[0]) > 0.9
         assert abs(run.outcome(0).mean - other.outcome(0).mean) < 1.5
         for index in range(kept):
             assert sorted(last_words(run, index)) == list(range(300))
@@ -183,8 +183,8 @@ def test_groups_of_all_kinds_play_one_game(kinds):
     with Run(kinds) as run:
         groups = run.file["participants/group"][:]
         assert np.bincount(groups).tolist() == [30, 11, 60, 10]
-        for index in range(run.rounds):
-            status = run.status(index)
+        for index in range(run.round_count):
+            status = run.status[index]
             assert np.mean(status[groups == 0] <= Status.RETRIED) > 0.8, "hardly a thinker can be read"
             assert np.all(status[groups == 1] == Status.OK)
             assert np.all(status[groups == 3] != Status.OK), "a single token names no number here"
@@ -197,8 +197,8 @@ def test_groups_of_all_kinds_play_one_game(kinds):
 def test_unreadable_replies_are_asked_again_and_counted(kinds):
     with Run(kinds) as run:
         groups = run.file["participants/group"][:]
-        for index in range(run.rounds):
-            status, guesses = run.status(index), run.guesses(index)
+        for index in range(run.round_count):
+            status, guesses = run.status[index], run.guesses[index]
             calls = {participant: [] for participant in range(len(groups))}
             for participant, purpose, text, _ in replies_of(run, index):
                 calls[participant].append((purpose, text))

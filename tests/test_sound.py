@@ -46,8 +46,8 @@ def read_all(folder):
     with Run(folder) as run:
         assert run.experiment.count == 4
         assert run.provenance == {"host": "here"}
-        for round_index in range(run.rounds):
-            run.outcome(round_index), run.guesses(round_index), run.status(round_index)
+        for round_index in range(run.round_count):
+            run.outcome(round_index), run.guesses[round_index], run.status[round_index]
             said, rows = run.said(round_index, np.arange(4))
             assert [said[row].tolist() for row in rows] == [[who, 7] for who in range(4)]
 
@@ -193,7 +193,7 @@ def read_everything(folder):
             run.read(name)
         with reading(run.path):
             run.file["participants/group"][:]
-        for round_index in range(run.rounds):
+        for round_index in range(run.round_count):
             for path, block in sealed_replies(run.file, folder, round_index).items():
                 with reading(path):
                     for dataset in block.values():

@@ -153,7 +153,7 @@ def test_only_finished_rounds_are_visible(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     for t in range(3):
         with Run(tmp_path) as run:
-            assert run.rounds == t
+            assert run.round_count == t
             assert not run.finished
             assert len(run.seconds) == t
         sealed = seal_replies(tmp_path, t, 0, replies((0, Purpose.ANSWER, str(t))))
@@ -171,7 +171,7 @@ def test_finish_marks_the_run_and_keeps_the_rounds(tmp_path):
     with Run(tmp_path) as run:
         assert run.finished
         assert run.provenance == ABOUT | {"ended": "later"}
-        np.testing.assert_array_equal(run.guesses(0), rows["guess"])
+        np.testing.assert_array_equal(run.guesses[0], rows["guess"])
 
 
 def test_a_reader_that_has_the_file_open_keeps_what_it_saw(tmp_path):
@@ -179,10 +179,10 @@ def test_a_reader_that_has_the_file_open_keeps_what_it_saw(tmp_path):
     commit(writer, 0)
     with Run(tmp_path) as early:
         commit(writer, 1)
-        assert early.rounds == 1
-        assert early.guesses(0)[0] == 0
+        assert early.round_count == 1
+        assert early.guesses[0][0] == 0
         with Run(tmp_path) as late:
-            assert late.rounds == 2
+            assert late.round_count == 2
 
 
 # --- replies -----------------------------------------------------------------------------------------------
@@ -412,8 +412,8 @@ def test_a_run_is_read_by_folder_or_file(tmp_path):
             assert run.provenance == ABOUT
             assert run.outcome(0) == outcome
             assert isinstance(run.outcome(0).n_valid, int)
-            np.testing.assert_array_equal(run.guesses(0), rows["guess"])
-            np.testing.assert_array_equal(run.status(0), rows["status"])
+            np.testing.assert_array_equal(run.guesses[0], rows["guess"])
+            np.testing.assert_array_equal(run.status[0], rows["status"])
             assert run.seconds.tolist() == [1.5]
     assert not run.file, "the file is closed"
 

@@ -1,8 +1,35 @@
-"""pbeauty: the p-beauty contest ("guess p times the average") with up to millions of LLM participants, over MPI."""
+"""pbeauty: the p-beauty contest ("guess p times the average") with up to millions of LLM participants, over MPI.
+
+For notebooks: `pbeauty.open(path)` opens a run (`pbeauty.results.Run`).
+"""
+
+from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from pbeauty.results import Run
 
 STARTED = time.monotonic()
 """When this process began to load the package, on the monotonic clock."""
 
 __version__ = "0.1.0"
+
+
+def open(path: str | PathLike[str]) -> Run:
+    """Opens a run for reading: `run.guesses`, `run.rounds`, `run.participants`, `run.replies(round, participant)`.
+
+    Args:
+        path: run.h5, or the folder that holds it.
+
+    Raises:
+        ConfigError: if there is no run, or one of a newer schema.
+    """
+    from pathlib import Path
+
+    from pbeauty.results import Run  # what it needs is loaded only when it is used
+
+    return Run(Path(path))

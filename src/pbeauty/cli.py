@@ -128,12 +128,35 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from pbeauty.plots import plot_run
+    from pbeauty.plots import plot_all
 
-    for run_path in options.runs:
-        for path in plot_run(run_path):
-            print(path)
+    for path in plot_all(options.runs):
+        print(path, flush=True)
     return DONE
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from pbeauty.analyze import analyze
+
+    analyze(options.runs, confidence=options.confidence, as_json=options.json, fits=not options.no_fits)
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pbeauty.report import report
+
+    print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
+    return DONE
+
+
+def _confidence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no confidence between 0 and 1, such as 0.95")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -182,6 +205,28 @@ def _parser() -> argparse.ArgumentParser:
     examine.set_defaults(command=_doctor)
 
     plot = commands.add_parser("plot", help="draw the figures of runs again")
-    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    plot.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, its run.h5, or a folder with runs below"
+    )
     plot.set_defaults(command=_plot)
+
+    def finished(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, its run.h5, or a folder with runs below"
+        )
+        command.add_argument(
+            "--confidence", type=_confidence, default=0.95, metavar="SHARE", help="of all intervals (0.95)"
+        )
+
+    study = commands.add_parser("analyze", help="statistics by round and group, with intervals; comparisons; variation")
+    finished(study)
+    study.add_argument("--no-fits", action="store_true", help="leave out the fits by maximum likelihood")
+    study.add_argument("--json", action="store_true", help="print everything as JSON")
+    study.set_defaults(command=_analyze)
+
+    page = commands.add_parser("report", help="write one self-contained HTML page about runs")
+    finished(page)
+    page.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html beside the first run.h5)")
+    page.add_argument("--samples", type=int, default=3, metavar="N", help="replies shown per level and status (3)")
+    page.set_defaults(command=_report)
     return parser

@@ -81,7 +81,7 @@ def finished_rounds(folder: Path, experiment: Experiment) -> list[Outcome]:
             raise ConfigError(
                 f"{folder} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
             )
-        return [run.outcome(round_index) for round_index in range(run.rounds)]
+        return [run.outcome(round_index) for round_index in range(run.round_count)]
 
 
 def is_complete(folder: Path) -> bool:

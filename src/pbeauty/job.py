@@ -203,7 +203,7 @@ def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchd
     block = Block(plan.experiment, hosting, engine, watchdog)
     if (plan.folder / RUN_FILE).exists():
         with Run(plan.folder) as run:
-            left = journals(plan.folder, run.rounds)
+            left = journals(plan.folder, run.round_count)
             block.restore(run, left, lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True))
     return block
 

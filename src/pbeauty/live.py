@@ -151,7 +151,7 @@ class Live:
     def go_on(self, folder: Path) -> None:
         """Takes up what earlier jobs have played."""
         with Run(folder) as run:
-            self._finished = run.rounds
+            self._finished = run.round_count
             self._results = finished_rounds(run)
 
     def seat(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
@@ -277,7 +277,7 @@ def seconds_left(ranks: Sequence[RankState]) -> float | None:
 
 def finished_rounds(run: Run) -> list[RoundState]:
     """The latest finished rounds of a run on disk."""
-    first = max(0, run.rounds - ROUNDS_SHOWN)
+    first = max(0, run.round_count - ROUNDS_SHOWN)
     names = [name for name in RoundState.model_fields if name != "round"]
     columns = {name: run.read(name, slice(first, None)).tolist() for name in names}
     return [

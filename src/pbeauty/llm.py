@@ -94,7 +94,7 @@ class LLMParticipants:
     def restore(self, run: Run) -> None:
         """Takes the conversations of a run's finished rounds up again."""
         last = None
-        for round_index in range(run.rounds):
+        for round_index in range(run.round_count):
             self.tell(Announcement(round_index, announced(self.experiment.game, last)))
             self.remember(*run.said(round_index, self.ids))
             last = run.outcome(round_index)

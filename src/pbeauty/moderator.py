@@ -76,13 +76,16 @@ class Moderator:
         if self._live:
             self._live.show(progress)
 
-    def close_round(self, rows: NDArray[np.void], seconds: float, sealed: list[str]) -> None:
+    def close_round(
+        self, rows: NDArray[np.void], seconds: float, sealed: list[str], parts: Mapping[str, float] | None = None
+    ) -> None:
         """Scores a round, stores it and reports it.
 
         Args:
             rows: PLAY[participant].
             seconds: from the announcement to the gathered guesses.
             sealed: where the round's replies are.
+            parts: where the time went, by `store.TIME_PARTS`.
         """
         counts = np.bincount(rows["status"], minlength=len(Status))
         statuses = {status: int(counts[status]) for status in Status}
@@ -92,7 +95,7 @@ class Moderator:
             told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
             self.failure = f"round {self._round + 1}: {error} ({told}); the rounds before it are kept"
             return
-        self._writer.commit(self._round, rows, outcome, seconds, sealed)
+        self._writer.commit(self._round, rows, outcome, seconds, sealed, parts)
         drop_journals(self._writer.folder, self._round)
         self.display.result(self._round, outcome, statuses, seconds)
         if self._live:
@@ -120,6 +123,7 @@ def play_game(
         play = _play_round(comm, block, announcement, moderator, journal)
         if play.journal:
             play.journal.close()
+        played = time.monotonic() - began
         # Whoever waits for the moderator here may wait for a straggler's whole round; the moderator knows better.
         patience = moderator.experiment.patience if moderator else None
         meet(comm, patience)
@@ -130,8 +134,28 @@ def play_game(
         path = _seal(folder, announcement, block, play)
         meet(comm, patience)
         sealed = comm.gather(path)
-        if moderator and rows is not None and sealed is not None:
-            moderator.close_round(rows, seconds, [path for path in sealed if path])
+        times = comm.gather((played, block.count))
+        if moderator and rows is not None and sealed is not None and times is not None:
+            parts = time_parts(times, seconds, time.monotonic() - began)
+            moderator.close_round(rows, seconds, [path for path in sealed if path], parts)
+
+
+def time_parts(times: Sequence[tuple[float, int]], seconds: float, whole: float) -> dict[str, float]:
+    """Where the time of a round went, in s, by `store.TIME_PARTS`.
+
+    Args:
+        times: how long each rank played, and how many participants it has; ranks without any only wait.
+        seconds: from the announcement to the gathered guesses.
+        whole: from the announcement to the sealed replies.
+    """
+    played = [time for time, count in times if count]
+    slowest, average = max(played), sum(played) / len(played)
+    return {
+        "seconds_playing": average,
+        "seconds_waiting": slowest - average,
+        "seconds_gathering": max(0.0, seconds - slowest),
+        "seconds_sealing": max(0.0, whole - seconds),
+    }
 
 
 def _broadcast(comm: Comm, patience: float, moderator: Moderator | None) -> Announcement | None:

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty import tables
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome
@@ -22,6 +23,38 @@ from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
 from pbeauty.sound import check_experiment, check_run, reading, sealed_replies
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
+from pbeauty.untrusted import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """One reply of a language model, as it came: text to be shown with care."""
+
+    purpose: Purpose
+    text: str
+
+
+class LazyArray:
+    """An array of a run on disk, of which as much is read as is indexed: `run.guesses[0]`, `run.guesses[:, 17]`."""
+
+    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+        self._dataset, self._path = dataset, path
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype = dataset.dtype
+
+    def __getitem__(self, which: Any) -> Any:
+        """As numpy indexes; a damaged file is a ConfigError."""
+        with reading(self._path):
+            return self._dataset[which]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self.dtype}{list(self.shape)} in {self._path})"
 
 
 class Run:
@@ -37,6 +70,7 @@ class Run:
             ConfigError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
+        self._blocks: dict[int, dict[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
             self.file = h5py.File(self.path, "r")
@@ -92,7 +126,7 @@ class Run:
         return bool(self.file.attrs["finished"])
 
     @property
-    def rounds(self) -> int:
+    def round_count(self) -> int:
         """Finished rounds."""
         return len(self.file["rounds/target"])
 
@@ -108,6 +142,43 @@ class Run:
         """
         with reading(self.path):
             return self.file[f"rounds/{name}"][which]
+
+    @property
+    def guesses(self) -> LazyArray:
+        """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
+        return LazyArray(self.file["rounds/guess"], self.path)
+
+    @property
+    def status(self) -> LazyArray:
+        """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
+        return LazyArray(self.file["rounds/status"], self.path)
+
+    @property
+    def rounds(self) -> Any:
+        """The figures of every round: a pandas frame by round from 1, or see `tables.rounds` without pandas."""
+        with reading(self.path):
+            return tables.rounds(self.file)
+
+    @property
+    def participants(self) -> Any:
+        """Group and attributes of everybody: a pandas frame by id, or see `tables.participants` without pandas."""
+        with reading(self.path):
+            return tables.participants(self.file)
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """The labels of every coded column of participants: `group`, and the attributes of personas."""
+        columns = self.file.get("participants", {})
+        return {
+            name: [printable(label) for label in column.attrs["labels"]]
+            for name, column in columns.items()
+            if "labels" in column.attrs
+        }
+
+    def codes(self, attribute: str) -> NDArray[np.uint16]:
+        """One of `attributes` by participant, uint16[participant], indices into its labels."""
+        with reading(self.path):
+            return self.file[f"participants/{attribute}"][:]
 
     @property
     def seconds(self) -> NDArray[np.float64]:
@@ -152,10 +223,38 @@ class Run:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
         return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
 
-    def guesses(self, round_index: int) -> NDArray[np.float64]:
-        """All guesses of a round, float64[participant], NaN where there is none."""
-        return self.read("guess", round_index)
+    def replies(self, round: int, participant: int) -> list[Reply]:
+        """Everything that a participant replied in a round, in order; nothing where no model was asked.
 
-    def status(self, round_index: int) -> NDArray[np.uint8]:
-        """What became of every reply of a round, uint8[participant], values of `game.Status`."""
-        return self.read("status", round_index)
+        Args:
+            round: from 1.
+            participant: id, from 0.
+
+        Raises:
+            IndexError: if there is no such finished round, or no such participant.
+            ConfigError: if the sealed replies are missing or damaged.
+        """
+        rounds, count = self.guesses.shape
+        if not (1 <= round <= rounds and 0 <= participant < count):
+            raise IndexError(
+                f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
+                f"{count - 1}"
+            )
+        blocks = self._sealed(round - 1)
+        starts = [path for path in sorted(blocks) if int(path.stem) <= participant]
+        if not starts:
+            return []
+        block = blocks[starts[-1]]
+        with reading(starts[-1]):
+            first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
+            offsets = block["text_offsets"][first : last + 1]
+            return [
+                Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+                for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
+            ]
+
+    def _sealed(self, round_index: int) -> dict[Path, h5py.Group]:
+        """The sealed replies of a round, checked once."""
+        if round_index not in self._blocks:
+            self._blocks[round_index] = sealed_replies(self.file, self.path.parent, round_index)
+        return self._blocks[round_index]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,16 @@ _PER_ROUND = {
     "n_winners": ("participants", "participants nearest to the target"),
     "seconds": ("s", "wall time from announcement to gathered guesses"),
 }
+TIME_PARTS = {
+    "seconds_playing": "playing",
+    "seconds_waiting": "waiting for the slowest",
+    "seconds_gathering": "gathering",
+    "seconds_sealing": "sealing",
+}
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest rank, gathering, sealing.
+
+All but the last are parts of `seconds`."""
+_PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
 _REPLIES = {
     "participant": ("id", "who replied; ascending, with a participant's calls in order"),
     "purpose": ("code", "what the call was for; the attribute `labels` names the codes"),
@@ -105,7 +116,13 @@ class RunWriter:
         return writer
 
     def commit(
-        self, round_index: int, rows: NDArray[np.void], outcome: Outcome, seconds: float, sealed: list[str]
+        self,
+        round_index: int,
+        rows: NDArray[np.void],
+        outcome: Outcome,
+        seconds: float,
+        sealed: list[str],
+        parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
 
@@ -115,11 +132,13 @@ class RunWriter:
             outcome: the round's figures.
             seconds: how long it took.
             sealed: paths of the round's sealed replies, relative to the run's folder.
+            parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
             StoreError: if it cannot be written; the file then holds the rounds before.
         """
-        figures = dataclasses.asdict(outcome) | {"seconds": seconds}
+        nothing = dict.fromkeys(TIME_PARTS, math.nan)
+        figures = dataclasses.asdict(outcome) | {"seconds": seconds} | nothing | dict(parts or {})
         with _replaced(self.path, keep=True) as file:
             rounds = file["rounds"]
             if len(rounds["target"]) != round_index:
@@ -128,7 +147,8 @@ class RunWriter:
                 if name in rounds:
                     _append(rounds[name], round_index, rows[name])
             for name in _PER_ROUND:
-                _append(rounds[name], round_index, figures[name])
+                if name in rounds:  # an earlier version began the run without some of them
+                    _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
             for path in sealed:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")

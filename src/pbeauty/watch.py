@@ -116,7 +116,7 @@ def _from_result(folder: Path, held: lock.Found | None) -> dict[str, Any]:
                 "state": "playing" if held else finished,
                 "name": run.experiment.name,
                 "rounds": run.experiment.game.rounds,
-                "rounds_finished": run.rounds,
+                "rounds_finished": run.round_count,
                 "participants": run.experiment.count,
                 "results": [result.model_dump() for result in finished_rounds(run)],
             }

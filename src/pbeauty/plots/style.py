@@ -1,0 +1,117 @@
+"""The house style of all figures, and how they are written.
+
+Figures are built from arrays with matplotlib's object interface alone: no pyplot, no global settings, so that
+they can be made in any process, beside anybody else's plots. The palette is Okabe & Ito's, which colour-blind
+readers can tell apart; line styles and markers differ too, for prints in greyscale.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from pbeauty.config import Game
+from pbeauty.game import number_text
+
+SIZE, DPI = (6.5, 4.0), 200
+"""Inches: the text width of a page. Dots per inch of the PNG."""
+BLACK, DARK, GREY, PALE = "#1a1a1a", "#4d4d4d", "#767676", "#b0b0b0"
+BLUE, SKY, VERMILION = "#0072B2", "#56B4E9", "#D55E00"
+LOOKS: dict[str, dict[str, Any]] = {
+    "mean": {"color": BLACK, "linestyle": "-", "marker": "o"},
+    "median": {"color": BLUE, "linestyle": (0, (6, 1.5, 1, 1.5)), "marker": "s"},
+    "target": {"color": VERMILION, "linestyle": (0, (3.5, 1.5)), "marker": "^"},
+    "equilibrium": {"color": DARK, "linestyle": (0, (1, 2)), "marker": ""},
+}
+"""One look per quantity, the same in every figure."""
+SERIES: Sequence[dict[str, Any]] = (
+    {"color": BLACK, "linestyle": "-", "marker": "o"},
+    {"color": BLUE, "linestyle": (0, (6, 1.5, 1, 1.5)), "marker": "s"},
+    {"color": VERMILION, "linestyle": (0, (3.5, 1.5)), "marker": "^"},
+    {"color": "#009E73", "linestyle": (0, (8, 1.5)), "marker": "D"},
+    {"color": "#CC79A7", "linestyle": (0, (1, 1)), "marker": "v"},
+    {"color": "#E69F00", "linestyle": (0, (4, 1, 1, 1, 1, 1)), "marker": "P"},
+    {"color": SKY, "linestyle": "-", "marker": "X"},
+    {"color": GREY, "linestyle": (0, (2, 1)), "marker": "<"},
+)
+"""Looks of groups, in order: no two share a colour, nor a line style with a marker."""
+HOUSE_STYLE = mpl.rc_context(fname=Path(__file__).parents[1] / "data" / "figures.mplstyle")
+"""For decoration. On top of matplotlib's own defaults, so that no user's matplotlibrc shows through."""
+
+
+def page(title: str, subtitle: str, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    """A page-wide figure with a headline over one set of axes at `box` (left, bottom, width, height in shares)."""
+    figure = headed(title, subtitle)
+    return figure, figure.add_axes(box)
+
+
+def headed(title: str, subtitle: str, height: float = SIZE[1]) -> Figure:
+    """A page-wide figure, `height` inches high, with a headline; its top half inch is taken."""
+    figure = Figure(figsize=(SIZE[0], height))
+    scale = SIZE[1] / height
+    headline = figure.text(0.015, 1 - 0.028 * scale, title, va="top", fontsize=11, fontweight="bold")
+    for text in (headline, figure.text(0.015, 1 - 0.088 * scale, subtitle, va="top", color=DARK)):
+        fit(figure, text, 0.99)
+    return figure
+
+
+def fit(figure: Figure, text: Text, right: float) -> None:
+    """Shortens a text until it ends before `right`, a share of the figure's width."""
+    while len(text.get_text()) > 1 and text.get_window_extent().x1 > right * figure.bbox.x1:
+        text.set_text(text.get_text().rstrip("…")[:-1] + "…")
+
+
+def shortened(figure: Figure, name: str, inches: float, size: float) -> str:
+    """A name that is no wider than this when it is set at `size` points."""
+    text = figure.text(0, 0, name, fontsize=size)
+    fit(figure, text, inches / SIZE[0])
+    text.remove()
+    return text.get_text()
+
+
+@HOUSE_STYLE
+def stamp(figure: Figure, text: str | None) -> Figure:
+    """Marks a figure in its lower left corner, for instance as one of an unfinished run; nothing where None."""
+    if text:
+        figure.text(0.015, 0.012, text, va="bottom", color=VERMILION, fontsize=7, fontweight="bold", gid="stamp")
+    return figure
+
+
+def band(box: tuple[float, float, float, float], height: float) -> tuple[float, float, float, float]:
+    """A box in inches (left, bottom, right and top margins) as shares of a page-wide figure of this height."""
+    left, bottom, right, top = box
+    return left / SIZE[0], bottom / height, 1 - (left + right) / SIZE[0], 1 - (bottom + top) / height
+
+
+def value_label(name: str, value: float) -> str:
+    """A name and its value with two decimals at most, with a true minus sign."""
+    return f"{name} {number_text(value)}".replace("-", "−")
+
+
+def rule(game: Game) -> str:
+    """The rule of the target, in a line."""
+    offset = f" {'+' if game.offset > 0 else '−'} {number_text(abs(game.offset))}" if game.offset else ""
+    return f"target = {game.multiplier} × {game.aggregate}{offset}"
+
+
+@HOUSE_STYLE
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes `<stem>.pdf` and `<stem>.png`, each replaced as a whole; the same figure gives the same bytes."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind in ("pdf", "png"):
+        path, partial = (stem.parent / name for name in (f"{stem.name}.{kind}", f".{stem.name}.{os.getpid()}.{kind}"))
+        try:
+            figure.savefig(partial, format=kind, dpi=DPI, metadata={"CreationDate": None})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        written.append(path)
+    return written

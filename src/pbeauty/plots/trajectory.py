@@ -1,0 +1,129 @@
+"""Where the game goes over its rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from pbeauty.config import Game
+from pbeauty.game import equilibrium
+from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
+from pbeauty.references import Trajectory, human_means
+
+
+def people(game: Game) -> Trajectory | None:
+    """What people did in the same game, if it was ever published: target p times the mean, range [0, 100]."""
+    same_rules = game.aggregate == "mean" and game.offset == 0 and (game.low, game.high) == (0, 100)
+    return human_means(game.p) if same_rules else None
+
+
+@HOUSE_STYLE
+def trajectory(
+    game: Game,
+    *,
+    mean: ArrayLike,
+    median: ArrayLike,
+    target: ArrayLike,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    band: str = "middle half of guesses",
+    intervals: tuple[ArrayLike, ArrayLike] | None = None,
+    title: str = "Guesses by round",
+) -> Figure:
+    """Mean, median and target by round, with the equilibrium and, in a game that people played, their means.
+
+    Args:
+        game: the rules.
+        mean: float64[round], as are `median`, `target`, `lower` and `upper`; one round at least.
+        median: by round.
+        target: by round.
+        lower: the lower end of a band around the guesses; without both ends, none is drawn.
+        upper: its upper end.
+        band: what the band shows.
+        intervals: the lower and upper ends, by round, of the intervals of the mean, drawn as bars.
+        title: the headline.
+    """
+    series = {"mean": np.asarray(mean, float), "median": np.asarray(median, float), "target": np.asarray(target, float)}
+    count = series["mean"].size
+    rounds = np.arange(1, count + 1)
+    pad = 0.04 * (count - 1) if count > 1 else 0.5
+    played = f"{count} of {game.rounds} round{'s' * (game.rounds != 1)}"
+    figure, axes = page(title, f"{played}; {rule(game)}", (0.095, 0.12, 0.69, 0.67))
+    if lower is not None and upper is not None:
+        # A single round has no area to fill; its band is a bar.
+        across = rounds if count > 1 else np.array([0.98, 1.02])
+        bottom, top = (np.broadcast_to(np.asarray(end, float), across.shape) for end in (lower, upper))
+        axes.fill_between(across, bottom, top, color=SKY, alpha=0.32, linewidth=0, label=band)
+    if reference := people(game):
+        _draw_people(axes, reference, count)
+    size = 4.5 if count <= 12 else 2.5 if count <= 40 else 0
+    for name, values in series.items():
+        axes.plot(rounds, values, **LOOKS[name], markersize=size, clip_on=False, zorder=4, gid=name)
+    if intervals is not None:
+        # An end that is NaN, of the interval of a single guess, is drawn as none.
+        reach = np.nan_to_num([np.abs(np.asarray(end, float) - series["mean"]) for end in intervals])
+        axes.errorbar(
+            rounds, series["mean"], reach, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2.5, zorder=4, clip_on=False
+        )
+    last = {name: float(values[-1]) for name, values in series.items()}
+    resting = equilibrium(game)
+    if math.isfinite(resting):
+        axes.plot([1 - pad, count], [resting] * 2, **LOOKS["equilibrium"], linewidth=1, gid="equilibrium")
+        last["equilibrium"] = resting
+    axes.set(xlim=(1 - pad, count + pad), ylim=_limits(axes, game), xlabel="round", ylabel="guess")
+    step = next(step for step in (1, 5, 10, 20, 50, 100, count) if count <= 12 * step)
+    axes.set_xticks([1, *range(step if step > 1 else 2, count + 1, step)])
+    _label_ends(figure, axes, count, last)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="center left", bbox_to_anchor=(0.083, 0.84), ncols=3)
+    return figure
+
+
+def _draw_people(axes: Axes, reference: Trajectory, count: int) -> None:
+    """The sessions and their mean, for as many rounds as both the run and the experiment have."""
+    # Beside the points of a run of one round, which would hide them.
+    periods = np.arange(1, min(count, len(reference.average)) + 1) - (0.06 if count == 1 else 0)
+    name: str | None = f"people ({reference.source.short}): sessions"
+    for session in reference.sessions:
+        axes.plot(periods, session[: periods.size], color=PALE, linewidth=0.8, marker="o", markersize=3, label=name)
+        name = None
+    mean = axes.plot(periods, reference.average[: periods.size], color=GREY, linewidth=1.2, label="their mean")[0]
+    mean.set(marker="D", markersize=4, markerfacecolor="white", markeredgewidth=1, zorder=3, gid="people")
+
+
+def _limits(axes: Axes, game: Game) -> tuple[float, float]:
+    """The span of what is drawn, with room, and down to the range's lower end where that is near."""
+    low, high = float(axes.dataLim.y0), float(axes.dataLim.y1)
+    height = max(high - low, 0.1 * (game.high - game.low))  # lines that hardly move should look like it
+    if game.low <= low < game.low + 0.5 * height:
+        low = game.low
+    return low - (0.035 if low == game.low else 0.06) * height, max(high, low + height) + 0.06 * height
+
+
+def _label_ends(figure: Figure, axes: Axes, count: int, last: Mapping[str, float]) -> None:
+    """Names the lines to the right of their last round, moved apart where they end together, with leaders."""
+    names = sorted(last, key=lambda name: last[name], reverse=True)[::-1]  # equal ones from the top, as given
+    points = 72 / figure.dpi
+    ends = [float(axes.transData.transform((count, last[name]))[1]) * points for name in names]
+    heights = _spread(ends, 12.5, axes.bbox.y0 * points + 2, axes.bbox.y1 * points)
+    for name, end, height in zip(names, ends, heights, strict=True):
+        colour = LOOKS[name]["color"]
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)}
+        axes.annotate(
+            value_label(name, last[name]), (count, last[name]), (17, height - end), textcoords="offset points",
+            color=colour, va="center", arrowprops=leader, annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, zorder=2.2,
+        )  # fmt: skip
+
+
+def _spread(ideal: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
+    """Ascending positions, moved up, and at the top down, until they are a gap apart within the bounds."""
+    raised: list[float] = []
+    for position in ideal:
+        raised.append(max(position, raised[-1] + gap if raised else bottom))
+    return [min(height, top - (len(raised) - 1 - index) * gap) for index, height in enumerate(raised)]
