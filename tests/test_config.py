@@ -61,7 +61,10 @@ def test_defaults_of_experiment_game_and_models():
             "aggregate": "mean",
             "rounds": 4,
             "announce": ("target",),
+            "players": "individuals",
+            "tolerance": None,
         },
+        "prompts": {"system": {}, "user": {}},
         "models": {"demo": {"path": "demo", "tensor_parallel_size": 1, "weight": None, "engine": {}}},
         "population": ({"name": "crowd", "count": 3, "kind": "uniform", "integers": False, "think_time": 0.0},),
     }
@@ -77,6 +80,7 @@ def test_defaults_of_language_models():
         "extraction": "pattern",
         "guided": None,
         "retries": 1,
+        "personas": None,
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty import __version__
+from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError
 from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
 from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
@@ -121,6 +121,25 @@ def _bench(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _prompts(options: argparse.Namespace) -> int:
+    from pbeauty.library import entries, render
+
+    experiment = config_file.load(options.config, options.set) if options.config else None
+    if options.show:
+        text = render(options.show, experiment)
+        print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
+        return DONE
+    found = entries(experiment)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(entry) for entry in found], indent=1))
+        return DONE
+    width = max(len(entry.name) for entry in found)
+    for entry in found:
+        needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
+        print(f"{entry.kind:<6}  {entry.name:<{width}}  {entry.about}{needs}")
+    return DONE
+
+
 def _plot(options: argparse.Namespace) -> int:
     from pbeauty.plots import plot_run
 
@@ -173,6 +192,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     examine.add_argument("--json", action="store_true", help="print the findings as JSON")
     examine.set_defaults(command=_doctor)
+
+    library = commands.add_parser("prompts", help="list the prompts, or show one as participants get it")
+    library.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="with the game of this experiment")
+    library.add_argument("--show", metavar="NAME", help="show this prompt")
+    library.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
+    library.add_argument("--json", action="store_true", help="print JSON")
+    library.set_defaults(command=_prompts)
 
     plot = commands.add_parser("plot", help="draw the figures of runs again")
     plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
