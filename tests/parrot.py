@@ -89,6 +89,12 @@ class Engine:
     def abort(self):
         self._waiting.clear()
 
+    def forget(self):
+        assert not self._waiting
+
+    def close(self):
+        self.abort()
+
 
 if __name__ == "__main__":
     pbeauty.job.Engine = Engine

@@ -61,12 +61,21 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: naming the file and every fault in it.
     """
     path = Path(path)
+    text = read_text(path)
+    return loads(text, overrides, source=str(path), folder=path.parent)
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the experiment file {path}: {reason}") from None
-    return loads(text, overrides, source=str(path), folder=path.parent)
 
 
 def loads(
@@ -154,29 +163,38 @@ def override(data: dict[str, Any], assignment: str) -> None:
         ConfigError: if it cannot be.
     """
     key, equals, text = assignment.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not all([*parents, last]):
+    if not equals or not all(key.strip().split(".")):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, for example game.rounds=10")
     value = parse(text, f"--set {assignment}: the value is not valid YAML")
+    assign(data, key.strip(), value, f"--set {assignment}")
+
+
+def assign(data: dict[str, Any], key: str, value: Any, what: str) -> None:
+    """Gives the key `key`, such as `game.rounds` or `population.0.count`, a value in parsed data.
+
+    Raises:
+        ConfigError: that begins with `what`, if there is no place for it.
+    """
+    *parents, last = key.split(".")
     node: Any = data
     for depth, part in enumerate(parents):
         if isinstance(node, dict) and node.get(part) is None:
             node[part] = {}  # a section that the file leaves to its defaults
-        step = _step(node, part, assignment)
+        step = _step(node, part, what)
         if not isinstance(node[step], (dict, list)):
-            raise ConfigError(f"--set {assignment}: nothing can be set below {'.'.join(parents[: depth + 1])!r}")
+            raise ConfigError(f"{what}: nothing can be set below {'.'.join(parents[: depth + 1])!r}")
         node[step] = node[step].copy()  # an alias may stand for the same section elsewhere
         node = node[step]
-    node[_step(node, last, assignment)] = value
+    node[_step(node, last, what)] = value
 
 
-def _step(node: dict[str, Any] | list[Any], part: str, assignment: str) -> Any:
-    """What `part` of an assignment's key indexes `node` with."""
+def _step(node: dict[str, Any] | list[Any], part: str, what: str) -> Any:
+    """What `part` of a key indexes `node` with."""
     if isinstance(node, dict):
         return part
     if re.fullmatch("[0-9]{1,9}", part) and int(part) < len(node):
         return int(part)
-    raise ConfigError(f"--set {assignment}: {part!r} is not an entry of a list of {len(node)} (counted from 0)")
+    raise ConfigError(f"{what}: {part!r} is not an entry of a list of {len(node)} (counted from 0)")
 
 
 def _is_told_elsewhere(details: ErrorDetails) -> bool:

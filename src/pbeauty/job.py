@@ -20,6 +20,7 @@ from pbeauty import STARTED, backgrounds, config_file, provenance
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
 from pbeauty.folder import finished_rounds, is_complete, refuse_played, run_folder
+from pbeauty.forecast import Pace, actual, forecast, pace
 from pbeauty.game import Outcome
 from pbeauty.interrupt import Interrupt, job_end
 from pbeauty.journal import Recorded
@@ -62,6 +63,8 @@ class Request:
     overrides: tuple[str, ...] = ()
     out: Path | None = None
     resume: bool = False
+    rate: float | None = None
+    """Participants/s of one engine, where that was measured: for the forecast that is stored."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Plan:
     """Of the rounds that earlier jobs have played."""
     complete: bool
     """Whether one of them has even come to the end that follows the last round."""
+    measured: Pace | None
+    """Of an engine, for the forecast."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
 
@@ -153,7 +158,8 @@ def play(
     moderator = None
     if seen is not None and live:
         display = Display(experiment.game, experiment.count)
-        writer = _open_writer(plan, provenance.of_job(comm, seen), cast)
+        expected = {"forecast": forecast(experiment, comm.size, plan.measured)}
+        writer = _open_writer(plan, provenance.of_job(comm, seen) | expected, cast)
         if plan.finished:
             live.go_on(plan.folder)
         live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
@@ -234,13 +240,22 @@ def prepare(request: Request) -> Experiment:
         ConfigError: saying everything that is wrong.
     """
     experiment = config_file.load(request.config, request.overrides)
+    check_models(experiment)
+    return experiment
+
+
+def check_models(experiment: Experiment) -> None:
+    """Checks the models of an experiment as far as that goes without starting an engine.
+
+    Raises:
+        ConfigError: saying what is wrong.
+    """
     used = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     if used:
         check_vllm()
     for name in sorted(used):
         checkpoint(experiment.models[name])
         check_engine_arguments(name, experiment.models[name])
-    return experiment
 
 
 def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None:
@@ -282,7 +297,9 @@ def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrup
         refuse_played(folder)
     finished = finished_rounds(folder, experiment) if request.resume else []
     complete = bool(finished) and is_complete(folder)
-    plan = Plan(experiment, folder.resolve(), finished, complete, session=secrets.token_hex(8))
+    plan = Plan(
+        experiment, folder.resolve(), finished, complete, pace(None, request.rate), session=secrets.token_hex(8)
+    )
     try:
         if not complete:
             _token(plan).touch()
@@ -333,7 +350,9 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
     """The end as rank 0 tells it: the live state, plots, the folder, the exit code."""
     display = moderator.display
     if moderator.finished:
-        writer.finish({"ended": provenance.now()})
+        with Run(writer.path) as run:
+            took = actual(run)
+        writer.finish({"ended": provenance.now(), "actual": took})
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)
