@@ -33,7 +33,7 @@ setup(
         "gpu": ["vllm>=0.24"],
         "mpi": ["mpich>=5.0.2"],
         "export": ["pyarrow>=15"],
-        "dev": ["pyarrow>=15", "hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "dev": ["hypothesis>=6.100", "pyarrow>=15", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["pbeauty=pbeauty.cli:main"]},
 )
