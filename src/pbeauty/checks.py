@@ -193,7 +193,7 @@ def _attributes(personas: Personas, group: str) -> set[str]:
 
 
 def _shares_add_up(personas: Personas) -> bool:
-    tables = [*(shares.values() for shares in personas.attributes.values())]
+    tables = [tuple(shares.values()) for shares in personas.attributes.values()]
     tables += [personas.joint_shares] if personas.joint else []
     return all(abs(sum(shares) - 1) <= _SUM for shares in tables) and len(personas.joint) == len(personas.joint_shares)
 

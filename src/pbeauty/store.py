@@ -154,11 +154,12 @@ class RunWriter:
             if "personas" in file:
                 del file["personas"]
             text, offsets = cast.texts.take(np.arange(len(cast.texts)))
-            for name, values, units, about in (
+            datasets: tuple[tuple[str, NDArray, str, str], ...] = (
                 ("row", cast.row, "row", "the background of each participant; -1 where there is none"),
                 ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
                 ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
-            ):
+            )
+            for name, values, units, about in datasets:
                 _describe(_checked(file, f"personas/{name}", values, _REPLY_CHUNK), units, about)
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
@@ -298,8 +299,8 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
             shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, _CHUNK))}
             _describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
     groups = len(experiment.population)
-    shape = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
-    numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **shape)
+    table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
+    numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
     _describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
     numbers.attrs["labels"] = [group.name for group in experiment.population]
     rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
