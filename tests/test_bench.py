@@ -34,3 +34,18 @@ def test_a_bench_needs_exactly_one_model(tmp_path):
     done = mpi.alone("bench", config)
     assert done.code == 2
     assert "exactly one model" in done.err and "Traceback" not in done.err
+
+
+def test_the_bench_of_the_storage_keeps_and_finds_every_reply(tmp_path):
+    small = ("--set", "population.0.count=500")
+    done = mpi.alone("bench", "configs/bench.yaml", "--storage", *small, "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report.pop("participants") == 500
+    assert set(report) == {"journal", "seal", "commit", "restore", "recall"}
+    assert all(seconds > 0 for seconds in report.values())
+    assert "500 participants" in mpi.alone("bench", "configs/bench.yaml", "--storage", *small).out
+    config = tmp_path / "none.yaml"
+    config.write_text("name: none\npopulation: [{name: u, count: 3, kind: uniform}]")
+    done = mpi.alone("bench", config, "--storage")
+    assert done.code == 2 and "has none" in done.err

@@ -81,10 +81,10 @@ class Report:
     real_to_naive: float
     """Median of the ratios of rates, turn by turn; so are the next ones."""
     real_to_ceiling: float
-    real_to_ceiling_cpu: float
-    """The same of CPU time, which other programs on the machine disturb less (on a GPU it says little)."""
     seeded_to_unseeded: float
     alternating_to_one_way: float
+    by_cpu_time: dict[str, float]
+    """The same ratios of CPU time, which other programs on the machine disturb less; on a GPU it says little."""
     cached_share: list[float]
     """Cached tokens / prompt tokens of each round of the real way."""
     cached_share_one_way: list[float]
@@ -99,12 +99,10 @@ class Report:
             for shares in (self.cached_share, self.cached_share_one_way)
         )
         split = ", ".join(f"{what} {100 * share:.1f}%" for what, share in self.split.items())
+        ratios = [(" / ".join(ways), name) for name, ways in _RATIOS.items()]
         rows = [
             *((f"{way}", f"{rate:,.1f} participants/s") for way, rate in rates),
-            ("real / naive", f"{self.real_to_naive:.2f}"),
-            ("real / ceiling", f"{self.real_to_ceiling:.3f} (by CPU time {self.real_to_ceiling_cpu:.3f})"),
-            ("seeded / unseeded", f"{self.seeded_to_unseeded:.3f}"),
-            ("turning / one-way", f"{self.alternating_to_one_way:.3f}"),
+            *((what, f"{getattr(self, name):.3f} (by CPU time {self.by_cpu_time[name]:.3f})") for what, name in ratios),
             ("prompts", f"{self.prompt_tokens_per_second:,.0f} tokens/s"),
             ("cached by round", f"{cached}; one-way {one_way}"),
             ("replies", f"{self.output_tokens_per_second:,.0f} tokens/s"),
@@ -151,9 +149,6 @@ def _report(
 ) -> Report:
     participants, rounds = len(player.llm.ids), experiment.game.rounds
 
-    def ratio(way: str, other: str, times: dict[str, list[float]] = seconds) -> float:
-        return statistics.median(b / a for a, b in zip(times[way], times[other], strict=True))
-
     split, (prompt_tokens, cached_tokens, output_tokens) = player.split()
     real = statistics.median(seconds["real"])
     return Report(
@@ -164,15 +159,28 @@ def _report(
         participants_per_second={way: participants * rounds / statistics.median(took) for way, took in seconds.items()},
         prompt_tokens_per_second=float(prompt_tokens.sum() / real),
         output_tokens_per_second=float(output_tokens.sum() / real),
-        real_to_naive=ratio("real", "naive"),
-        real_to_ceiling=ratio("real", "ceiling"),
-        real_to_ceiling_cpu=ratio("real", "ceiling", cpu),
-        seeded_to_unseeded=ratio("ceiling", "unseeded"),
-        alternating_to_one_way=ratio("ceiling", "one-way"),
+        **_ratios(seconds),
+        by_cpu_time=_ratios(cpu),
         cached_share=(cached_tokens / prompt_tokens).tolist(),
         cached_share_one_way=player.cached_one_way,
         split=split,
     )
+
+
+_RATIOS = {
+    "real_to_naive": ("real", "naive"),
+    "real_to_ceiling": ("real", "ceiling"),
+    "seeded_to_unseeded": ("ceiling", "unseeded"),
+    "alternating_to_one_way": ("ceiling", "one-way"),
+}
+
+
+def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
+    """Medians over the turns of how many times as fast one way is as another."""
+    return {
+        name: statistics.median(b / a for a, b in zip(times[way], times[other], strict=True))
+        for name, (way, other) in _RATIOS.items()
+    }
 
 
 class _Player:
@@ -191,10 +199,11 @@ class _Player:
     def play(self, way: str) -> tuple[float, float]:
         """Plays all rounds in one of `WAYS`; the wall seconds and the CPU seconds that it took."""
         self._engine.forget()
+        if way == "real":
+            self._game()
+            return self._took
         began, began_cpu = time.perf_counter(), time.process_time()
         match way:
-            case "real":
-                self._game()
             case "naive":
                 for prompts in self._asked:
                     self._chat(prompts)
@@ -228,21 +237,22 @@ class _Player:
             ):
                 stack.enter_context(mock.patch.object(owner, name, _timed(getattr(owner, name), what, parts)))
             self._engine.forget()
-            began = time.perf_counter()
             self._game()
-            total = time.perf_counter() - began
+            total, _ = self._took
         parts["rest"] = total - sum(parts.values())
         return {what: seconds / total for what, seconds in parts.items()}, self._tokens
 
     def _game(self) -> Block:
-        """The real way: a whole run, from announcement to stored result, in a folder that is thrown away."""
+        """The real way: all rounds, from announcement to stored result, in a folder that is thrown away."""
         everybody = cast(self._experiment) if has_personas(self._experiment) else None
         block = Block(self._experiment, self._hosted[0], self._engine, cast=everybody)
         with tempfile.TemporaryDirectory() as name, Path(os.devnull).open("w") as nowhere:
             writer = RunWriter.create(Path(name), self._experiment, {})
             display = Display(self._experiment.game, self._experiment.count, nowhere, nowhere)
             game = Moderator(self._experiment, writer, display, self._interrupt)
+            began, began_cpu = time.perf_counter(), time.process_time()
             play_game(self._comm, block, self._hosted, Path(name), "bench", game)
+            self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not game.finished:
                 raise ConfigError(f"the game could not be played to its end: {game.failure or 'interrupted'}")
             with Run(name) as run:

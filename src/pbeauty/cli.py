@@ -114,6 +114,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.storage:
+        from pbeauty.bench_storage import bench_storage
+
+        stored = bench_storage(config_file.load(options.config, tuple(options.set)))
+        print(json.dumps(dataclasses.asdict(stored), indent=1) if options.json else stored)
+        return DONE
     _world()  # says so where there is none
     from mpi4py import MPI
 
@@ -206,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("bench", help="measure what a round costs beside what the model costs")
     experiment(measure)
     measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
+    measure.add_argument("--storage", action="store_true", help="what it costs to keep the replies, without an engine")
     measure.add_argument("--json", action="store_true", help="print the report as JSON")
     measure.set_defaults(command=_bench)
 

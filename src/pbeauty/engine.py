@@ -21,6 +21,7 @@ from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Model, Sampling, nearest
 from pbeauty.devices import Place, engine_environment, take_gpus, visible_gpus
+from pbeauty.weights import read_ahead
 
 OLDEST_VLLM = (0, 24)
 
@@ -63,6 +64,7 @@ class Engine:
         check_vllm()
         self.gpus = gpus
         self.arguments = engine_arguments(model, on_gpu=bool(gpus), seed=seed)
+        read_ahead(Path(self.arguments["model"]), place)
         with warnings.catch_warnings():
             # What libraries deprecate among themselves is no news for whoever starts a game.
             warnings.simplefilter("ignore", FutureWarning)

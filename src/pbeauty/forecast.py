@@ -213,7 +213,7 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup, told: dict[str, str]
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
     system = system_message(group.system_prompt, {**told, **traits}, experiment.prompts.system)
     first = user_message(group.user_prompt, 0, told, {}, experiment.prompts.user)
-    announced = dict.fromkeys(experiment.game.announce, "33.33")
+    announced: dict[str, str] = dict.fromkeys(map(str, experiment.game.announce), "33.33")
     later = user_message(group.user_prompt, 1, told, announced, experiment.prompts.user)
     return len(system + first) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
 
