@@ -87,6 +87,8 @@ class KeptEngine:
     """This rank's engine, which stays loaded as long as it is the one that is wanted."""
 
     def __init__(self) -> None:
+        self.wait_began: float | None = STARTED
+        """When somebody began to wait for the next run, on the monotonic clock; None where nobody does yet."""
         self._engine: Engine | None = None
         self._what: tuple[Any, ...] = ()
 
@@ -136,6 +138,7 @@ def play(
     Raises:
         JobError: on every rank, where the run cannot be played.
     """
+    began, engines.wait_began = engines.wait_began or time.monotonic(), None
     plan = on_root(comm, prepare_run)
     experiment = plan.experiment
     if plan.complete:
@@ -167,7 +170,7 @@ def play(
         going_on = f", going on after round {len(plan.finished)}" if plan.finished else ""
         display.say(
             f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s){going_on}, "
-            f"started in {started - STARTED:.1f} s"
+            f"started in {started - began:.1f} s"
             + (f", engines in {ready - started:.1f} s" if _needs_model(experiment) else "")
         )
         for note in sorted({note for rank in seen for note in rank.get("notes", [])}):
