@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -182,6 +184,14 @@ def test_a_round_without_a_guess_fails_its_case_alone(tmp_path):
     assert "1 of 2 cases finished" in done.out
     with Run(tmp_path / "out/loud") as run:
         assert run.finished
+
+
+def test_an_array_task_is_a_case_of_the_sweep(tmp_path):
+    (tmp_path / "run.sbatch").write_text('printf "%s\\n" "$@"\n')
+    environ = os.environ | {"SLURM_ARRAY_TASK_ID": "4", "RUN": str(tmp_path / "run.sbatch")}
+    command = ["bash", "slurm/array.sbatch", "configs/paper/ratios.yaml"]
+    done = subprocess.run(command, cwd=CONFIGS.parent, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["configs/paper/ratios.yaml", "--case", "4"]
 
 
 # --- the paper ---------------------------------------------------------------------------------------------
