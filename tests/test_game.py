@@ -18,8 +18,11 @@ from pbeauty.game import (
     announced,
     equilibrium,
     facts,
+    group_numbers,
+    multiplier_forms,
     number_text,
     play_out,
+    ranks,
     reference_point,
 )
 
@@ -250,6 +253,14 @@ def test_facts_of_a_plain_game():
         "offset": "0",
         "aggregate": "average",
         "target_rule": "2/3 times the average of all numbers picked in that round",
+        "players": "individuals",
+        "others": "299",
+        "shift": "",
+        "win_rule": "Whoever is nearest to the target wins the round.",
+        "win_by": "is nearest to",
+        "all_numbers": "all numbers picked in that round",
+        "fraction": "2/3",
+        "words": "two thirds",
     }
 
 
@@ -267,3 +278,53 @@ def test_facts_tell_the_rules_exactly(low, width, offset):
     told = facts(game, 2)
     assert (float(told["low"]), float(told["high"]), float(told["offset"])) == (game.low, game.high, game.offset)
     assert not any("e" in told[name] or told[name] == "-0" for name in ("low", "high", "offset"))
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "forms"),
+    [
+        ("1/2", {"fraction": "1/2", "decimal": "0.5", "percent": "50%", "words": "one half"}),
+        ("51/100", {"fraction": "51/100", "decimal": "0.51", "percent": "51%"}),
+        ("0.60", {"fraction": "3/5", "decimal": "0.6", "percent": "60%", "words": "three fifths"}),
+        ("4/3", {"fraction": "4/3", "words": "four thirds"}),
+        ("2", {"fraction": "2", "decimal": "2", "percent": "200%"}),
+    ],
+)
+def test_a_multiplier_is_only_told_in_forms_that_are_exact(multiplier, forms):
+    assert multiplier_forms(multiplier) == forms
+
+
+# --- groups, tolerance, ranks ------------------------------------------------------------------------------
+
+GUESSES = np.array([10.0, 20.0, np.nan, 60.0, 50.0, 90.0])
+STATUS = np.array([0, 0, Status.UNPARSABLE, 2, 0, 0], np.uint8)
+GROUP_OF = np.array([0, 0, 0, 1, 1, 2], np.uint16)
+
+
+def test_groups_play_the_mean_of_their_members():
+    game = Game(players="groups", multiplier="1/2", offset=5)
+    assert group_numbers(GUESSES, STATUS, GROUP_OF, 4).tolist()[:3] == [15.0, 55.0, 90.0]
+    assert np.isnan(group_numbers(GUESSES, STATUS, GROUP_OF, 4)[3])
+    outcome = play_out(game, GUESSES, STATUS, GROUP_OF, 4)
+    assert outcome.mean == pytest.approx(160 / 3)
+    assert outcome.target == pytest.approx(5 + 80 / 3)
+    assert (outcome.winning_guess, outcome.n_winners, outcome.n_valid) == (15.0, 1, 5)
+    assert ranks(game, GUESSES, STATUS, outcome.target, GROUP_OF, 4).tolist() == [1, 1, 1, 2, 2, 3]
+
+
+def test_within_a_tolerance_all_win_and_outside_nobody():
+    near = play_out(Game(tolerance=11), GUESSES, STATUS)
+    assert near.target == pytest.approx(46 * 2 / 3)
+    assert (near.n_winners, near.winning_guess) == (1, 20.0)
+    assert play_out(Game(tolerance=30), GUESSES, STATUS).n_winners == 4
+    far = play_out(Game(tolerance=0.5), GUESSES, STATUS)
+    assert far.n_winners == 0
+    assert np.isnan(far.winning_guess)
+    assert reference_point(Game(announce=["winning_guess"]), {"winning_guess": np.nan}) == 50
+
+
+def test_ranks_are_shared_and_zero_without_a_guess():
+    guesses = np.array([10.0, 30.0, 20.0, np.nan, 95.0])
+    status = np.array([0, 0, 1, 6, 0], np.uint8)
+    nobody = np.zeros(5, np.uint16)
+    assert ranks(Game(), guesses, status, 20.0, nobody, 1).tolist() == [2, 2, 1, 0, 4]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import re
 
+import numpy as np
 import pytest
 
+from pbeauty.cli import main
 from pbeauty.config import Game
-from pbeauty.game import facts
+from pbeauty.game import announced, facts, play_out
 from pbeauty.prompts import (
+    ABOUT,
     ANNOUNCEMENTS,
     SYSTEM_PROMPTS,
     USER_PROMPTS,
     extraction_message,
+    needed,
+    placeholders,
     retry_message,
     system_message,
     user_message,
@@ -27,7 +32,15 @@ GAMES = [
 ]
 COUNTS = [2, 300, 10_000_000]
 PLACEHOLDER = re.compile(r"[{}]")
-TOLD = {"target": "33.33", "mean": "50", "median": "48.5", "winning_guess": "33.4"}
+TOLD = {
+    "target": "33.33",
+    "mean": "50",
+    "median": "48.5",
+    "winning_guess": "33.4",
+    "group_numbers": "red 7.25",
+    "own_rank": "19",
+}
+TRAITS = {"background": "You are Ann, a nurse.", "composition": "3 of group red", "only_one": "nurse"}
 
 every_system_prompt = pytest.mark.parametrize("name", SYSTEM_PROMPTS)
 every_user_prompt = pytest.mark.parametrize("name", USER_PROMPTS)
@@ -45,22 +58,81 @@ def test_there_are_the_promised_prompts():
 
 @every_system_prompt
 def test_system_prompts_describe_the_game(name):
+    rendered = 0
     for game, count in itertools.product(GAMES, COUNTS):
-        told = facts(game, count)
+        told = facts(game, count) | TRAITS
+        missing = set(needed(SYSTEM_PROMPTS[name], told)) - told.keys()
+        if missing:  # a prompt that does not fit a game cannot be rendered with it
+            assert missing <= {"decimal", "percent", "words", "shift_rule", "median_rule"}
+            with pytest.raises(KeyError):
+                system_message(name, told)
+            continue
+        rendered += 1
         text = system_message(name, told)
         assert not PLACEHOLDER.search(text)
-        for key in ("count", "low", "high", "multiplier"):
+        for key in ("count", "low", "high"):
             assert says(text, told[key]), (key, text)
+        form = {"p-fraction": "fraction", "p-decimal": "decimal", "p-percent": "percent", "p-words": "words"}.get(name)
+        assert told[form or "multiplier"] in text
         assert {"mean": "average", "median": "median"}[game.aggregate] in text
         assert (f"plus {told['offset']}" in text) is (game.offset > 0)
         assert (f"minus {told['offset'].lstrip('-')}" in text) is (game.offset < 0)
         assert "  " not in text
         assert text == text.strip()
+    assert rendered > 5
 
 
 def test_system_prompts_differ():
-    texts = {system_message(name, facts(Game(), 3)) for name in SYSTEM_PROMPTS}
+    told = facts(Game(multiplier="2/4", offset=5, aggregate="median"), 3) | TRAITS
+    texts = {system_message(name, told) for name in SYSTEM_PROMPTS}
     assert len(texts) == len(SYSTEM_PROMPTS)
+    assert ABOUT.keys() == SYSTEM_PROMPTS.keys() | USER_PROMPTS.keys()
+
+
+def test_the_shifted_game_tells_its_offset_in_rules_and_scores_it():
+    game = Game(multiplier="1/2", offset=5)
+    text = system_message("shifted", facts(game, 3))
+    assert "1/2 times the average of all numbers picked in that round, plus 5." in text
+    assert "5 is added after multiplying, and the target that is announced includes it" in text
+    outcome = play_out(game, np.array([10.0, 10.0]), np.zeros(2, np.uint8))
+    assert (outcome.target, outcome.n_winners) == (10.0, 2)
+    assert announced(game, outcome) == {"target": 10.0}
+    assert needed(SYSTEM_PROMPTS["shifted"], facts(Game(), 3))[-1] not in facts(Game(), 3)
+
+
+def test_groups_and_tolerances_change_the_rules_that_are_told():
+    told = facts(Game(players="groups", tolerance=0.5), 30, 3)
+    text = system_message("classic", told)
+    assert "30 players in 3 groups" in text
+    assert "2/3 times the average of the numbers of all groups in that round" in text
+    assert "A group whose number is within 0.5 of the target wins the round." in text
+    for name in ("disguised", "paraphrased", "p-fraction"):  # they speak of individuals
+        with pytest.raises(KeyError):
+            system_message(name, told)
+
+
+def test_what_there_is_none_of_is_said_so():
+    text = user_message("direct", 1, facts(Game(), 3), {"winning_guess": "", "own_rank": ""})
+    assert "Nobody was near enough to the target to win. Your own number did not count." in text
+
+
+@pytest.mark.parametrize("template", ["{a.b}", "{0}", "{}", "{a!r}", "{a:3}", "{a", "a}"])
+def test_templates_hold_names_only(template):
+    with pytest.raises(ValueError):
+        placeholders(template)
+
+
+def test_every_prompt_can_be_listed_and_shown(capsys):
+    assert main(["prompts"]) == 0
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == ABOUT.keys()
+    assert main(["prompts", "--show", "rational", "configs/quickstart.yaml", "--set", "game.multiplier=0.7"]) == 0
+    shown = capsys.readouterr().out
+    assert "300 players" in shown
+    assert "0.7 times" in shown
+    assert main(["prompts", "--show", "shifted"]) == 2
+    assert "{shift_rule}" in capsys.readouterr().err
+    assert main(["prompts", "--show", "clasic"]) == 2
+    assert "did you mean 'classic'?" in capsys.readouterr().err
 
 
 @every_user_prompt
@@ -78,7 +150,7 @@ def test_requests_name_the_round(name, round_index):
 
 @every_user_prompt
 @pytest.mark.parametrize(
-    "quantities", [quantities for n in range(5) for quantities in itertools.combinations(ANNOUNCEMENTS, n)]
+    "quantities", [quantities for n in range(4) for quantities in itertools.combinations(ANNOUNCEMENTS, n)]
 )
 def test_what_is_announced_is_told_and_nothing_else(name, quantities):
     announced = {quantity: TOLD[quantity] for quantity in quantities}

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import asking, moderator
+from pbeauty.backgrounds import writer
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.devices import Place
 from pbeauty.engine import ChatEngine
@@ -38,6 +39,7 @@ from pbeauty.journal import Journal
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
 from pbeauty.partition import hostings
+from pbeauty.personas import cast, has_personas
 from pbeauty.progress import Display
 from pbeauty.prompts import extraction_message
 from pbeauty.records import TOKEN_COUNTS
@@ -125,6 +127,8 @@ def bench(comm: Comm, experiment: Experiment, repeats: int, say: Callable[[str],
     models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     if len(models) != 1:
         raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {len(models)}")
+    if any(writer(group) for group in experiment.population):
+        raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
     player = _Player(comm, experiment, models.pop())
     say(f"engine ready; {repeats} turns of {len(WAYS)} ways to play, after one that does not count")
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -240,7 +244,8 @@ class _Player:
 
     def _game(self) -> Block:
         """The real way: all rounds, from announcement to stored result, in a folder that is thrown away."""
-        block = Block(self._experiment, self._hosted[0], self._engine)
+        everybody = cast(self._experiment) if has_personas(self._experiment) else None
+        block = Block(self._experiment, self._hosted[0], self._engine, cast=everybody)
         with tempfile.TemporaryDirectory() as name, Path(os.devnull).open("w") as nowhere:
             writer = RunWriter.create(Path(name), self._experiment, {})
             display = Display(self._experiment.game, self._experiment.count, nowhere, nowhere)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError
+from pbeauty.forecast import pace, time_limit
+from pbeauty.interrupt import job_end
 from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
+from pbeauty.sweep import is_sweep
 from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
 
 if TYPE_CHECKING:
@@ -37,7 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    request = Request(options.config, tuple(options.set), options.out, options.resume)
+    request = Request(options.config, tuple(options.set), options.out, options.resume, options.rate)
+    if is_sweep(options.config):
+        from pbeauty.sweep_job import run_case, run_sweep
+
+        if options.case:
+            return _on_every_rank(_world(), lambda comm: run_case(comm, request, options.case))
+        return _on_every_rank(_world(), lambda comm: run_sweep(comm, request))
+    if options.case:
+        raise ConfigError(f"{options.config} is no sweep and has no cases")
     return _on_every_rank(_world(), lambda comm: run(comm, request))
 
 
@@ -91,21 +102,14 @@ def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    experiment = prepare(Request(options.config, tuple(options.set)))
-    game = experiment.game
-    if options.json:
-        print(json.dumps(experiment.model_dump(mode="json"), indent=1))
-        return DONE
-    offset = f"{game.offset:g} + " if game.offset else ""
-    print(f"{options.config}: good")
-    rule = f"{offset}{game.multiplier} x {game.aggregate}"
-    print(f"  {game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, target {rule}")
-    print(f"  announced: {', '.join(game.announce) or 'nothing'}")
-    print(f"  {experiment.count:,} participants, seed {experiment.seed}")
-    for group in experiment.population:
-        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "sampling"})
-        settings = ", ".join(f"{key} {value}" for key, value in details.items() if value is not None)
-        print(f"    {group.name}: {group.count:,} {group.kind}" + (f" ({settings})" if settings else ""))
+    from pbeauty.checking import check
+
+    limit = time_limit(options.time_limit) if options.time_limit else None
+    if limit is None and (end := job_end()) is not None:
+        limit = max(0.0, end - time.time())
+    request = Request(options.config, tuple(options.set))
+    for line in check(request, options.case, options.ranks, pace(options.bench, options.rate), limit, options.json):
+        print(line)
     return DONE
 
 
@@ -124,6 +128,43 @@ def _bench(options: argparse.Namespace) -> int:
     experiment = prepare(Request(options.config, tuple(options.set)))
     report = bench(MPI.COMM_SELF, experiment, options.repeats, lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(dataclasses.asdict(report), indent=1) if options.json else report)
+    return DONE
+
+
+def _prompts(options: argparse.Namespace) -> int:
+    from pbeauty.library import entries, render
+
+    experiment = config_file.load(options.config, options.set) if options.config else None
+    if options.show:
+        text = render(options.show, experiment)
+        print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
+        return DONE
+    found = entries(experiment)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(entry) for entry in found], indent=1))
+        return DONE
+    width = max(len(entry.name) for entry in found)
+    for entry in found:
+        needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
+        print(f"{entry.kind:<6}  {entry.name:<{width}}  {entry.about}{needs}")
+    return DONE
+
+
+def _import(options: argparse.Namespace) -> int:
+    from pbeauty.agentscope import import_example
+
+    made = import_example(options.folder, options.out, options.personas)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for path in made.files:
+        print(path)
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from pbeauty.export import export
+
+    print(export(options.run, options.format, options.out))
     return DONE
 
 
@@ -176,12 +217,19 @@ def _parser() -> argparse.ArgumentParser:
     play = commands.add_parser("run", help="play an experiment (under mpirun or srun for more than one rank)")
     experiment(play)
     play.add_argument("--out", type=Path, metavar="FOLDER", help="put the run into exactly this folder")
+    play.add_argument("--rate", type=float, metavar="R", help="participants/s of an engine, for the stored forecast")
+    play.add_argument("--case", metavar="CASE", help="play this case of a sweep alone: its number, from 1, or name")
     play.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
     play.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="say what a run would do, without MPI and without a model")
     experiment(check)
-    check.add_argument("--json", action="store_true", help="print the resolved experiment as JSON")
+    check.add_argument("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")
+    check.add_argument("--case", metavar="CASE", help="of a sweep: this case alone")
+    check.add_argument("--ranks", type=int, metavar="N", help="forecast for N ranks (the fewest)")
+    check.add_argument("--bench", type=Path, metavar="FILE", help="forecast times from the JSON of `pbeauty bench`")
+    check.add_argument("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
+    check.add_argument("--time-limit", metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
     check.set_defaults(command=_check)
 
     measure = commands.add_parser("bench", help="measure what a round costs beside what the model costs")
@@ -203,6 +251,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     examine.add_argument("--json", action="store_true", help="print the findings as JSON")
     examine.set_defaults(command=_doctor)
+
+    library = commands.add_parser("prompts", help="list the prompts, or show one as participants get it")
+    library.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="with the game of this experiment")
+    library.add_argument("--show", metavar="NAME", help="show this prompt")
+    library.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
+    library.add_argument("--json", action="store_true", help="print JSON")
+    library.set_defaults(command=_prompts)
+
+    bring = commands.add_parser("import", help="turn the configuration of AgentScope's published example into ours")
+    bring.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="with experiment.csv, model_configs.json, prompt.json"
+    )
+    bring.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the experiments go")
+    bring.add_argument("--personas", type=Path, metavar="FILE", help="the example's backgrounds, JSONL with `prompt`")
+    bring.set_defaults(command=_import)
+
+    give = commands.add_parser("export", help="write a run in another format")
+    give.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    give.add_argument("--format", choices=("csv", "jsonl", "parquet", "agentscope"), required=True)
+    give.add_argument("--out", type=Path, metavar="PATH", help="the file, or, for agentscope, the folder")
+    give.set_defaults(command=_export)
 
     plot = commands.add_parser("plot", help="draw the figures of runs again")
     plot.add_argument(

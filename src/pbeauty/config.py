@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pbeauty.prompts import SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.prompts import WRITING
 
 DEMO_MODEL = "demo"
 LARGEST = 1e15
@@ -37,6 +37,16 @@ LARGEST = 1e15
 
 class ConfigError(ValueError):
     """A request that cannot be played: a bad experiment file, argument, model path or result folder."""
+
+
+RESERVED = (
+    "group", "background", "participant", "share",
+    "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
+    "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
+    "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",
+    "rules_as_decimal", "rules_as_percent", "rules_in_words", "reply", "rank",
+)  # fmt: skip
+"""Names that an attribute of participants cannot have, since prompts and results use them."""
 
 
 # --- values ------------------------------------------------------------------------------------------------
@@ -78,16 +88,6 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def _known_name(value: str, known: Sequence[str], what: str) -> str:
-    if value not in known:
-        raise PydanticCustomError(
-            "name",
-            "no {what} of this name{nearest}; known: {known}",
-            {"what": what, "nearest": nearest(value, known), "known": ", ".join(known)},
-        )
-    return value
-
-
 def _slug(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise PydanticCustomError(
@@ -102,12 +102,39 @@ def _text(value: str) -> str:
     return value
 
 
+def _share(value: Any) -> float:
+    """A share of a population: a number, or a fraction as text such as `1/6`."""
+    if isinstance(value, str) and re.fullmatch(r" *[0-9]{1,9} */ *[1-9][0-9]{0,8} *", value):
+        value = float(Fraction(value.replace(" ", "")))
+    if not is_number(value) or not 0 <= value <= 1:
+        raise PydanticCustomError("share", "expected a share from 0 to 1, or a fraction such as 1/6")
+    return float(value)
+
+
+def _label(value: Any) -> Any:
+    """A value of an attribute: text, or a number that stands for its text."""
+    return f"{value:g}" if isinstance(value, float) else str(value) if type(value) is int else value
+
+
+def _attribute(value: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,49}", value) or value in RESERVED:
+        raise PydanticCustomError(
+            "attribute",
+            "expected a name of small letters, digits and '_' that prompts have no other meaning for (not {reserved})",
+            {"reserved": ", ".join(RESERVED)},
+        )
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_number)]
 Multiplier = Annotated[str, BeforeValidator(_multiplier)]
 Slug = Annotated[StrictStr, AfterValidator(_slug)]
 Text = Annotated[StrictStr, AfterValidator(_text)]
 PositiveInt = Annotated[StrictInt, Field(ge=1, lt=2**31)]
-Announced = Literal["target", "mean", "median", "winning_guess"]
+Announced = Literal["target", "mean", "median", "winning_guess", "group_numbers", "own_rank"]
+Share = Annotated[float, BeforeValidator(_share)]
+Label = Annotated[StrictStr, BeforeValidator(_label), AfterValidator(_text)]
+Attribute = Annotated[StrictStr, AfterValidator(_attribute)]
 
 
 class Section(BaseModel):
@@ -120,7 +147,11 @@ class Section(BaseModel):
 
 
 class Game(Section):
-    """The rules: guesses in [low, high], target = offset + multiplier x aggregate, nearest guess wins."""
+    """The rules: guesses in [low, high], target = offset + multiplier x aggregate, nearest guess wins.
+
+    With `players: groups` each population group plays one number, the mean of its members' guesses. With a `tolerance`
+    everybody wins who is that near to the target, and nobody else.
+    """
 
     multiplier: Multiplier = "2/3"
     offset: Number = 0.0
@@ -129,6 +160,8 @@ class Game(Section):
     aggregate: Literal["mean", "median"] = "mean"
     rounds: PositiveInt = 4
     announce: tuple[Announced, ...] = ("target",)
+    players: Literal["individuals", "groups"] = "individuals"
+    tolerance: Annotated[Number, Field(ge=0)] | None = None
 
     @property
     def p(self) -> float:
@@ -178,6 +211,69 @@ class Sampling(Section):
     top_k: Annotated[StrictInt, Field(ge=0)] = 0
 
 
+class Writer(Section):
+    """Backgrounds that the group's own model writes before the first round, from the participants' attributes.
+
+    A background that is shorter than `min_chars` characters, cut off by `max_tokens`, or in another script than its
+    language's is asked for again, `retries` times at most.
+    """
+
+    language: Literal["en", "zh"] = "en"
+    max_tokens: PositiveInt = 200
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
+    min_chars: PositiveInt = 20
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 3
+
+
+assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
+
+
+class Personas(Section):
+    """Who the participants of a group are: attributes with exact quotas, and backgrounds.
+
+    `attributes` gives the shares of each attribute's values (a list of values has equal ones), drawn independently of
+    one another; `joint` is a table of values that go together, with the `share` of each row. Backgrounds come from a
+    `template` over the attributes, from a JSONL `file`, or are written by the model (`write`). `digest` is that of the
+    file, filled in when it is read.
+    """
+
+    attributes: dict[Attribute, dict[Label, Share]] = {}
+    joint: tuple[dict[Attribute, Label], ...] = ()
+    joint_shares: tuple[Share, ...] = ()
+    template: StrictStr | None = None
+    file: Text | None = None
+    digest: StrictStr | None = None
+    write: Writer | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, data: Any) -> Any:
+        """Lists of equal shares as mappings; the shares of joint rows apart from their values."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        attributes, joint = data.get("attributes"), data.get("joint")
+        if isinstance(attributes, dict):
+            data["attributes"] = {
+                name: {_label(value): 1 / len(shares) for value in shares}
+                if isinstance(shares, list) and shares and all(isinstance(v, (str, int, float)) for v in shares)
+                else shares
+                for name, shares in attributes.items()
+            }
+        rows = joint if isinstance(joint, list) else []
+        if "joint_shares" not in data and rows and all(isinstance(row, dict) for row in rows):
+            data["joint_shares"] = [row.get("share", 1 / len(rows)) for row in rows]
+            data["joint"] = [{key: value for key, value in row.items() if key != "share"} for row in rows]
+        return data
+
+
+class OwnPrompts(Section):
+    """An experiment's own prompts, by name: templates over the same placeholders as the library's."""
+
+    system: dict[Slug, StrictStr] = {}
+    user: dict[Slug, StrictStr] = {}
+
+
 class _Group(Section):
     name: Slug
     count: PositiveInt
@@ -199,16 +295,7 @@ class LLMGroup(_Group):
     extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern"
     guided: Literal["number"] | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=10)] = 1
-
-    @field_validator("system_prompt")
-    @classmethod
-    def _known_system_prompt(cls, value: str) -> str:
-        return _known_name(value, list(SYSTEM_PROMPTS), "system prompt")
-
-    @field_validator("user_prompt")
-    @classmethod
-    def _known_user_prompt(cls, value: str) -> str:
-        return _known_name(value, list(USER_PROMPTS), "user prompt")
+    personas: Personas | None = None
 
 
 class UniformGroup(_Group):
@@ -266,6 +353,7 @@ class Experiment(Section):
     patience: Annotated[Number, Field(gt=0)] = 600.0
     margin: Annotated[Number, Field(ge=0)] = 120.0
     game: Game = Game()
+    prompts: OwnPrompts = OwnPrompts()
     models: dict[Slug, Model] = {DEMO_MODEL: Model()}
     population: Annotated[tuple[Group, ...], Field(min_length=1)]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from math import ceil, floor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,9 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pbeauty.config import DEMO_MODEL, KINDS, ConfigError, Experiment, Model, Section, Slug, is_number, nearest
+from pbeauty.checks import cross_check
+from pbeauty.config import KINDS, ConfigError, Experiment, Model, Personas, Section, Slug, Writer, nearest
+from pbeauty.personas import digest
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,36 +61,93 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: naming the file and every fault in it.
     """
     path = Path(path)
+    text = read_text(path)
+    return loads(text, overrides, source=str(path), folder=path.parent)
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the experiment file {path}: {reason}") from None
-    return loads(text, overrides, source=str(path))
 
 
-def loads(text: str, overrides: Sequence[str] = (), source: str = "experiment") -> Experiment:
-    """As `load`, from the text itself; `source` is what errors call it."""
-    data = _parse(text, f"{source} is not valid YAML")
+def loads(
+    text: str, overrides: Sequence[str] = (), source: str = "experiment", folder: Path | None = None
+) -> Experiment:
+    """As `load`, from the text itself; `source` is what errors call it.
+
+    Files that the experiment names are relative to `folder`; without one they are not looked for.
+    """
+    data = parse(text, f"{source} is not valid YAML")
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: expected keys and values (name, game, population, ...), found {_kind(data)}")
+        raise ConfigError(f"{source}: expected keys and values (name, game, population, ...), found {kind(data)}")
     for assignment in overrides:
-        _override(data, assignment)
+        override(data, assignment)
+    return experiment_of(data, source, folder)
+
+
+def experiment_of(data: dict[str, Any], source: str, folder: Path | None = None) -> Experiment:
+    """As `loads`, from the parsed content of a file, which is not altered."""
     faults: list[tuple[str, str]] = []
+    data = _with_files(data, folder, faults) if folder else data
     experiment = None
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         faults += [_explain(details) for details in error.errors() if not _is_told_elsewhere(details)]
-    faults += _cross_check(data)
+    faults += cross_check(data)
     if faults or experiment is None:
         lines = "".join(f"\n  {key}: {message}" for key, message in faults)
         plural = "error" if len(faults) == 1 else "errors"
         raise ConfigError(f"{source}: {len(faults)} {plural}{lines}")
-    return experiment
+    return _with_digests(experiment)
 
 
-def _parse(text: str, complaint: str) -> Any:
+def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]]) -> dict[str, Any]:
+    """The data with the content of the prompt file, and with the persona files' places and digests."""
+    data = dict(data)
+    if isinstance(name := data.get("prompts"), str):
+        try:
+            data["prompts"] = parse((folder / name).read_text(encoding="utf-8"), f"{folder / name} is not valid YAML")
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            told = f"cannot read {folder / name}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            faults.append(("prompts", told))
+            data["prompts"] = {}
+    population = data.get("population")
+    groups = list(population) if isinstance(population, list) else []
+    for index, group in enumerate(groups):
+        personas = group.get("personas") if isinstance(group, dict) else None
+        if isinstance(personas, dict) and isinstance(name := personas.get("file"), str) and "digest" not in personas:
+            groups[index] = {**group, "personas": {**personas, "file": str(folder / name)}}
+    return data | ({"population": groups} if groups else {})
+
+
+def _with_digests(experiment: Experiment) -> Experiment:
+    """The experiment with the digest of every file that it still lacks one of."""
+    groups = []
+    for group in experiment.population:
+        personas: Personas | None = getattr(group, "personas", None)
+        if personas and personas.file and not personas.digest:
+            found = personas.model_copy(update={"digest": digest(Path(personas.file))})
+            groups.append(group.model_copy(update={"personas": found}))
+        else:
+            groups.append(group)
+    return experiment.model_copy(update={"population": tuple(groups)})
+
+
+def parse(text: str, complaint: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        ConfigError: that begins with `complaint`, and says where the fault is.
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -98,62 +156,45 @@ def _parse(text: str, complaint: str) -> Any:
         raise ConfigError(f"{complaint}: it is nested too deeply") from None
 
 
-def _override(data: dict[str, Any], assignment: str) -> None:
+def override(data: dict[str, Any], assignment: str) -> None:
+    """Carries out an assignment such as `game.rounds=10` in parsed data.
+
+    Raises:
+        ConfigError: if it cannot be.
+    """
     key, equals, text = assignment.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not all([*parents, last]):
+    if not equals or not all(key.strip().split(".")):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, for example game.rounds=10")
-    value = _parse(text, f"--set {assignment}: the value is not valid YAML")
+    value = parse(text, f"--set {assignment}: the value is not valid YAML")
+    assign(data, key.strip(), value, f"--set {assignment}")
+
+
+def assign(data: dict[str, Any], key: str, value: Any, what: str) -> None:
+    """Gives the key `key`, such as `game.rounds` or `population.0.count`, a value in parsed data.
+
+    Raises:
+        ConfigError: that begins with `what`, if there is no place for it.
+    """
+    *parents, last = key.split(".")
     node: Any = data
     for depth, part in enumerate(parents):
         if isinstance(node, dict) and node.get(part) is None:
             node[part] = {}  # a section that the file leaves to its defaults
-        step = _step(node, part, assignment)
+        step = _step(node, part, what)
         if not isinstance(node[step], (dict, list)):
-            raise ConfigError(f"--set {assignment}: nothing can be set below {'.'.join(parents[: depth + 1])!r}")
+            raise ConfigError(f"{what}: nothing can be set below {'.'.join(parents[: depth + 1])!r}")
         node[step] = node[step].copy()  # an alias may stand for the same section elsewhere
         node = node[step]
-    node[_step(node, last, assignment)] = value
+    node[_step(node, last, what)] = value
 
 
-def _step(node: dict[str, Any] | list[Any], part: str, assignment: str) -> Any:
-    """What `part` of an assignment's key indexes `node` with."""
+def _step(node: dict[str, Any] | list[Any], part: str, what: str) -> Any:
+    """What `part` of a key indexes `node` with."""
     if isinstance(node, dict):
         return part
     if re.fullmatch("[0-9]{1,9}", part) and int(part) < len(node):
         return int(part)
-    raise ConfigError(f"--set {assignment}: {part!r} is not an entry of a list of {len(node)} (counted from 0)")
-
-
-def _cross_check(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Faults between keys, from the raw data, so that they are told together with those of single keys."""
-    population = data.get("population")
-    groups = [group if isinstance(group, dict) else {} for group in population] if isinstance(population, list) else []
-    models = data.get("models")
-    known = [str(name) for name in models] if isinstance(models, dict) else [DEMO_MODEL]
-    game = data.get("game")
-    game = game if isinstance(game, dict) else {}
-    low, high = game.get("low", 0), game.get("high", 100)
-    ranged = is_number(low) and is_number(high)
-    if ranged and low >= high:
-        yield "game", f"low ({low}) must be below high ({high})"
-        ranged = False
-    seen: dict[str, int] = {}
-    for index, group in enumerate(groups):
-        name = group.get("name")
-        if isinstance(name, str) and seen.setdefault(name, index) != index:
-            yield f"population.{index}.name", f"{name!r} is also the name of group {seen[name]}; names must differ"
-        model = group.get("model", DEMO_MODEL)
-        if group.get("kind") == "llm" and isinstance(model, str) and model not in known:
-            yield (
-                f"population.{index}.model",
-                f"no model {model!r} under `models`{nearest(model, known)}; known: {', '.join(known) or 'none'}",
-            )
-        value = group.get("value")
-        if group.get("kind") == "fixed" and ranged and is_number(value) and not low <= value <= high:
-            yield f"population.{index}.value", f"{value} lies outside the range of the game, [{low}, {high}]"
-        if group.get("kind") == "uniform" and group.get("integers") is True and ranged and ceil(low) > floor(high):
-            yield f"population.{index}.integers", f"the range of the game, [{low}, {high}], holds no whole number"
+    raise ConfigError(f"{what}: {part!r} is not an entry of a list of {len(node)} (counted from 0)")
 
 
 def _is_told_elsewhere(details: ErrorDetails) -> bool:
@@ -169,7 +210,7 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
     key = ".".join(str(part) for part in location) or "(file)"
     context = details.get("ctx", {})
     found = details["input"]
-    shown = _kind(found) if isinstance(found, (dict, list)) or found is None else _brief(found)
+    shown = kind(found) if isinstance(found, (dict, list)) or found is None else _brief(found)
     match details["type"]:
         case "extra_forbidden":
             known = _known_keys(details["loc"][:-1])
@@ -186,7 +227,7 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
         case "literal_error":
             return key, f"{shown} is not allowed; expected {context['expected']}"
         case "int_type":
-            return key, f"expected a whole number, found {_kind(found)}"
+            return key, f"expected a whole number, found {kind(found)}"
         case "greater_than_equal":
             return key, f"{shown} is not allowed; expected {context['ge']:g} or more"
         case "less_than_equal":
@@ -231,10 +272,13 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
             section = section.model_fields[str(part)].annotation
         elif section == dict[Slug, Model]:
             section = Model
+        if section in (Personas | None, Writer | None):
+            section = next(kind for kind in (Personas, Writer) if section == kind | None)
     return list(section.model_fields) if isinstance(section, type) and issubclass(section, Section) else []
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value is, in the words of the file."""
     names = {dict: "a section", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
     name = names.get(type(value), type(value).__name__)
     return f"{name} ({_brief(value)})" if isinstance(value, (str, bool, float)) else name

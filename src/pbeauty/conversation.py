@@ -70,6 +70,14 @@ class Conversation:
         """Token ids of a conversation of one message, without a system prompt; not kept, since each is another."""
         return self._opening(None, user)
 
+    def opening_of_one(self, system: str, user: str) -> list[int]:
+        """As `opening`, of texts that one participant alone is told; not kept."""
+        return self._opening(system, user)
+
+    def turn_of_one(self, user: str) -> list[int]:
+        """As `turn`, of a text that one participant alone is told; not kept."""
+        return self._turn(user)
+
     def _opening(self, system: str | None, user: str) -> list[int]:
         """Token ids of the first prompt of a conversation."""
         return self._encode(self._render(self._first(system, user)))

@@ -17,7 +17,7 @@ import numpy as np
 from pbeauty import demo_phrases as phrases
 from pbeauty.config import Game
 from pbeauty.game import announced, equilibrium, facts, number_text, play_out, reference_point
-from pbeauty.prompts import EXTRACTION, SYSTEM_PROMPTS, USER_PROMPTS, retry_message, system_message, user_message
+from pbeauty.prompts import EXTRACTION, USER_PROMPTS, retry_message, system_message, user_message
 
 ROUND_ONE_MEANS = {1 / 2: 27.05, 2 / 3: 36.73, 4 / 3: 60.12}
 """Multiplier -> pooled mean of the first round on [0, 100] (Nagel 1995, AER 85:1313-1326)."""
@@ -279,7 +279,7 @@ def _steps(
 def _system(rng: np.random.Generator, told: dict[str, str]) -> str:
     kind = rng.random()
     if kind < 0.8:
-        text = system_message(draw(rng, list(SYSTEM_PROMPTS)), told)
+        text = system_message(draw(rng, ("classic", "rational", "think-of-others")), told)
     else:
         text = draw(rng, phrases.RULES).format_map(told)
     if rng.random() < 0.3:

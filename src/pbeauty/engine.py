@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import importlib.metadata
 import importlib.resources
 import logging
@@ -136,6 +137,16 @@ class Engine:
             )
             for output, answer, ids, text in zip(finished, answers, tokens, texts, strict=True)
         ]
+
+    def close(self) -> None:
+        """Gives back what the engine holds, so that this process can load another model."""
+        self.abort()
+        self._engine.engine_core.shutdown()
+        del self._engine
+        gc.collect()
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
 
     def forget(self) -> None:
         """Empties the prefix cache; nothing may be in flight."""

@@ -19,8 +19,10 @@ WITHOUT_EFFECT = (
     "models.*.weight",
     "models.*.tensor_parallel_size",
     "models.*.engine.gpu_memory_utilization",
+    "population.*.personas.file",
 )
-"""Keys that may differ between a run and its resumption: they say where it is played, not what."""
+"""Keys that may differ between a run and its resumption: they say where it is played, not what. (What is in a file of
+personas is told by its digest.)"""
 
 
 def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from pbeauty.config import Game
 
 AGGREGATE_NAMES = {"mean": "average", "median": "median"}
+_CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_ORDINALS = ("", "", "half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 class Status(IntEnum):
@@ -51,35 +55,48 @@ class Outcome:
     target: float
     """offset + multiplier x aggregate."""
     winning_guess: float
-    """The guess nearest to the target; where one below and one above are equally near, the lower."""
+    """The guess nearest to the target; where one below and one above are equally near, the lower. NaN if nobody won."""
     n_valid: int
+    """Participants with a valid guess."""
     n_winners: int
-    """How many guessed nearest to the target; ties share the win."""
+    """How many guessed nearest to the target, ties share the win; with a tolerance, how many were within it."""
 
 
 class NoValidGuessError(RuntimeError):
     """A round in which nobody gave a valid guess: it has no aggregate and no target."""
 
 
-def play_out(game: Game, guesses: NDArray[np.float64], status: NDArray[np.uint8]) -> Outcome:
+def play_out(
+    game: Game,
+    guesses: NDArray[np.float64],
+    status: NDArray[np.uint8],
+    group_of: NDArray[np.uint16] | None = None,
+    groups: int = 1,
+) -> Outcome:
     """Scores one round.
 
     Args:
         game: the rules.
         guesses: float64[participant], NaN where there is none.
         status: uint8[participant], values of `Status`.
+        group_of: uint16[participant], each participant's population group; needed where groups play. The statistics
+            are then of the groups' numbers, and winners are groups.
+        groups: how many groups there are.
 
     Raises:
         NoValidGuessError: if no status is valid.
     """
-    valid = guesses[status <= Status.RETRIED]
-    if not valid.size:
+    n_valid = int(np.count_nonzero(status <= Status.RETRIED))
+    if not n_valid:
         raise NoValidGuessError("no participant gave a valid guess, so the round has no target")
+    valid = _numbers(game, guesses, status, group_of, groups)
+    valid = valid[~np.isnan(valid)]
     mean, median = float(np.mean(valid)), float(np.median(valid))
     target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
     distance = np.abs(valid - target)
     nearest = distance.min()
-    winners = valid[distance == nearest]
+    won = distance == nearest if game.tolerance is None else distance <= game.tolerance
+    winners = valid[won & (distance == nearest)]
     return Outcome(
         mean=mean,
         median=median,
@@ -87,10 +104,58 @@ def play_out(game: Game, guesses: NDArray[np.float64], status: NDArray[np.uint8]
         min=float(valid.min()),
         max=float(valid.max()),
         target=target,
-        winning_guess=float(winners.min()),
-        n_valid=int(valid.size),
-        n_winners=int(winners.size),
+        winning_guess=float(winners.min()) if winners.size else float("nan"),
+        n_valid=n_valid,
+        n_winners=int(np.count_nonzero(won)),
     )
+
+
+def group_numbers(
+    guesses: NDArray[np.float64], status: NDArray[np.uint8], group_of: NDArray[np.uint16], groups: int
+) -> NDArray[np.float64]:
+    """The mean of each group's valid guesses, float64[group], NaN where it has none; arguments as for `play_out`."""
+    valid = status <= Status.RETRIED
+    members = np.bincount(group_of[valid], minlength=groups)
+    sums = np.bincount(group_of[valid], weights=guesses[valid], minlength=groups)
+    return np.where(members > 0, sums / np.maximum(members, 1), np.nan)
+
+
+def ranks(
+    game: Game,
+    guesses: NDArray[np.float64],
+    status: NDArray[np.uint8],
+    target: float,
+    group_of: NDArray[np.uint16],
+    groups: int,
+) -> NDArray[np.int32]:
+    """Each participant's place by nearness to the target, int32[participant]; other arguments as for `play_out`.
+
+    The nearest have place 1; n players that are equally near share a place, and the next n - 1 places are empty. Where
+    groups play, a participant has the place of its group. 0 stands for those whose own, or whose group's, number does
+    not count.
+    """
+    numbers = _numbers(game, guesses, status, group_of, groups)
+    distance = np.abs(numbers - target)
+    counted = ~np.isnan(distance)
+    ordered = np.sort(distance[counted])
+    places = np.zeros(len(numbers), np.int32)
+    places[counted] = np.searchsorted(ordered, distance[counted], side="left") + 1
+    return places[group_of] if game.players == "groups" else places
+
+
+def _numbers(
+    game: Game,
+    guesses: NDArray[np.float64],
+    status: NDArray[np.uint8],
+    group_of: NDArray[np.uint16] | None,
+    groups: int,
+) -> NDArray[np.float64]:
+    """The number of each player, float64[participant] or float64[group], NaN where it does not count."""
+    if game.players == "individuals":
+        return np.where(status <= Status.RETRIED, guesses, np.nan)
+    if group_of is None:
+        raise ValueError("where groups play, each participant's group is needed")
+    return group_numbers(guesses, status, group_of, groups)
 
 
 def equilibrium(game: Game) -> float:
@@ -118,31 +183,72 @@ def reference_point(game: Game, announced: Mapping[str, float]) -> float:
     if game.aggregate in announced:
         return announced[game.aggregate]
     for quantity in ("target", "winning_guess"):
-        if quantity in announced:
+        if quantity in announced and not np.isnan(announced[quantity]):
             return float(np.clip((announced[quantity] - game.offset) / game.p, game.low, game.high))
     return announced.get("mean", announced.get("median", (game.low + game.high) / 2))
 
 
 def announced(game: Game, last: Outcome | None) -> dict[str, float]:
-    """The quantities of the round before that everybody is told; empty before the first round."""
-    return {} if last is None else {quantity: getattr(last, quantity) for quantity in game.announce}
+    """The quantities of the round before that everybody is told alike; empty before the first round.
+
+    The winning guess is NaN where nobody won. The groups' numbers and everybody's own rank are told besides.
+    """
+    common = (quantity for quantity in game.announce if quantity not in ("group_numbers", "own_rank"))
+    return {} if last is None else {quantity: getattr(last, quantity) for quantity in common}
 
 
-def facts(game: Game, count: int) -> dict[str, str]:
-    """The game in words, for prompts: count, low, high, multiplier, offset, aggregate, target_rule."""
+def facts(game: Game, count: int, groups: int = 1) -> dict[str, str]:
+    """The game in words, for prompts. What a game has no value for is not in it: a prompt that needs it does not fit.
+
+    Args:
+        game: the rules.
+        count: participants.
+        groups: population groups.
+    """
     aggregate = AGGREGATE_NAMES[game.aggregate]
-    rule = f"{game.multiplier} times the {aggregate} of all numbers picked in that round"
-    if game.offset:
-        rule += f", {'plus' if game.offset > 0 else 'minus'} {_exact_text(abs(game.offset))}"
-    return {
+    individuals = game.players == "individuals"
+    all_numbers = "all numbers picked in that round" if individuals else "the numbers of all groups in that round"
+    shift = f", {'plus' if game.offset > 0 else 'minus'} {_exact_text(abs(game.offset))}" if game.offset else ""
+    win_by = "is nearest to" if game.tolerance is None else f"is within {_exact_text(game.tolerance)} of"
+    told = {
+        "players": game.players,
         "count": str(count),
+        "others": str(count - 1),
         "low": _exact_text(game.low),
         "high": _exact_text(game.high),
         "multiplier": game.multiplier,
         "offset": _exact_text(game.offset),
         "aggregate": aggregate,
-        "target_rule": rule,
+        "target_rule": f"{game.multiplier} times the {aggregate} of {all_numbers}{shift}",
+        "shift": shift,
+        "win_rule": f"{'Whoever' if individuals else 'A group whose number'} {win_by} the target wins the round.",
     }
+    if individuals:  # whole tellings of the rules that speak of nobody else
+        told |= {"win_by": win_by, "all_numbers": all_numbers} | multiplier_forms(game.multiplier)
+    else:
+        told["group_count"] = str(groups)
+    if game.offset:
+        added = "added" if game.offset > 0 else "taken away"
+        told["shift_rule"] = f"{_exact_text(abs(game.offset))} is {added} after multiplying"
+    if game.aggregate == "median":
+        told["median_rule"] = "The median is the number in the middle when all are put in order, not the average."
+    return told
+
+
+def multiplier_forms(multiplier: str) -> dict[str, str]:
+    """A multiplier as fraction, decimal, percent and words, as far as it has that form exactly."""
+    above, _, below = multiplier.partition("/")
+    value = Fraction(above) / Fraction(below or 1)
+    forms = {"fraction": str(value)}
+    decimal = Decimal(value.numerator) / Decimal(value.denominator)
+    if Fraction(decimal) == value:
+        forms["decimal"] = f"{decimal:f}"
+        forms["percent"] = f"{(100 * decimal).normalize():f}%"
+    if value.numerator < len(_CARDINALS) and 2 <= value.denominator < len(_ORDINALS):
+        ending = "" if value.numerator == 1 else "s"
+        ordinal = "halve" if ending and value.denominator == 2 else _ORDINALS[value.denominator]
+        forms["words"] = f"{_CARDINALS[value.numerator]} {ordinal}{ending}"
+    return forms
 
 
 def number_text(value: float) -> str:

@@ -14,20 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pbeauty import STARTED, config_file, provenance
+import numpy as np
+
+from pbeauty import STARTED, backgrounds, config_file, provenance
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
 from pbeauty.folder import finished_rounds, is_complete, refuse_played, run_folder
+from pbeauty.forecast import Pace, actual, forecast, pace
 from pbeauty.game import Outcome
 from pbeauty.interrupt import Interrupt, job_end
+from pbeauty.journal import Recorded
 from pbeauty.live import Live
 from pbeauty.lock import Lock, this_process
-from pbeauty.moderator import Moderator, play_game
+from pbeauty.moderator import Moderator, play_game, play_together
 from pbeauty.participants import Block
-from pbeauty.partition import Hosting, hostings
+from pbeauty.partition import Hosting, hostings, ids
+from pbeauty.personas import Cast, has_personas, write_file
+from pbeauty.personas import cast as make_cast
 from pbeauty.progress import Display
+from pbeauty.records import Purpose
 from pbeauty.results import Run
-from pbeauty.store import RUN_FILE, RunWriter, journals
+from pbeauty.store import JOURNALS, RUN_FILE, RunWriter, drop_journals, journals
 from pbeauty.watchdog import Watchdog
 from pbeauty.wire import meet, place
 
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 75
+PERSONAS_FILE = "personas.jsonl"
 
 T = TypeVar("T")
 
@@ -55,18 +63,53 @@ class Request:
     overrides: tuple[str, ...] = ()
     out: Path | None = None
     resume: bool = False
+    rate: float | None = None
+    """Participants/s of one engine, where that was measured: for the forecast that is stored."""
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
+    """What every rank must know to play a run."""
+
     experiment: Experiment
     folder: Path
     finished: list[Outcome]
     """Of the rounds that earlier jobs have played."""
     complete: bool
     """Whether one of them has even come to the end that follows the last round."""
+    measured: Pace | None
+    """Of an engine, for the forecast."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
+
+
+class KeptEngine:
+    """This rank's engine, which stays loaded as long as it is the one that is wanted."""
+
+    def __init__(self) -> None:
+        self.wait_began: float | None = STARTED
+        """When somebody began to wait for the next run, on the monotonic clock; None where nobody does yet."""
+        self._engine: Engine | None = None
+        self._what: tuple[Any, ...] = ()
+
+    def get(self, comm: Comm, experiment: Experiment, hosted: Sequence[Hosting]) -> Engine | None:
+        """The engine that this rank needs for its block, None if it needs none; collective."""
+        groups = [experiment.population[segment.group] for segment in hosted[comm.rank]]
+        model = next((experiment.models[group.model] for group in groups if isinstance(group, LLMGroup)), None)
+        where = place(comm, engine=model is not None)
+        if model is None:
+            return None
+        # An engine that draws by itself goes on where it stopped, so each run that wants that has one of its own.
+        seed = experiment.seed if experiment.seeding == "engine" else None
+        what = (model.model_copy(update={"weight": None}).model_dump_json(), where, seed)
+        if self._engine and (what != self._what or seed is not None):
+            self._engine.close()
+            self._engine = None
+        if self._engine:
+            self._engine.forget()
+        else:
+            self._engine, self._what = Engine(model, where, seed=experiment.seed), what
+        return self._engine
 
 
 def run(comm: Comm, request: Request) -> int:
@@ -75,35 +118,51 @@ def run(comm: Comm, request: Request) -> int:
     Raises:
         JobError: on every rank, where the request cannot be met or an engine does not start.
     """
-    with ExitStack() as held:
-        return _run(comm, request, held)
-
-
-def _run(comm: Comm, request: Request, held: ExitStack) -> int:
-    """As `run`; rank 0 puts into `held` what it holds until the end: the folder's lock, the live state."""
     interrupt = Interrupt()
-    plan = _on_root(comm, lambda: _prepare(request, held, interrupt))
+    with ExitStack() as held:
+        return play(comm, lambda: _prepare(request, held, interrupt), held, interrupt, KeptEngine())
+
+
+def play(
+    comm: Comm, prepare_run: Callable[[], Plan], held: ExitStack, interrupt: Interrupt, engines: KeptEngine
+) -> int:
+    """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
+
+    Args:
+        comm: all ranks.
+        prepare_run: makes the plan, on rank 0.
+        held: gets what rank 0 holds until the run's end: the folder's lock, the live state.
+        interrupt: what may end the run early.
+        engines: this rank's engine, if it has one already.
+
+    Raises:
+        JobError: on every rank, where the run cannot be played.
+    """
+    began, engines.wait_began = engines.wait_began or time.monotonic(), None
+    plan = on_root(comm, prepare_run)
     experiment = plan.experiment
     if plan.complete:
         if comm.rank == 0:
             print(f"results: {plan.folder} (finished already)", flush=True)
         return DONE
-    hosted = _on_root(comm, lambda: hostings(experiment, comm.size))
+    hosted = on_root(comm, lambda: hostings(experiment, comm.size))
     _everywhere(comm, lambda: _recognise(plan))
-    _on_root(comm, lambda: _token(plan).unlink())
+    on_root(comm, lambda: _token(plan).unlink())
+    cast, mine = _deal_out(comm, plan, hosted)
     live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
     engine = None
     if len(plan.finished) < experiment.game.rounds:
-        engine = _everywhere(comm, lambda: _start_engine(comm, experiment, hosted))
+        engine = _everywhere(comm, lambda: engines.get(comm, experiment, hosted))
     watchdog = Watchdog(experiment.patience, comm.rank, end=lambda: comm.Abort(FAILED))
-    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog))
+    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog, mine))
     ready = time.monotonic()
     seen = comm.gather(provenance.of_rank(engine, block.count, block.notes()))
     moderator = None
     if seen is not None and live:
         display = Display(experiment.game, experiment.count)
-        writer = _open_writer(plan, provenance.of_job(comm, seen))
+        expected = {"forecast": forecast(experiment, comm.size, plan.measured)}
+        writer = _open_writer(plan, provenance.of_job(comm, seen) | expected, cast)
         if plan.finished:
             live.go_on(plan.folder)
         live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
@@ -111,15 +170,70 @@ def _run(comm: Comm, request: Request, held: ExitStack) -> int:
         going_on = f", going on after round {len(plan.finished)}" if plan.finished else ""
         display.say(
             f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s){going_on}, "
-            f"started in {started - STARTED:.1f} s"
+            f"started in {started - began:.1f} s"
             + (f", engines in {ready - started:.1f} s" if _needs_model(experiment) else "")
         )
         for note in sorted({note for rank in seen for note in rank.get("notes", [])}):
             display.say(note)
-    play_game(comm, block, hosted, plan.folder, plan.session, moderator)
+    written = True
+    if not plan.finished and any(backgrounds.writer(group) for group in experiment.population):
+        written = _write_backgrounds(comm, block, plan, moderator, cast)
+    if written:
+        play_game(comm, block, hosted, plan.folder, plan.session, moderator)
     code = _close(moderator, writer, live) if moderator and live else DONE
     meet(comm)
     return comm.bcast(code)
+
+
+def _deal_out(comm: Comm, plan: Plan, hosted: Sequence[Hosting]) -> tuple[Cast | None, Cast | None]:
+    """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block."""
+    if not has_personas(plan.experiment):
+        return None, None
+    cast = on_root_alone(comm, lambda: _everybody(plan))
+    parts = [cast.of(ids(hosting)) for hosting in hosted] if cast else None
+    return cast, comm.scatter(parts)
+
+
+def _everybody(plan: Plan) -> Cast:
+    """The population as the run has it on record, or else as the experiment and its files give it."""
+    if (plan.folder / RUN_FILE).exists():
+        with Run(plan.folder) as run:
+            if run.cast:
+                return run.cast
+    return make_cast(plan.experiment)
+
+
+def _write_backgrounds(comm: Comm, block: Block, plan: Plan, moderator: Moderator | None, cast: Cast | None) -> bool:
+    """Has the models write what backgrounds are missing, and stores them; False where that was broken off."""
+    if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
+        return True
+    journal = plan.folder / JOURNALS / "0000" / f"{plan.session}-{comm.rank:05d}"
+    recorded = None
+    if block.llm:
+        left = [path for path in journals(plan.folder, -1) if not path.name.startswith(plan.session)]
+        recorded = Recorded(left, block.llm.ids, len(block.llm.engine.tokenizer), lambda damage: None)
+    written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, -1)
+    if written.journal:
+        written.journal.close()
+    meet(comm, plan.experiment.patience if moderator else None)
+    if not all(comm.allgather(written.complete)):
+        return False
+    if block.llm and len(written.replies):
+        block.llm.settle(written.replies)
+    gathered = comm.gather((written.replies.participant, written.replies.text, written.replies.purpose))
+    if moderator and cast and gathered:
+        for participants, texts, _ in gathered:
+            cast.settle(np.array(participants, np.int64), texts)
+        moderator.keep_personas(cast)
+        write_file(plan.folder / PERSONAS_FILE, plan.experiment, cast)
+        drop_journals(plan.folder, -1)
+        purposes = [purpose for _, _, found in gathered for purpose in found]
+        failed = sum(purpose == Purpose.RETRY for purpose in purposes)
+        moderator.display.say(
+            f"{len(purposes) - failed:,} backgrounds written, in {plan.folder / PERSONAS_FILE}"
+            + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
+        )
+    return True
 
 
 def prepare(request: Request) -> Experiment:
@@ -129,13 +243,22 @@ def prepare(request: Request) -> Experiment:
         ConfigError: saying everything that is wrong.
     """
     experiment = config_file.load(request.config, request.overrides)
+    check_models(experiment)
+    return experiment
+
+
+def check_models(experiment: Experiment) -> None:
+    """Checks the models of an experiment as far as that goes without starting an engine.
+
+    Raises:
+        ConfigError: saying what is wrong.
+    """
     used = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     if used:
         check_vllm()
     for name in sorted(used):
         checkpoint(experiment.models[name])
         check_engine_arguments(name, experiment.models[name])
-    return experiment
 
 
 def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None:
@@ -160,8 +283,16 @@ def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None
             )
 
 
-def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> _Plan:
-    experiment = prepare(request)
+def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> Plan:
+    return plan_run(prepare(request), request, held, interrupt)
+
+
+def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrupt: Interrupt) -> Plan:
+    """Where a run is to be played, and what of it is there already; takes the folder's lock.
+
+    Raises:
+        ConfigError: if it cannot be played there.
+    """
     folder = run_folder(experiment, request.out, resume=request.resume)
     held.enter_context(Lock(folder, lost=interrupt.ask))
     interrupt.end_before(job_end(), experiment.margin)
@@ -169,7 +300,9 @@ def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> _Plan:
         refuse_played(folder)
     finished = finished_rounds(folder, experiment) if request.resume else []
     complete = bool(finished) and is_complete(folder)
-    plan = _Plan(experiment, folder.resolve(), finished, complete, session=secrets.token_hex(8))
+    plan = Plan(
+        experiment, folder.resolve(), finished, complete, pace(None, request.rate), session=secrets.token_hex(8)
+    )
     try:
         if not complete:
             _token(plan).touch()
@@ -178,11 +311,11 @@ def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> _Plan:
     return plan
 
 
-def _token(plan: _Plan) -> Path:
+def _token(plan: Plan) -> Path:
     return plan.folder / f".{plan.session}"
 
 
-def _recognise(plan: _Plan) -> None:
+def _recognise(plan: Plan) -> None:
     """Every rank must see the folder that rank 0 made."""
     if not _token(plan).exists():
         raise ConfigError(
@@ -191,16 +324,9 @@ def _recognise(plan: _Plan) -> None:
         )
 
 
-def _start_engine(comm: Comm, experiment: Experiment, hosted: Sequence[Hosting]) -> Engine | None:
-    groups = [experiment.population[segment.group] for segment in hosted[comm.rank]]
-    model = next((group.model for group in groups if isinstance(group, LLMGroup)), None)
-    where = place(comm, engine=model is not None)
-    return Engine(experiment.models[model], where, seed=experiment.seed) if model else None
-
-
-def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchdog) -> Block:
+def _seat(plan: Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchdog, cast: Cast | None) -> Block:
     """This rank's block, with the conversations that earlier jobs left."""
-    block = Block(plan.experiment, hosting, engine, watchdog)
+    block = Block(plan.experiment, hosting, engine, watchdog, cast)
     if (plan.folder / RUN_FILE).exists():
         with Run(plan.folder) as run:
             left = journals(plan.folder, run.round_count)
@@ -208,9 +334,12 @@ def _seat(plan: _Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchd
     return block
 
 
-def _open_writer(plan: _Plan, about: dict[str, Any]) -> RunWriter:
+def _open_writer(plan: Plan, about: dict[str, Any], cast: Cast | None) -> RunWriter:
     if not (plan.folder / RUN_FILE).exists():
-        return RunWriter.create(plan.folder, plan.experiment, about)
+        writer = RunWriter.create(plan.folder, plan.experiment, about)
+        if cast:
+            writer.keep_personas(cast)
+        return writer
     writer = RunWriter(plan.folder)
     writer.resume(about)
     return writer
@@ -224,7 +353,9 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
     """The end as rank 0 tells it: the live state, plots, the folder, the exit code."""
     display = moderator.display
     if moderator.finished:
-        writer.finish({"ended": provenance.now()})
+        with Run(writer.path) as run:
+            took = actual(run)
+        writer.finish({"ended": provenance.now(), "actual": took})
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)
@@ -244,7 +375,7 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED
 
 
-def _on_root(comm: Comm, work: Callable[[], T]) -> T:
+def on_root(comm: Comm, work: Callable[[], T]) -> T:
     """What `work` gives on rank 0, on every rank; what it refuses there is refused on every rank."""
     verdict: tuple[T | None, str | None] = (None, None)
     if comm.rank == 0:
@@ -257,6 +388,13 @@ def _on_root(comm: Comm, work: Callable[[], T]) -> T:
     if refusal is not None:
         raise JobError(refusal, BAD_REQUEST)
     return value  # type: ignore[return-value]
+
+
+def on_root_alone(comm: Comm, work: Callable[[], T]) -> T | None:
+    """As `on_root`, but what `work` gives stays on rank 0; None on the others."""
+    kept: list[T] = []
+    on_root(comm, lambda: kept.append(work()))
+    return kept[0] if kept else None
 
 
 def _everywhere(comm: Comm, work: Callable[[], T]) -> T:

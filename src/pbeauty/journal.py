@@ -108,13 +108,14 @@ class Recorded:
             vocabulary: token ids are below this.
             warn: is told of damage.
         """
-        heads, tokens, lengths = [np.empty(0, _HEAD)], [np.empty(0, "<i4")], [np.empty(0, np.int64)]
+        heads: list[NDArray[np.void]] = [np.empty(0, _HEAD)]
+        tokens: list[NDArray[np.int32]] = [np.empty(0, "<i4")]
+        lengths = [np.empty(0, np.int64)]
         for path in paths:
             data = _mapped(path)
             stretches = list(_stretches(data))
             sound = np.array([stretch for stretch in stretches if stretch], np.int64).reshape(-1, 2)
-            head = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)[sound[:, 0]] if len(sound) else []
-            head = np.ascontiguousarray(head, np.uint8).reshape(-1).view(_HEAD)
+            head = _heads(data, sound[:, 0])
             flat, offsets = gather(np.frombuffer(data, np.uint8), sound[:, 0] + _HEAD.itemsize, sound[:, 1])
             said, offsets = flat.view("<i4"), offsets // 4
             strange = np.concatenate([[0], np.cumsum((said < 0) | (said >= vocabulary))])
@@ -152,9 +153,9 @@ def read(path: Path) -> Iterator[Record | None]:
             yield None
             continue
         start, end = stretch
-        participant, call, truncated, *counts = _FIELDS.unpack_from(data, start + _FRAME.size)
+        participant, call, truncated, prompt, cached = _FIELDS.unpack_from(data, start + _FRAME.size)
         tokens = np.frombuffer(data[start + _HEAD.itemsize : end], "<i4").tolist()
-        yield Record(participant, call, bool(truncated), *counts, tokens)
+        yield Record(participant, call, bool(truncated), prompt, cached, tokens)
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
@@ -180,6 +181,14 @@ def _stretches(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
         at = data.find(_MAGIC, at + 1)
         if at < 0:
             return
+
+
+def _heads(data: mmap.mmap | bytes, starts: NDArray[np.int64]) -> NDArray[np.void]:
+    """Frames and fields of the records that begin at `starts`, _HEAD[record]."""
+    if not len(starts):
+        return np.empty(0, _HEAD)
+    windows = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)
+    return np.ascontiguousarray(windows[starts]).view(_HEAD).reshape(-1)
 
 
 def _key(participant: Any, call: Any) -> Any:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.announcing import announcement, group_of, needs_guesses
 from pbeauty.config import Experiment
-from pbeauty.game import NoValidGuessError, Outcome, Status, announced, play_out
+from pbeauty.game import NoValidGuessError, Outcome, Status, play_out
 from pbeauty.interrupt import Interrupt
 from pbeauty.live import Live
-from pbeauty.participants import Block, Play
+from pbeauty.participants import Block, Play, Tick
 from pbeauty.partition import Hosting
+from pbeauty.personas import Cast
 from pbeauty.progress import Display
 from pbeauty.records import Announcement, Progress
+from pbeauty.results import Run
 from pbeauty.store import JOURNALS, RunWriter, drop_journals, seal_replies
 from pbeauty.wire import Reporter, add, gather, meet, oversee
 
@@ -47,6 +51,11 @@ class Moderator:
         self._live = live
         self._round = len(finished)
         self._last = finished[-1] if finished else None
+        self._seen: tuple[NDArray[np.float64] | None, NDArray[np.uint8] | None] = (None, None)
+        if finished and needs_guesses(experiment):
+            with Run(writer.folder) as run:
+                self._seen = run.read("guess", self._round - 1), run.read("status", self._round - 1)
+        self._group_of = group_of(experiment)
 
     @property
     def finished(self) -> bool:
@@ -62,7 +71,11 @@ class Moderator:
         """What the next round starts with; None when the game is over, or has to stop."""
         if self.finished or self.failure or self.interrupt():
             return None
-        return Announcement(self._round, announced(self.experiment.game, self._last))
+        return announcement(self.experiment, self._round, self._last, *self._seen)
+
+    def keep_personas(self, cast: Cast) -> None:
+        """Stores who the participants are."""
+        self._writer.keep_personas(cast)
 
     def begin_round(self, round_index: int) -> None:
         """The ranks begin to play."""
@@ -90,7 +103,8 @@ class Moderator:
         counts = np.bincount(rows["status"], minlength=len(Status))
         statuses = {status: int(counts[status]) for status in Status}
         try:
-            outcome = play_out(self.experiment.game, rows["guess"], rows["status"])
+            groups = len(self.experiment.population)
+            outcome = play_out(self.experiment.game, rows["guess"], rows["status"], self._group_of, groups)
         except NoValidGuessError as error:
             told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
             self.failure = f"round {self._round + 1}: {error} ({told}); the rounds before it are kept"
@@ -101,6 +115,8 @@ class Moderator:
         if self._live:
             self._live.result(outcome, seconds)
         self._last = outcome
+        if needs_guesses(self.experiment):
+            self._seen = rows["guess"].copy(), rows["status"].copy()
         self._round += 1
 
 
@@ -120,7 +136,7 @@ def play_game(
     while (announcement := _broadcast(comm, block.experiment.patience, moderator)) is not None:
         began = time.monotonic()
         journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
-        play = _play_round(comm, block, announcement, moderator, journal)
+        play = play_together(comm, partial(_play, block, announcement, journal), moderator, announcement.round_index)
         if play.journal:
             play.journal.close()
         played = time.monotonic() - began
@@ -163,17 +179,26 @@ def _broadcast(comm: Comm, patience: float, moderator: Moderator | None) -> Anno
     return comm.bcast(moderator.announce() if moderator else None)
 
 
-def _play_round(
-    comm: Comm, block: Block, announcement: Announcement, moderator: Moderator | None, journal: Path
-) -> Play:
-    """Every rank plays its block; rank 0 meanwhile shows how far the others are."""
+def _play(block: Block, announcement: Announcement, journal: Path, tick: Tick) -> Play:
+    return block.play(announcement, tick, journal)
+
+
+def play_together(comm: Comm, play: Callable[[Tick], Play], moderator: Moderator | None, round_index: int) -> Play:
+    """Every rank plays its block; rank 0 meanwhile shows how far the others are.
+
+    Args:
+        comm: the ranks that play.
+        play: plays this rank's block, with something to call every now and then.
+        moderator: on rank 0, None elsewhere.
+        round_index: from 0; -1 for what comes before the first round.
+    """
     if moderator is None:
         reporter = Reporter(comm)
-        play = block.play(announcement, reporter.tick, journal)
-        reporter.finish(play.progress)
-        return play
+        played = play(reporter.tick)
+        reporter.finish(played.progress)
+        return played
     interrupt = moderator.interrupt
-    moderator.begin_round(announcement.round_index)
+    moderator.begin_round(round_index)
     try:
         if comm.size > 1:
             oversee(comm, moderator.show, interrupt, moderator.experiment.patience)
@@ -182,7 +207,7 @@ def _play_round(
             moderator.show({0: progress})
             return not interrupt()
 
-        return block.play(announcement, tick, journal)
+        return play(tick)
     finally:
         moderator.display.end()
 

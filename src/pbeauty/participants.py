@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty import asking, scripted
+from pbeauty import asking, backgrounds, scripted
 from pbeauty.config import Experiment, LLMGroup, UniformGroup
 from pbeauty.engine import Engine
 from pbeauty.game import Status
 from pbeauty.journal import Journal, Recorded
 from pbeauty.llm import LLMParticipants
-from pbeauty.partition import Hosting
+from pbeauty.partition import Hosting, ids
+from pbeauty.personas import Cast
 from pbeauty.records import PLAY, Announcement, Progress, Replies
 from pbeauty.results import Run
 from pbeauty.watchdog import Watchdog
@@ -53,6 +54,7 @@ class Block:
         hosting: Hosting,
         engine: Engine | None = None,
         watchdog: Watchdog | None = None,
+        cast: Cast | None = None,
     ) -> None:
         """Seats the participants.
 
@@ -61,6 +63,7 @@ class Block:
             hosting: the segments of this rank, in id order.
             engine: loaded with the model of the hosted language models; None where there are none.
             watchdog: ends the job if the engine hangs.
+            cast: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
         """
         self.experiment = experiment
         self.hosting = hosting
@@ -69,7 +72,10 @@ class Block:
         llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
         self._watchdog = watchdog
         self._recorded: Recorded | None = None
-        self.llm = LLMParticipants(experiment, llm_segments, engine) if engine and llm_segments else None
+        self.llm: LLMParticipants | None = None
+        if engine and llm_segments:
+            at = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
+            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(at))
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""
@@ -90,6 +96,26 @@ class Block:
             self.llm.restore(run)
             vocabulary = len(self.llm.engine.tokenizer)
             self._recorded = Recorded(journals, self.llm.ids, vocabulary, warn)
+
+    def write(self, tick: Tick, journal: Path | None = None, recorded: Recorded | None = None) -> Play:
+        """Has the models write the backgrounds of those who are to have one and have none yet.
+
+        Args:
+            tick: as for `play`.
+            journal: a new file, where replies are taken down as they come.
+            recorded: replies from before an interruption.
+
+        Returns:
+            As `play`, with the backgrounds as `replies`, in id order; the rows are not used.
+        """
+        play = Play(np.empty(0, PLAY), Progress())
+        if self.llm and (seats := backgrounds.wanted(self.llm)).size:
+            play.journal = Journal(journal) if journal else None
+            with self._watching(self.llm.engine, play.progress):
+                play.complete = backgrounds.write(
+                    self.llm, seats, play.replies, play.progress, tick, play.journal, recorded
+                )
+        return play
 
     def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
         """Asks every participant for a guess.

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 
 
@@ -59,6 +62,11 @@ def hostings(experiment: Experiment, ranks: int) -> tuple[Hosting, ...]:
         _spread(parts, hosted[begin:end])
     _spread(scripted, hosted[first_host:])
     return tuple(tuple(sorted(parts, key=lambda segment: segment.start)) for parts in hosted)
+
+
+def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
+    """The participants of segments in their order, int64[participant]."""
+    return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
 
 
 def split(count: int, parts: int) -> list[int]:

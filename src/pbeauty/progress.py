@@ -38,9 +38,9 @@ class Display:
         self._tabled = False
 
     def begin(self, round_index: int) -> None:
-        """A round starts."""
+        """A round starts, or, at -1, what comes before the first."""
         self._began = self._last_line = time.monotonic()
-        self._title = f"round {round_index + 1}/{self._game.rounds}"
+        self._title = f"round {round_index + 1}/{self._game.rounds}" if round_index >= 0 else "backgrounds"
 
     def show(self, progress: Progress) -> None:
         """How far the round has come, all ranks together."""

@@ -33,6 +33,10 @@ class Ragged:
             raise IndexError(f"row {row} of {self._rows}")
         return self._flat[self._offsets[row] : self._offsets[row + 1]]
 
+    def lengths(self) -> NDArray[np.int64]:
+        """The length of each row, int64[row]."""
+        return np.diff(self._offsets[: self._rows + 1])
+
     def append(self, values: NDArray | list[int] | bytes) -> int:
         """Adds a row and returns its number."""
         row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else np.asarray(values)

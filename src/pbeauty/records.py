@@ -32,7 +32,11 @@ class Announcement:
     round_index: int
     """From 0."""
     quantities: dict[str, float]
-    """The quantities of the round before that everybody is told, by name."""
+    """The quantities of the round before that everybody is told, by name; the winning guess is NaN if nobody won."""
+    group_numbers: dict[str, float] = field(default_factory=dict)
+    """The number of each group in the round before, where they are told; NaN of a group without a valid guess."""
+    ranks: NDArray[np.int32] | None = None
+    """int32[participant of the whole population]: own places, where they are told; 0 of those whose guess was none."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pbeauty import tables
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome
+from pbeauty.personas import Cast
 from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
 from pbeauty.sound import check_experiment, check_run, reading, sealed_replies
@@ -222,6 +223,26 @@ class Run:
             )
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
         return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
+
+    @cached_property
+    def cast(self) -> Cast | None:
+        """Attributes and backgrounds of all participants; None where they are not stored.
+
+        Raises:
+            ConfigError: if they are damaged.
+        """
+        if "personas" not in self.file:
+            return None
+        with reading(self.path):
+            names = [name for name in self.file["participants"] if name != "group"]
+            columns = {name: self.file[f"participants/{name}"] for name in names}
+            texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
+            return Cast(
+                {name: [str(label) for label in column.attrs["labels"]] for name, column in columns.items()},
+                {name: column[:] for name, column in columns.items()},
+                texts,
+                self.file["personas/row"][:],
+            )
 
     def replies(self, round: int, participant: int) -> list[Reply]:
         """Everything that a participant replied in a round, in order; nothing where no model was asked.

@@ -30,13 +30,24 @@ def check_run(file: h5py.File, path: Path) -> None:
     """
     with reading(path):
         participants = len(_plain(file, "participants/group", path))
-        rounds = len(_plain(file, "rounds/target", path))
+        rounds, groups = len(_plain(file, "rounds/target", path)), len(_own(file, "groups", path))
         for group in ("participants", "rounds"):
             for name in file[group]:
                 shape = _plain(file, f"{group}/{name}", path).shape
-                expected = [(participants,)] if group == "participants" else [(rounds,), (rounds, participants)]
+                expected = (
+                    [(participants,)]
+                    if group == "participants"
+                    else [(rounds,), (rounds, participants), (rounds, groups)]
+                )
                 if shape not in expected:
                     raise ConfigError(f"{path}: {group}/{name} is damaged: its shape is {shape}")
+        if "personas" in file:
+            sound = _plain(file, "personas/row", path).shape == (participants,)
+            size, bounds = len(_plain(file, "personas/text", path)), _plain(file, "personas/text_offsets", path)[:]
+            sound &= bounds[0] == 0 and bounds[-1] == size and bool((bounds[1:] >= bounds[:-1]).all())
+            row = file["personas/row"][:]
+            if not sound or row.min() < -1 or row.max() >= len(bounds) - 1:
+                raise ConfigError(f"{path}: personas are damaged: their backgrounds do not fit together")
         for name in ("experiment", "provenance"):
             if not isinstance(text := file.attrs.get(name), str) or len(text) > _LONGEST_TEXT:
                 raise ConfigError(f"{path}: the attribute {name} is missing or damaged")

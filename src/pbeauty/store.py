@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import __version__
+from pbeauty.announcing import group_of
 from pbeauty.config import Experiment, LLMGroup
-from pbeauty.game import Outcome, Status
-from pbeauty.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.game import Outcome, Status, group_numbers
+from pbeauty.personas import Cast
+from pbeauty.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
 from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies
 
 SCHEMA_VERSION = 1
@@ -146,12 +148,39 @@ class RunWriter:
             for name in _PER_PARTICIPANT:
                 if name in rounds:
                     _append(rounds[name], round_index, rows[name])
+            if "group_number" in rounds:
+                group_of_file = file["participants/group"][:]
+                numbers = group_numbers(rows["guess"], rows["status"], group_of_file, len(file["groups"]))
+                _append(rounds["group_number"], round_index, numbers)
             for name in _PER_ROUND:
                 if name in rounds:  # an earlier version began the run without some of them
                     _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
             for path in sealed:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
+
+    def keep_personas(self, cast: Cast) -> None:
+        """Adds attributes and backgrounds, or replaces them once a model has written its part.
+
+        Raises:
+            StoreError: if they cannot be written.
+        """
+        with _replaced(self.path, keep=True) as file:
+            for name, codes in cast.codes.items():
+                if name not in file["participants"]:
+                    dataset = _checked(file, f"participants/{name}", codes, _CHUNK)
+                    _describe(dataset, "code", f"the attribute {name} of each participant; `labels` names the codes")
+                    dataset.attrs["labels"] = cast.labels[name]
+            if "personas" in file:
+                del file["personas"]
+            text, offsets = cast.texts.take(np.arange(len(cast.texts)))
+            datasets: tuple[tuple[str, NDArray, str, str], ...] = (
+                ("row", cast.row, "row", "the background of each participant; -1 where there is none"),
+                ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
+                ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
+            )
+            for name, values, units, about in datasets:
+                _describe(_checked(file, f"personas/{name}", values, _REPLY_CHUNK), units, about)
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
         """Notes that another job goes on with the run; what it left of an unfinished round is its journals."""
@@ -164,7 +193,7 @@ class RunWriter:
             if int(path.name) > rounds:
                 shutil.rmtree(path)
         for path in (self.folder / JOURNALS).glob("[0-9]*"):
-            if int(path.name) <= rounds:
+            if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
                 shutil.rmtree(path)
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
@@ -260,21 +289,25 @@ def _sync_folder(folder: Path) -> None:
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
     groups = experiment.population
-    of_participant = np.repeat(np.arange(len(groups), dtype=np.uint16), [group.count for group in groups])
-    dataset = _checked(file, "participants/group", of_participant, _CHUNK)
+    dataset = _checked(file, "participants/group", group_of(experiment), _CHUNK)
     _describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
     dataset.attrs["labels"] = [group.name for group in groups]
     for group in groups:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
+            system = {**SYSTEM_PROMPTS, **experiment.prompts.system}[group.system_prompt]
+            tellings = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
+            told = next((tellings[name] for name in placeholders(system) if name in tellings), "")
             attributes |= {
-                "rules_text": RULES,
-                "system_prompt_text": SYSTEM_PROMPTS[group.system_prompt],
-                "user_prompt_text": USER_PROMPTS[group.user_prompt],
+                "rules_text": told,
+                "system_prompt_text": system,
+                "user_prompt_text": {**USER_PROMPTS, **experiment.prompts.user}[group.user_prompt],
                 "sampling": json.dumps(attributes["sampling"]),
             }
-        told = {key: value for key, value in attributes.items() if value is not None}
-        file.create_group(f"groups/{group.name}").attrs.update(told)
+            if group.personas:
+                attributes["personas"] = json.dumps(attributes["personas"], ensure_ascii=False)
+        given = {key: value for key, value in attributes.items() if value is not None}
+        file.create_group(f"groups/{group.name}").attrs.update(given)
 
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
@@ -285,6 +318,11 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
         if with_model or name not in (*TOKEN_COUNTS, "forgotten"):
             shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, _CHUNK))}
             _describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
+    groups = len(experiment.population)
+    table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
+    numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
+    _describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
+    numbers.attrs["labels"] = [group.name for group in experiment.population]
     rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
     for name, about in _PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64

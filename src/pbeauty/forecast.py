@@ -1,0 +1,238 @@
+"""What an experiment will take: ranks, requests, tokens, memory, disk, and, from a measured rate, time and GPU-hours.
+
+Tokens are estimated from the length of texts (four characters a token, as English runs in usual vocabularies) and the
+way of asking; everything else is counted. What a finished run took stands beside it in the run's provenance.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup
+from pbeauty.config_file import read_text
+from pbeauty.partition import hostings
+from pbeauty.personas import cast, population_facts
+from pbeauty.prompts import system_message, user_message
+from pbeauty.results import Run
+
+_CHARACTERS = 4
+"""Per token."""
+_DIRECT, _REASONED = 8, 160
+"""Tokens of a reply: a number, or a few sentences (the published runs had 155 to 249)."""
+_GIB = 1 << 30
+_PER_GUESS = 25
+"""Bytes of run.h5 per participant and round."""
+_PER_REPLY = 40
+"""Bytes that a sealed reply takes besides its text and tokens."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast one engine is."""
+
+    participants_per_second: float
+    output_tokens: float | None = None
+    """Sampled per participant and round, where that was measured."""
+
+
+def pace(bench: Path | None, rate: float | None) -> Pace | None:
+    """The pace that a bench's JSON, or a rate in participants/s, stands for; None without either.
+
+    Raises:
+        ConfigError: if the file is no bench result.
+    """
+    if rate is not None:
+        if not 0 < rate < float("inf"):
+            raise ConfigError("--rate: expected participants per second and engine, above zero")
+        return Pace(rate)
+    if bench is None:
+        return None
+    try:
+        found = json.loads(read_text(bench))
+        real = float(found["participants_per_second"]["real"])
+        return Pace(real, float(found["output_tokens_per_second"]) / real)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
+
+
+def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | None = None) -> dict[str, Any]:
+    """What an experiment will take, as JSON values.
+
+    Args:
+        experiment: resolved.
+        ranks: that it is to be played on; by default the fewest.
+        measured: the pace of one engine.
+
+    Raises:
+        ConfigError: if it cannot be played on so few ranks.
+    """
+    models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+    ranks = ranks or (len(models) + 1 if models else 1)
+    hosted = hostings(experiment, ranks)
+    blocks = [sum(map(len, hosting)) for hosting in hosted]
+    told = population_facts(experiment)
+    rounds = experiment.game.rounds
+    requests = most = prompt_tokens = output_tokens = 0
+    for group in experiment.population:
+        if not isinstance(group, LLMGroup):
+            continue
+        calls = 2 if group.extraction == "model" else 1
+        requests += group.count * rounds * calls
+        most += group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2)
+        if group.personas and group.personas.write:
+            requests += group.count
+            most += group.count * (1 + group.personas.write.retries)
+            output_tokens += group.count * group.personas.write.max_tokens
+        reply = _reply_tokens(group) if measured is None or measured.output_tokens is None else measured.output_tokens
+        opening, turn = _prompt_tokens(experiment, group, told)
+        per_game = sum(opening + before * (reply + turn) for before in range(rounds))
+        prompt_tokens += group.count * int(per_game)
+        output_tokens += group.count * int(rounds * reply)
+    words = output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
+    found: dict[str, Any] = {
+        "ranks": ranks,
+        "blocks": blocks,
+        "engines": sum(any(_is_llm(experiment, s.group) for s in hosting) for hosting in hosted),
+        "gpus": sum(_gpus(experiment, hosting) for hosting in hosted),
+        "requests": requests,
+        "requests_at_most": most,
+        "prompt_tokens": prompt_tokens,
+        "output_tokens": output_tokens,
+        "gpu_memory": {name: _memory(experiment.models[name]) for name in sorted(models)},
+        "disk_bytes": experiment.count * rounds * _PER_GUESS + words + requests * _PER_REPLY + 100_000,
+        "seconds": None,
+        "gpu_hours": None,
+    }
+    thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
+    if measured:
+        largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
+        seconds = rounds * max(thinking, largest / measured.participants_per_second)
+        found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
+    return found
+
+
+def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
+    """A forecast in lines for people; with a warning if it takes longer than `limit` seconds."""
+    blocks = found["blocks"]
+    hosting = [size for size in blocks if size]
+    sizes = f"{min(hosting):,}" + (f" to {max(hosting):,}" if min(hosting) != max(hosting) else "")
+    lines = [
+        f"{found['ranks']} rank(s), {found['engines']} engine(s), blocks of {sizes} participants",
+        f"{found['requests']:,} requests (at most {found['requests_at_most']:,}), about "
+        f"{found['prompt_tokens']:,} prompt tokens and {found['output_tokens']:,} output tokens",
+        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk",
+    ]
+    for name, memory in found["gpu_memory"].items():
+        weights, cache = memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]
+        lines.append(
+            f"model {name}: "
+            + (f"{weights:,.2f} GiB of weights per GPU" if weights is not None else "weights not on disk, size unknown")
+            + (f", {cache:,.1f} KiB of cache per token" if cache is not None else "")
+        )
+    if found["seconds"] is None:
+        lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
+        return lines
+    lines.append(f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours")
+    if limit is not None and found["seconds"] > limit:
+        lines.append(
+            f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
+        )
+    return lines
+
+
+def time_limit(text: str) -> float:
+    """A time limit as Slurm takes it, in s: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:min[:s]].
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    parts = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", text.strip())
+    if not parts:
+        raise ConfigError(f"--time-limit {text}: expected a time such as 90, 4:00:00 or 1-12:00:00")
+    days, *given = parts.groups()
+    numbers = [int(part) for part in given if part is not None]
+    if days is not None:
+        hours, minutes, seconds = (*numbers, 0, 0)[:3]
+        return float(((int(days) * 24 + hours) * 60 + minutes) * 60 + seconds)
+    if len(numbers) == 3:
+        return float((numbers[0] * 60 + numbers[1]) * 60 + numbers[2])
+    return float(numbers[0] * 60 + (numbers[1] if len(numbers) > 1 else 0))
+
+
+def actual(run: Run) -> dict[str, Any]:
+    """What a run took, by the names of its forecast."""
+    folder = run.path.parent
+    totals = {
+        name: int(sum(int(run.read(name, r).sum()) for r in range(run.round_count)))
+        for name in ("prompt_tokens", "output_tokens")
+        if name in run.file["rounds"]
+    }
+    size = sum(path.stat().st_size for path in [run.path, *folder.glob("replies/*/*.h5")])
+    return {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
+
+
+def beside(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
+    """Forecast and outcome on one line."""
+    names = {"prompt_tokens": "prompt tokens", "output_tokens": "output tokens", "disk_bytes": "bytes", "seconds": "s"}
+    told = []
+    for key, unit in names.items():
+        if key in took:
+            wanted = expected.get(key)
+            told.append(f"{took[key]:,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
+    return "took " + ", ".join(told)
+
+
+def _is_llm(experiment: Experiment, group: int) -> bool:
+    return isinstance(experiment.population[group], LLMGroup)
+
+
+def _gpus(experiment: Experiment, hosting: Any) -> int:
+    for segment in hosting:
+        group = experiment.population[segment.group]
+        if isinstance(group, LLMGroup):
+            return experiment.models[group.model].tensor_parallel_size
+    return 0
+
+
+def _reply_tokens(group: LLMGroup) -> float:
+    return min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
+
+
+def _prompt_tokens(experiment: Experiment, group: LLMGroup, told: dict[str, str]) -> tuple[float, float]:
+    """Tokens of the first prompt, and of what follows a reply."""
+    traits: dict[str, str] = {}
+    if group.personas:
+        start = sum(g.count for g in experiment.population[: experiment.population.index(group)])
+        traits = cast(experiment).traits(start)
+        if group.personas.write:
+            traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
+    system = system_message(group.system_prompt, {**told, **traits}, experiment.prompts.system)
+    first = user_message(group.user_prompt, 0, told, {}, experiment.prompts.user)
+    announced: dict[str, str] = dict.fromkeys(map(str, experiment.game.announce), "33.33")
+    later = user_message(group.user_prompt, 1, told, announced, experiment.prompts.user)
+    return len(system + first) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
+
+
+def _memory(model: Model) -> dict[str, float | None]:
+    """GiB of weights on each GPU, KiB of cache per token, from the checkpoint on disk; None where it is not there."""
+    folder = Path(__file__).parent / "demo" if model.path == DEMO_MODEL else Path(model.path).expanduser()
+    weights = sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
+    cache = None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        bytes_each = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
+        cache = 2 * config["num_hidden_layers"] * heads * size * bytes_each / 1024
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no checkpoint here, or one of a kind that says it otherwise
+    share = model.tensor_parallel_size
+    return {
+        "weights_gib_per_gpu": weights / share / _GIB if weights else None,
+        "cache_kib_per_token": cache / share if cache else None,
+    }

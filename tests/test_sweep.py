@@ -1,0 +1,232 @@
+"""Sweeps: what cases come of a file, and all of them in one job; every experiment of the paper on a small scale."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import mpi
+from pbeauty.config import ConfigError
+from pbeauty.config_file import load
+from pbeauty.results import Run
+from pbeauty.sweep import is_sweep, load_sweep
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+BIRDS = (sys.executable, str(Path(__file__).with_name("parrot.py")))
+BASE = "name: base\nseed: 4\ngame: {rounds: 2}\npopulation: [{name: crowd, count: 20, kind: uniform}]\n"
+
+
+def written(folder, text, **files):
+    (folder / "base.yaml").write_text(BASE)
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    (folder / "sweep.yaml").write_text(text)
+    return folder / "sweep.yaml"
+
+
+def refusal(path):
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    return str(caught.value)
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def test_every_combination_is_a_case_with_a_name_of_its_own(tmp_path):
+    path = written(
+        tmp_path,
+        "base: base.yaml\nset: {game.rounds: 3}\nvary: {game.multiplier: [1/2, 2/3], population.0.count: [5, 6]}",
+    )
+    sweep = load_sweep(path)
+    assert [case.name for case in sweep.cases] == [
+        "multiplier-1-2_count-5",
+        "multiplier-1-2_count-6",
+        "multiplier-2-3_count-5",
+        "multiplier-2-3_count-6",
+    ]
+    found = [(case.experiment.game.p, case.experiment.count) for case in sweep.cases]
+    assert found == [(p, count) for p in (1 / 2, 2 / 3) for count in (5, 6)]
+    assert {case.experiment.game.rounds for case in sweep.cases} == {3}
+    assert sweep.pick("3") is sweep.pick("multiplier-2-3_count-5") is sweep.cases[2]
+    assert is_sweep(path)
+    assert not is_sweep(tmp_path / "base.yaml")
+
+
+def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
+    path = written(
+        tmp_path,
+        "base: base.yaml\ntable: cases.csv\nreplicates: 2",
+        cases_csv="case, game.multiplier, game.aggregate\nfirst, 1/2, mean\nsecond, 0.9, median\n",
+    )
+    cases = load_sweep(path).cases
+    assert [case.name for case in cases] == ["first_r1", "first_r2", "second_r1", "second_r2"]
+    assert len({case.experiment.seed for case in cases[:2]}) == 2
+    assert cases[0].experiment.seed == cases[2].experiment.seed
+    assert cases[2].varied == {"game.multiplier": 0.9, "game.aggregate": "median", "replicate": 1}
+    (tmp_path / "top.yaml").write_text("base: [sweep.yaml, base.yaml]\nset: {population.0.count: 7}")
+    names = [case.name for case in load_sweep(tmp_path / "top.yaml").cases]
+    assert names == ["sweep_first_r1", "sweep_first_r2", "sweep_second_r1", "sweep_second_r2", "base"]
+    assert {case.experiment.count for case in load_sweep(tmp_path / "top.yaml").cases} == {7}
+    assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("base: base.yaml\nvary: {game.ronds: [1, 2]}", "game.ronds: unknown key; did you mean 'rounds'?"),
+        ("base: base.yaml\nvary: {population.3.count: [1]}", "'3' is not an entry of a list of 1"),
+        ("base: base.yaml\nvary: {game.rounds: 3}", "vary: expected a list of values for each key"),
+        ("base: base.yaml\nvery: {}", "very: unknown key; did you mean 'vary'?"),
+        ("base: none.yaml", "cannot read"),
+        ("base: 3", "base: expected a file"),
+        ("base: sweep.yaml", "nested too deeply"),
+        ("base: base.yaml\nreplicates: 0", "replicates: expected a whole number"),
+        ("base: base.yaml\ntable: cases.csv", "line 3: 1 values for the 2 columns of the header"),
+        ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
+    ],
+)
+def test_bad_sweeps_are_refused(text, said, tmp_path):
+    assert said in refusal(written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n"))
+
+
+def test_all_faults_of_all_cases_are_told_once(tmp_path):
+    path = written(
+        tmp_path, "base: base.yaml\nvary: {game.rounds: [1, 0, 0], game.multiplier: [1/2, nonsense], sed: [1]}"
+    )
+    told = refusal(path).splitlines()
+    assert told[0].endswith("3 errors")
+    assert [line.split(":")[0].strip() for line in told[1:]] == ["sed", "game.multiplier", "game.rounds"]
+    assert told[1].endswith("(case 1)")
+
+
+def test_a_bad_sweep_starts_nothing(tmp_path):
+    path = written(tmp_path, "base: base.yaml\nvary: {game.ronds: [1, 2]}")
+    done = mpi.mpirun(2, "run", path, "--out", tmp_path / "out")
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
+# --- jobs --------------------------------------------------------------------------------------------------
+
+MIXED = """
+name: trial
+base:
+  name: birds
+  game: {rounds: 2}
+  population: [{name: birds, count: 25, kind: llm, retries: 3}, {name: noise, count: 5, kind: uniform}]
+table:
+  - {case: good, population.0.count: 20, population.1.kind: uniform}
+  - {case: fails, population.0.count: 25, population.1.kind: uniform}
+  - {case: other, population.0.count: 26, population.1.kind: uniform}
+"""
+
+
+def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(MIXED)
+    # One case's model has a context that is too small, which its ranks find out when they seat its participants.
+    birds = tmp_path / "birds.py"
+    birds.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport parrot, pbeauty.job\n"
+        "made = []\nfrom pbeauty.config import ConfigError\nfrom pbeauty.participants import Block\n"
+        "class Engine(parrot.Engine):\n    def __init__(self, *a, **k):\n"
+        "        super().__init__(*a, **k); made.append(1); print('engine', len(made), file=sys.stderr)\n"
+        "def block(experiment, *a):\n    if experiment.population[0].count == 25 and a[1]:\n"
+        "        raise ConfigError('it does not fit')\n    return Block(experiment, *a)\n"
+        "pbeauty.job.Engine, pbeauty.job.Block = Engine, block\nfrom pbeauty.cli import main\nsys.exit(main())\n"
+    )
+    arguments = "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out"
+    done = mpi.mpirun(3, *arguments, program=(sys.executable, str(birds)))
+    assert done.code == 1, done
+    assert done.left == []
+    assert "it does not fit" in done.err
+    assert done.err.count("engine 1") == 2, "one engine a rank"
+    assert "engine 2" not in done.err
+    with (tmp_path / "out/cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["state"]) for row in rows] == [
+        ("good", "finished"),
+        ("fails", "failed"),
+        ("other", "finished"),
+    ]
+    assert "it does not fit" in rows[1]["reason"]
+    assert rows[0]["population.0.count"] == "20"
+    with h5py.File(tmp_path / "out/cases.h5") as file, Run(tmp_path / "out/good") as run:
+        assert file["mean_first"][0] == run.outcome(0).mean
+        assert np.isnan(file["mean_first"][1])
+        assert [bytes(name) for name in file["case"][:]] == [b"good", b"fails", b"other"]
+    before = (tmp_path / "out/good/run.h5").stat().st_mtime_ns
+    again = mpi.mpirun(2, *arguments, program=BIRDS)
+    assert again.code == 0, again
+    assert "3 of 3 cases finished" in again.out
+    assert again.out.count("(finished already)") == 2
+    assert (tmp_path / "out/good/run.h5").stat().st_mtime_ns == before
+    one = mpi.alone("run", tmp_path / "sweep.yaml", "--case", "3", "--out", tmp_path / "alone", environ={})
+    assert one.code == 0, one
+
+
+def test_a_round_without_a_guess_fails_its_case_alone(tmp_path):
+    text = (
+        "base: {name: x, game: {rounds: 1}, population: [{name: p, count: 4, kind: llm, retries: 0}]}\n"
+        "table: [{case: mute, game.low: 2000, game.high: 3000}, {case: loud, game.low: 0, game.high: 100}]"
+    )
+    (tmp_path / "sweep.yaml").write_text(text)
+    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", program=BIRDS)
+    assert done.code == 1, done
+    assert "1 of 2 cases finished" in done.out
+    with Run(tmp_path / "out/loud") as run:
+        assert run.finished
+
+
+def test_an_array_task_is_a_case_of_the_sweep(tmp_path):
+    (tmp_path / "run.sbatch").write_text('printf "%s\\n" "$@"\n')
+    environ = os.environ | {"SLURM_ARRAY_TASK_ID": "4", "RUN": str(tmp_path / "run.sbatch")}
+    command = ["bash", "slurm/array.sbatch", "configs/paper/ratios.yaml"]
+    done = subprocess.run(command, cwd=CONFIGS.parent, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["configs/paper/ratios.yaml", "--case", "4"]
+
+
+# --- the paper ---------------------------------------------------------------------------------------------
+
+EXPERIMENTS = sorted(path for path in (CONFIGS / "paper").glob("*.yaml") if path.stem not in ("models", "all-demo"))
+
+
+def test_every_experiment_of_the_paper_is_there_and_has_a_demo():
+    names = {path.stem for path in EXPERIMENTS}
+    assert {
+        *("scaling", "million", "million-random", "prompts", "rounds", "temperature", "ratios", "shifted"),
+        *("education", "profession", "one-expert", "mixture-individuals", "mixture-groups"),
+    } == {name for name in names if not name.endswith("-demo")}
+    assert {f"{name}-demo" for name in names if not name.endswith("-demo")} <= names
+    for path in EXPERIMENTS:
+        assert path.read_text().startswith("# "), "a comment says what it is"
+        assert load_sweep(path).cases
+    education, *_ = load_sweep(CONFIGS / "paper/education.yaml").cases
+    assert education.experiment.count == 1000
+    assert load(CONFIGS / "paper/million-random.yaml").count == 1_000_000
+    assert load_sweep(CONFIGS / "contamination.yaml").cases
+
+
+def test_the_paper_is_played_on_a_small_scale_in_one_job(tmp_path):
+    done = mpi.mpirun(2, "run", CONFIGS / "paper/all-demo.yaml", "--out", tmp_path, timeout=400)
+    assert done.code == 0, done
+    assert "28 of 28 cases finished" in done.out
+    with (tmp_path / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["state"] for row in rows} == {"finished"}
+    assert min(float(row["valid_share"]) for row in rows) > 0.5
+    with Run(tmp_path / "shifted-demo_system-prompt-shifted") as run:
+        outcome = run.outcome(0)
+        assert outcome.target == pytest.approx(5 + outcome.mean / 2)
+    with Run(tmp_path / "mixture-groups-demo") as run:
+        assert run.outcome(0).mean == pytest.approx(run.read("group_number", 0).mean())
+    with Run(tmp_path / "profession-demo") as run:
+        assert np.bincount(run.file["participants/profession"][:]).tolist() == [0, *[4] * 6]
