@@ -86,6 +86,27 @@ def test_a_single_participant_plays_on_five_ranks(tmp_path):
     assert results(tmp_path / "five")["rounds/guess"].shape == (2, 1)
 
 
+def test_groups_play_as_one_on_any_number_of_ranks(tmp_path):
+    told = "target, mean, median, winning_guess, group_numbers, own_rank"
+    rules = f"rounds: 3, players: groups, tolerance: 4, offset: 5, multiplier: 1/2, announce: [{told}]"
+    text = MIXED.replace("game: {", f"game: {{{rules}}}\nunused: {{")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("unused"))
+    config = experiment(tmp_path, text)
+    for ranks in (1, 3):
+        done = mpirun(ranks, "run", config, "--out", tmp_path / f"run-{ranks}")
+        assert done.code == 0, done
+    assert_same(results(tmp_path / "run-3"), results(tmp_path / "run-1"))
+    with Run(tmp_path / "run-3") as run:
+        groups = run.file["participants/group"][:]
+        for index in range(3):
+            numbers = [run.guesses[index][groups == group].mean() for group in range(6)]
+            np.testing.assert_allclose(run.read("group_number", index), numbers)
+            outcome = run.outcome(index)
+            assert outcome.mean == pytest.approx(np.mean(numbers))
+            assert outcome.target == pytest.approx(5 + outcome.mean / 2)
+            assert outcome.n_winners == sum(abs(number - outcome.target) <= 4 for number in numbers)
+
+
 def test_rounds_follow_the_rules(mixed):
     """The stored figures are those of the stored guesses, and every group plays its part."""
     *_, folder = mixed

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import mpi
+from made import make
 from pbeauty.config import ConfigError
 from pbeauty.config_file import load
 from pbeauty.results import Run
 from pbeauty.sweep import is_sweep, load_sweep
+from pbeauty.watch import watch
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BIRDS = (sys.executable, str(Path(__file__).with_name("parrot.py")))
@@ -163,6 +165,10 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
         assert file["mean_first"][0] == run.outcome(0).mean
         assert np.isnan(file["mean_first"][1])
         assert [bytes(name) for name in file["case"][:]] == [b"good", b"fails", b"other"]
+    watched = mpi.alone("watch", tmp_path / "out")
+    assert (watched.code, watched.err) == (0, "") and watched.out.startswith(
+        "sweep trial: failed; its cases are folders"
+    )
     before = (tmp_path / "out/good/run.h5").stat().st_mtime_ns
     again = mpi.mpirun(2, *arguments, program=BIRDS)
     assert again.code == 0, again
@@ -192,6 +198,18 @@ def test_an_array_task_is_a_case_of_the_sweep(tmp_path):
     command = ["bash", "slurm/array.sbatch", "configs/paper/ratios.yaml"]
     done = subprocess.run(command, cwd=CONFIGS.parent, env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["configs/paper/ratios.yaml", "--case", "4"]
+
+
+def test_watch_shows_the_case_that_is_played_and_no_other_folder(tmp_path, capsys):
+    make(tmp_path / "sweep/one", np.full((1, 4), 20.0), name="watched")
+    make(tmp_path / "elsewhere", np.full((1, 4), 20.0), name="elsewhere")
+    (tmp_path / "sweep/live.json").write_text('{"state": "playing", "sweep": "s", "case": "one"}')
+    watch(tmp_path / "sweep", as_json=False, once=True)
+    assert "watched" in capsys.readouterr().out
+    for case in ("../elsewhere", "..", "/etc", ".hidden"):
+        (tmp_path / "sweep/live.json").write_text(f'{{"state": "playing", "sweep": "s", "case": "{case}"}}')
+        with pytest.raises(ConfigError, match="is not the live state of a run"):
+            watch(tmp_path / "sweep", as_json=False, once=True)
 
 
 # --- the paper ---------------------------------------------------------------------------------------------

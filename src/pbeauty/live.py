@@ -73,6 +73,16 @@ class RoundState(_Record):
     """Wall time."""
 
 
+class SweepState(BaseModel):
+    """What the live file of a sweep's folder holds, where the cases have one each: which of them is being played."""
+
+    model_config = ConfigDict(extra="forbid")
+    state: Literal["playing", "finished", "interrupted", "failed"]
+    sweep: Name
+    case: Annotated[str, StringConstraints(max_length=500, pattern=r"^([^/\x00.][^/\x00]*)?$")]
+    """Its folder below the sweep's; empty where none is."""
+
+
 class LiveState(_Record):
     """The content of live.json."""
 

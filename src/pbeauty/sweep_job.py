@@ -29,6 +29,7 @@ from pbeauty.job import (
     plan_run,
     play,
 )
+from pbeauty.live import LIVE_FILE, SweepState
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE
 from pbeauty.sweep import Case, Sweep, load_sweep
@@ -149,9 +150,10 @@ def _models(case: Case) -> str:
 def _note(sweep: Sweep, state: str, case: str) -> None:
     """How far the sweep is, in the same place and under the same key as a run tells it."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    draft = sweep.folder / ".live.json.draft"
-    draft.write_text(json.dumps({"state": state, "sweep": sweep.name, "case": case}, indent=1), encoding="utf-8")
-    draft.replace(sweep.folder / "live.json")
+    draft = sweep.folder / f".{LIVE_FILE}.draft"
+    told = SweepState.model_validate({"state": state, "sweep": sweep.name, "case": case})
+    draft.write_text(told.model_dump_json(indent=1), encoding="utf-8")
+    draft.replace(sweep.folder / LIVE_FILE)
 
 
 # --- the table ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from pbeauty import lock
 from pbeauty.config import ConfigError
-from pbeauty.live import LIVE_FILE, LiveState, RankState, RoundState, finished_rounds
+from pbeauty.live import LIVE_FILE, LiveState, RankState, RoundState, SweepState, finished_rounds
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE
 from pbeauty.untrusted import printable, read_bounded
@@ -35,7 +35,7 @@ _UNFINISHED = ("starting", "playing")
 
 
 def watch(run: Path, *, as_json: bool, once: bool) -> None:
-    """Shows a run on standard output: live on a terminal until it ends, else once.
+    """Shows a run on standard output: live on a terminal until it ends, else once; of a sweep, the case that is played.
 
     Raises:
         ConfigError: if there is no run to be shown.
@@ -43,6 +43,12 @@ def watch(run: Path, *, as_json: bool, once: bool) -> None:
     folder = run if run.is_dir() else run.parent
     if not run.is_dir() and run.name not in (RUN_FILE, LIVE_FILE):
         raise ConfigError(f"{run} is no run: give its folder, or its {RUN_FILE}")
+    sweep = _sweep(folder)
+    if sweep and not sweep.case:
+        told = f"sweep {printable(sweep.sweep)}: {sweep.state}; its cases are folders of {folder}"
+        print(sweep.model_dump_json(indent=1) if as_json else told, flush=True)
+        return
+    folder = folder / sweep.case if sweep else folder
     state = observe(folder)
     try:
         if as_json:
@@ -79,6 +85,14 @@ def observe(folder: Path) -> dict[str, Any]:
     if newcomer and (newcomer.pid, newcomer.host) != (state.pid, state.host) and state.state not in _UNFINISHED:
         return state.model_dump() | {"state": "starting", "message": None, "pid": newcomer.pid, "host": newcomer.host}
     return state.model_dump()
+
+
+def _sweep(folder: Path) -> SweepState | None:
+    """How far a sweep is; None where the folder is not that of a sweep."""
+    try:
+        return SweepState.model_validate_json(read_bounded(folder / LIVE_FILE, _LARGEST)[0])
+    except (OSError, ValueError):  # no live file, or that of a run
+        return None
 
 
 def _read(path: Path) -> LiveState | None:
