@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -252,3 +254,18 @@ def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
     assert np.array_equal(
         mpi.results(tmp_path / "run")["rounds/guess"], mpi.results(folder)["rounds/guess"], equal_nan=True
     )
+
+
+def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(written, tmp_path):
+    config, folder, _ = written
+    journals, people = tmp_path / "run/journal/0000", tmp_path / "run/personas.jsonl"
+    with mpi.start(3, "run", config, "--out", tmp_path / "run", program=BIRDS) as job:
+        job.wait_for(lambda: people.exists() or any(path.stat().st_size for path in journals.glob("*")))
+        for pid in job.ranks().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, mpi.signal.SIGKILL)
+        job.end()
+    done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=BIRDS)
+    assert done.code == 0, done
+    assert people.read_bytes() == (folder / "personas.jsonl").read_bytes()
+    mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
