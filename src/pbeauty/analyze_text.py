@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pbeauty.analysis import EVERYBODY, Analysis
-from pbeauty.analyze import CAUTIONS, Examined, Findings
 from pbeauty.cells import Cell
 from pbeauty.comparison import Comparison, nearest
 from pbeauty.estimates import NONE, Estimate
+from pbeauty.findings import CAUTIONS, Examined, Findings
 from pbeauty.untrusted import printable
 from pbeauty.variation import Variation
 

@@ -66,8 +66,8 @@ def render(name: str, experiment: Experiment | None = None) -> str:
         )
     if name in system:
         return system_message(name, told, own.system)
-    example = {quantity: number_text((experiment.game.low + experiment.game.high) / 3) for quantity in ("target",)}
-    announced = dict.fromkeys(experiment.game.announce, example["target"])
+    example = number_text((experiment.game.low + experiment.game.high) / 3)
+    announced = {str(quantity): example for quantity in experiment.game.announce}
     return "\n\n".join((user_message(name, 0, told, {}, own.user), user_message(name, 1, told, announced, own.user)))
 
 

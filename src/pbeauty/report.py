@@ -21,11 +21,11 @@ from PIL import Image
 
 from pbeauty import __version__, provenance_text, samples
 from pbeauty.analysis import EVERYBODY
-from pbeauty.analyze import CAUTIONS, Examined, examine
 from pbeauty.analyze_text import estimate, number, p_value, share
 from pbeauty.cells import Cell
 from pbeauty.comparison import nearest
 from pbeauty.config import ConfigError
+from pbeauty.findings import CAUTIONS, Examined, examine
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
 from pbeauty.plots.style import HOUSE_STYLE
 from pbeauty.results import Run

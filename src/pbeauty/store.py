@@ -225,7 +225,7 @@ def seal_replies(folder: Path, round_index: int, first_participant: int, replies
     order = np.argsort(participant, kind="stable")
     text, text_offsets = replies.text.take(order)
     tokens, token_offsets = replies.tokens.take(order)
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "participant": participant[order],
         "purpose": np.array(replies.purpose, np.uint8)[order],
         "text": text,
@@ -326,8 +326,8 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
     for name, about in _PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
-        shape = {"shape": (0,), "maxshape": (None,), "chunks": (64,)}
-        _describe(rounds.create_dataset(name, dtype=kind, fletcher32=True, **shape), *about)
+        dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
+        _describe(dataset, *about)
 
 
 def _checked(file: h5py.File, name: str, values: NDArray, chunk: int) -> h5py.Dataset:
