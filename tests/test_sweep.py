@@ -1,4 +1,4 @@
-"""Sweeps: what cases come of a file, and all of them in one job; every experiment of the paper on a small scale."""
+"""Sweeps: what cases come of a file, and all of them in one job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 import mpi
 from made import make
 from pbeauty.config import ConfigError
-from pbeauty.config_file import load
 from pbeauty.results import Run
 from pbeauty.sweep import is_sweep, load_sweep
 from pbeauty.watch import watch
@@ -137,10 +136,10 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
     # One case's model has a context that is too small, which its ranks find out when they seat its participants.
     birds = tmp_path / "birds.py"
     birds.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport parrot, pbeauty.job\n"
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport parrot, pbeauty.job\n"
         "made = []\nfrom pbeauty.config import ConfigError\nfrom pbeauty.participants import Block\n"
         "class Engine(parrot.Engine):\n    def __init__(self, *a, **k):\n"
-        "        super().__init__(*a, **k); made.append(1); print('engine', len(made), file=sys.stderr)\n"
+        "        super().__init__(*a, **k); made.append(1); os.write(2, b'engine %d\\n' % len(made))\n"
         "def block(experiment, *a):\n    if experiment.population[0].count == 25 and a[1]:\n"
         "        raise ConfigError('it does not fit')\n    return Block(experiment, *a)\n"
         "pbeauty.job.Engine, pbeauty.job.Block = Engine, block\nfrom pbeauty.cli import main\nsys.exit(main())\n"
@@ -210,41 +209,3 @@ def test_watch_shows_the_case_that_is_played_and_no_other_folder(tmp_path, capsy
         (tmp_path / "sweep/live.json").write_text(f'{{"state": "playing", "sweep": "s", "case": "{case}"}}')
         with pytest.raises(ConfigError, match="is not the live state of a run"):
             watch(tmp_path / "sweep", as_json=False, once=True)
-
-
-# --- the paper ---------------------------------------------------------------------------------------------
-
-EXPERIMENTS = sorted(path for path in (CONFIGS / "paper").glob("*.yaml") if path.stem not in ("models", "all-demo"))
-
-
-def test_every_experiment_of_the_paper_is_there_and_has_a_demo():
-    names = {path.stem for path in EXPERIMENTS}
-    assert {
-        *("scaling", "million", "million-random", "prompts", "rounds", "temperature", "ratios", "shifted"),
-        *("education", "profession", "one-expert", "mixture-individuals", "mixture-groups"),
-    } == {name for name in names if not name.endswith("-demo")}
-    assert {f"{name}-demo" for name in names if not name.endswith("-demo")} <= names
-    for path in EXPERIMENTS:
-        assert path.read_text().startswith("# "), "a comment says what it is"
-        assert load_sweep(path).cases
-    education, *_ = load_sweep(CONFIGS / "paper/education.yaml").cases
-    assert education.experiment.count == 1000
-    assert load(CONFIGS / "paper/million-random.yaml").count == 1_000_000
-    assert load_sweep(CONFIGS / "contamination.yaml").cases
-
-
-def test_the_paper_is_played_on_a_small_scale_in_one_job(tmp_path):
-    done = mpi.mpirun(2, "run", CONFIGS / "paper/all-demo.yaml", "--out", tmp_path, timeout=400)
-    assert done.code == 0, done
-    assert "28 of 28 cases finished" in done.out
-    with (tmp_path / "cases.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["state"] for row in rows} == {"finished"}
-    assert min(float(row["valid_share"]) for row in rows) > 0.5
-    with Run(tmp_path / "shifted-demo_system-prompt-shifted") as run:
-        outcome = run.outcome(0)
-        assert outcome.target == pytest.approx(5 + outcome.mean / 2)
-    with Run(tmp_path / "mixture-groups-demo") as run:
-        assert run.outcome(0).mean == pytest.approx(run.read("group_number", 0).mean())
-    with Run(tmp_path / "profession-demo") as run:
-        assert np.bincount(run.file["participants/profession"][:]).tolist() == [0, *[4] * 6]

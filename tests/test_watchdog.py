@@ -57,8 +57,8 @@ def play(llm, announcement, rows, replies, progress, tick, *rest):
     return True
 
 asking.play = play
-job._start_engine = lambda comm, experiment, hosted: ENGINE if hosted[comm.rank] else None
-participants.LLMParticipants = lambda experiment, segments, engine: SimpleNamespace(
+job.KeptEngine.get = lambda kept, comm, experiment, hosted: ENGINE if hosted[comm.rank] else None
+participants.LLMParticipants = lambda experiment, segments, engine, cast: SimpleNamespace(
     engine=engine, notes=lambda: []
 )
 from pbeauty.cli import main

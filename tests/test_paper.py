@@ -1,0 +1,50 @@
+"""Every experiment of the paper is there, and is played on a small scale with the demo model."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpi
+from pbeauty.config_file import load
+from pbeauty.results import Run
+from pbeauty.sweep import load_sweep
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(path for path in (CONFIGS / "paper").glob("*.yaml") if path.stem not in ("models", "all-demo"))
+
+
+def test_every_experiment_of_the_paper_is_there_and_has_a_demo():
+    names = {path.stem for path in EXPERIMENTS}
+    assert {
+        *("scaling", "million", "million-random", "prompts", "rounds", "temperature", "ratios", "shifted"),
+        *("education", "profession", "one-expert", "mixture-individuals", "mixture-groups"),
+    } == {name for name in names if not name.endswith("-demo")}
+    assert {f"{name}-demo" for name in names if not name.endswith("-demo")} <= names
+    for path in EXPERIMENTS:
+        assert path.read_text().startswith("# "), "a comment says what it is"
+        assert load_sweep(path).cases
+    education, *_ = load_sweep(CONFIGS / "paper/education.yaml").cases
+    assert education.experiment.count == 1000
+    assert load(CONFIGS / "paper/million-random.yaml").count == 1_000_000
+    assert load_sweep(CONFIGS / "contamination.yaml").cases
+
+
+def test_the_paper_is_played_on_a_small_scale_in_one_job(tmp_path):
+    done = mpi.mpirun(2, "run", CONFIGS / "paper/all-demo.yaml", "--out", tmp_path, timeout=400)
+    assert done.code == 0, done
+    assert "28 of 28 cases finished" in done.out
+    with (tmp_path / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["state"] for row in rows} == {"finished"}
+    assert min(float(row["valid_share"]) for row in rows) > 0.5
+    with Run(tmp_path / "shifted-demo_system-prompt-shifted") as run:
+        outcome = run.outcome(0)
+        assert outcome.target == pytest.approx(5 + outcome.mean / 2)
+    with Run(tmp_path / "mixture-groups-demo") as run:
+        assert run.outcome(0).mean == pytest.approx(run.read("group_number", 0).mean())
+    with Run(tmp_path / "profession-demo") as run:
+        assert np.bincount(run.file["participants/profession"][:]).tolist() == [0, *[4] * 6]
