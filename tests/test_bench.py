@@ -49,3 +49,19 @@ def test_the_bench_of_the_storage_keeps_and_finds_every_reply(tmp_path):
     config.write_text("name: none\npopulation: [{name: u, count: 3, kind: uniform}]")
     done = mpi.alone("bench", config, "--storage")
     assert done.code == 2 and "has none" in done.err
+
+
+def test_several_engines_play_together_and_apart():
+    done = mpi.mpirun(3, "bench", "configs/bench.yaml", *SMALL, "--json", timeout=240)
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert (report["engines"], report["participants"], report["rounds"]) == (2, 40, 2)
+    (together,), (apart,) = report["together"], report["apart"]
+    assert together > 0 and apart > 0
+    assert report["together_to_apart"] == together / apart
+
+
+def test_more_engines_than_participants_are_refused_by_a_bench():
+    done = mpi.mpirun(4, "bench", "configs/bench.yaml", "--set", "population.0.count=2")
+    assert (done.code, done.out) == (2, "")
+    assert "3 engines needs at least 3 participants" in done.err and "Traceback" not in done.err

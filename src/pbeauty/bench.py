@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -31,20 +31,21 @@ from numpy.typing import NDArray
 
 from pbeauty import asking, moderator
 from pbeauty.backgrounds import writer
-from pbeauty.config import ConfigError, Experiment, LLMGroup
+from pbeauty.config import ConfigError, Experiment, LLMGroup, Model
 from pbeauty.devices import Place
 from pbeauty.engine import ChatEngine
 from pbeauty.interrupt import Interrupt
 from pbeauty.journal import Journal
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
-from pbeauty.partition import hostings
+from pbeauty.partition import Hosting, hostings
 from pbeauty.personas import cast, has_personas
 from pbeauty.progress import Display
 from pbeauty.prompts import extraction_message
 from pbeauty.records import TOKEN_COUNTS
 from pbeauty.results import Run
 from pbeauty.store import RunWriter
+from pbeauty.wire import meet
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -117,19 +118,11 @@ def bench(comm: Comm, experiment: Experiment, repeats: int, say: Callable[[str],
 
     Args:
         comm: a communicator of one rank.
-        experiment: with participants of one model; any others are played along in the real way only.
+        experiment: one that `check_bench` lets pass; participants without a model are played in the real way only.
         repeats: turns that count; one more is played first.
         say: is told of progress.
-
-    Raises:
-        ConfigError: if there are no language models, or several models.
     """
-    models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
-    if len(models) != 1:
-        raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {len(models)}")
-    if any(writer(group) for group in experiment.population):
-        raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
-    player = _Player(comm, experiment, models.pop())
+    player = _Player(comm, experiment)
     say(f"engine ready; {repeats} turns of {len(WAYS)} ways to play, after one that does not count")
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     cpu: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -142,6 +135,56 @@ def bench(comm: Comm, experiment: Experiment, repeats: int, say: Callable[[str],
         if turn:
             say(f"turn {turn}/{repeats}: " + ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()))
     return _report(player, experiment, seconds, cpu)
+
+
+def check_bench(experiment: Experiment, engines: int) -> None:
+    """Refuses what cannot be measured on so many engines.
+
+    Raises:
+        ConfigError: if there is not exactly one model, a group has fewer participants than there are engines, or
+            personas that would have to be written or shared out.
+    """
+    models = _models(experiment)
+    if len(models) != 1:
+        raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {len(models)}")
+    if any(writer(group) for group in experiment.population):
+        raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
+    if engines > 1 and has_personas(experiment):
+        raise ConfigError("a bench on several engines plays without personas; leave them out")
+    if any(group.count < engines for group in experiment.population):
+        raise ConfigError(f"a bench on {engines} engines needs at least {engines} participants in every group")
+
+
+def the_model(experiment: Experiment) -> Model:
+    """The one model that plays."""
+    (name,) = _models(experiment)
+    return experiment.models[name]
+
+
+def _models(experiment: Experiment) -> set[str]:
+    return {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+
+
+def play_whole(
+    comm: Comm, experiment: Experiment, hosted: Sequence[Hosting], block: Block, folder: Path, interrupt: Interrupt
+) -> tuple[float, float]:
+    """Plays and stores all rounds of a game in an empty folder; the wall seconds and the CPU seconds that it took.
+
+    Raises:
+        ConfigError: if the game does not come to its end.
+    """
+    moderator = None
+    with Path(os.devnull).open("w") as nowhere:
+        if comm.rank == 0:
+            display = Display(experiment.game, experiment.count, nowhere, nowhere)
+            moderator = Moderator(experiment, RunWriter.create(folder, experiment, {}), display, interrupt)
+        meet(comm)
+        began, began_cpu = time.perf_counter(), time.process_time()
+        play_game(comm, block, hosted, folder, "bench", moderator)
+        took = time.perf_counter() - began, time.process_time() - began_cpu
+    if moderator and not moderator.finished:
+        raise ConfigError(f"the game could not be played to its end: {moderator.failure or 'interrupted'}")
+    return took
 
 
 def _report(
@@ -186,9 +229,9 @@ def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
 class _Player:
     """One engine and the ways to play on it."""
 
-    def __init__(self, comm: Comm, experiment: Experiment, model: str) -> None:
+    def __init__(self, comm: Comm, experiment: Experiment) -> None:
         self._comm, self._experiment = comm, experiment
-        self._engine = ChatEngine(experiment.models[model], Place(0, 1), experiment.seed)
+        self._engine = ChatEngine(the_model(experiment), Place(0, 1), experiment.seed)
         self._hosted = hostings(experiment, 1)
         self._interrupt = Interrupt()
         block = self._game()
@@ -246,15 +289,8 @@ class _Player:
         """The real way: all rounds, from announcement to stored result, in a folder that is thrown away."""
         everybody = cast(self._experiment) if has_personas(self._experiment) else None
         block = Block(self._experiment, self._hosted[0], self._engine, cast=everybody)
-        with tempfile.TemporaryDirectory() as name, Path(os.devnull).open("w") as nowhere:
-            writer = RunWriter.create(Path(name), self._experiment, {})
-            display = Display(self._experiment.game, self._experiment.count, nowhere, nowhere)
-            game = Moderator(self._experiment, writer, display, self._interrupt)
-            began, began_cpu = time.perf_counter(), time.process_time()
-            play_game(self._comm, block, self._hosted, Path(name), "bench", game)
-            self._took = time.perf_counter() - began, time.process_time() - began_cpu
-            if not game.finished:
-                raise ConfigError(f"the game could not be played to its end: {game.failure or 'interrupted'}")
+        with tempfile.TemporaryDirectory() as name:
+            self._took = play_whole(self._comm, self._experiment, self._hosted, block, Path(name), self._interrupt)
             with Run(name) as run:
                 self._tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
         return block

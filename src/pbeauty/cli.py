@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbeauty import __version__, config_file
-from pbeauty.config import ConfigError
+from pbeauty.config import ConfigError, Experiment
 from pbeauty.forecast import pace, time_limit
 from pbeauty.interrupt import job_end
-from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, prepare, refuse_singleton, run
+from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, on_root, prepare, refuse_singleton, run
 from pbeauty.sweep import is_sweep
 from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
 
@@ -120,14 +120,24 @@ def _bench(options: argparse.Namespace) -> int:
         stored = bench_storage(config_file.load(options.config, tuple(options.set)))
         print(json.dumps(dataclasses.asdict(stored), indent=1) if options.json else stored)
         return DONE
-    _world()  # says so where there is none
-    from mpi4py import MPI
+    comm = _world()
+    return _on_every_rank(comm, lambda comm: _bench_engines(comm, options))
 
-    from pbeauty.bench import bench
 
-    experiment = prepare(Request(options.config, tuple(options.set)))
-    report = bench(MPI.COMM_SELF, experiment, options.repeats, lambda line: print(line, file=sys.stderr, flush=True))
-    print(json.dumps(dataclasses.asdict(report), indent=1) if options.json else report)
+def _bench_engines(comm: Comm, options: argparse.Namespace) -> int:
+    from pbeauty.bench import bench, check_bench
+    from pbeauty.bench_ranks import bench_ranks
+
+    def prepared() -> Experiment:
+        experiment = prepare(Request(options.config, tuple(options.set)))
+        check_bench(experiment, engines=max(1, comm.size - 1))
+        return experiment
+
+    experiment = on_root(comm, prepared)
+    measure = bench_ranks if comm.size > 1 else bench
+    report = measure(comm, experiment, options.repeats, lambda line: print(line, file=sys.stderr, flush=True))
+    if comm.rank == 0:
+        print(json.dumps(dataclasses.asdict(report), indent=1) if options.json else report)
     return DONE
 
 
@@ -232,7 +242,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--time-limit", metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
     check.set_defaults(command=_check)
 
-    measure = commands.add_parser("bench", help="measure what a round costs beside what the model costs")
+    measure = commands.add_parser(
+        "bench",
+        help="measure what a round costs beside what the model costs; under mpirun, what playing together costs",
+    )
     experiment(measure)
     measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
     measure.add_argument("--storage", action="store_true", help="what it costs to keep the replies, without an engine")
