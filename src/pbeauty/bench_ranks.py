@@ -61,7 +61,7 @@ def bench_ranks(comm: Comm, experiment: Experiment, repeats: int, say: Callable[
         say: is told of progress, on rank 0.
     """
     engines = comm.size - 1
-    shares = [group.model_copy(update={"count": group.count // engines}) for group in experiment.population]
+    shares = tuple(group.model_copy(update={"count": group.count // engines}) for group in experiment.population)
     own = experiment.model_copy(update={"population": shares})
     where = place(comm, engine=comm.rank > 0)
     engine = Engine(the_model(experiment), where, experiment.seed) if comm.rank else None
