@@ -69,9 +69,14 @@ def bench_ranks(comm: Comm, experiment: Experiment, repeats: int, say: Callable[
     if comm.rank == 0:
         say(f"engines ready; {repeats} turns, after one that does not count")
     rates: dict[str, list[float]] = {"together": [], "apart": []}
+    interrupt = Interrupt()
     for turn in range(1 + repeats):
         for way in rates:
-            rate = _together(comm, experiment, engine) if way == "together" else _apart(comm, own, engine)
+            rate = (
+                _together(comm, experiment, engine, interrupt)
+                if way == "together"
+                else _apart(comm, own, engine, interrupt)
+            )
             if turn:
                 rates[way].append(rate)
         if turn and comm.rank == 0:
@@ -86,19 +91,19 @@ def bench_ranks(comm: Comm, experiment: Experiment, repeats: int, say: Callable[
     )
 
 
-def _together(comm: Comm, experiment: Experiment, engine: Engine | None) -> float:
+def _together(comm: Comm, experiment: Experiment, engine: Engine | None, interrupt: Interrupt) -> float:
     hosted = hostings(experiment, comm.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(comm.bcast(name))
         if engine:
             engine.forget()
         block = Block(experiment, hosted[comm.rank], engine)
-        took, _ = play_whole(comm, experiment, hosted, block, folder, Interrupt())
+        took, _ = play_whole(comm, experiment, hosted, block, folder, interrupt)
         meet(comm)
     return comm.bcast(experiment.count * experiment.game.rounds / took)
 
 
-def _apart(comm: Comm, experiment: Experiment, engine: Engine | None) -> float:
+def _apart(comm: Comm, experiment: Experiment, engine: Engine | None, interrupt: Interrupt) -> float:
     from mpi4py.MPI import COMM_SELF
 
     rate = 0.0
@@ -108,7 +113,7 @@ def _apart(comm: Comm, experiment: Experiment, engine: Engine | None) -> float:
         engine.forget()
         block = Block(experiment, hosted[0], engine)
         with tempfile.TemporaryDirectory() as name:
-            took, _ = play_whole(COMM_SELF, experiment, hosted, block, Path(name), Interrupt())
+            took, _ = play_whole(COMM_SELF, experiment, hosted, block, Path(name), interrupt)
         rate = experiment.count * experiment.game.rounds / took
     meet(comm)
     return comm.allreduce(rate)

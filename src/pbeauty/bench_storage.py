@@ -19,7 +19,7 @@ from pbeauty.journal import Journal, Record, Recorded
 from pbeauty.randomness import uniforms
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
-from pbeauty.store import RunWriter, journals, seal_replies
+from pbeauty.store import JOURNALS, RunWriter, journals, seal_replies
 
 _TEXT = "I choose 33.5."
 _TOKENS = list(range(10))
@@ -90,7 +90,7 @@ def bench_storage(experiment: Experiment) -> StorageReport:
 
 
 def _write_journal(folder: Path, order: list[int]) -> None:
-    journal = Journal(folder / "journal" / "0001" / "bench")
+    journal = Journal(folder / JOURNALS / "0001" / "bench")
     for number, participant in enumerate(order):
         journal.append(Record(participant, 0, False, 300, 200, _TOKENS))
         if number % _REPLIES_PER_FLUSH == 0:

@@ -149,14 +149,13 @@ def play_game(
             continue  # broken off: the moderator has its reason not to announce another
         path = _seal(folder, announcement, block, play)
         meet(comm, patience)
-        sealed = comm.gather(path)
-        times = comm.gather((played, block.count))
-        if moderator and rows is not None and sealed is not None and times is not None:
-            parts = time_parts(times, seconds, time.monotonic() - began)
-            moderator.close_round(rows, seconds, [path for path in sealed if path], parts)
+        ended = comm.gather((path, played, block.count))
+        if moderator and rows is not None and ended is not None:
+            parts = time_parts([times for _, *times in ended], seconds, time.monotonic() - began)
+            moderator.close_round(rows, seconds, [path for path, *_ in ended if path], parts)
 
 
-def time_parts(times: Sequence[tuple[float, int]], seconds: float, whole: float) -> dict[str, float]:
+def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -> dict[str, float]:
     """Where the time of a round went, in s, by `store.TIME_PARTS`.
 
     Args:
