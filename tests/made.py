@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 
+from pbeauty.announcing import group_of
 from pbeauty.config_file import loads
-from pbeauty.game import Status, play_out
+from pbeauty.game import Status
 from pbeauty.records import PLAY, Replies
-from pbeauty.store import RunWriter, seal_replies
+from pbeauty.scoring import score_alone
+from pbeauty.store import RunWriter, Sealed, seal_replies
 
 ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], "ranks": [{"host": "node-1"}]}
 
@@ -18,6 +20,14 @@ def experiment(count, *, name="made", seed=1, rounds=1, population=None, **game)
     """An experiment of `count` participants without a model, or of another population."""
     crowd = population or [{"name": "crowd", "count": count, "kind": "uniform"}]
     return loads(json.dumps({"name": name, "seed": seed, "game": {"rounds": rounds, **game}, "population": crowd}))
+
+
+def table(rows):
+    """Rows as one structured array, PLAY[participant]."""
+    made = np.zeros(len(rows["guess"]), PLAY)
+    for name, values in rows.items():
+        made[name] = values
+    return made
 
 
 def make(folder, guesses, described=None, *, finished=None, said=None, columns=None, seconds=2.0, **settings):
@@ -43,8 +53,10 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
-        sealed = [seal_replies(folder, index, 0, replies)] if len(replies) else []
-        writer.commit(index, rows, play_out(described.game, rows["guess"], rows["status"]), seconds, sealed)
+        sealed = [Sealed(seal_replies(folder, index, 0, replies))] if len(replies) else []
+        members, groups = group_of(described), len(described.population)
+        scored = score_alone(described.game, rows["guess"], rows["status"], members, groups)
+        writer.commit(index, rows, scored, seconds, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})
     if columns:

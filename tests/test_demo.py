@@ -13,8 +13,9 @@ from pbeauty import demo_corpus, train_demo
 from pbeauty.config import Game, Model
 from pbeauty.devices import Place
 from pbeauty.engine import ChatEngine
-from pbeauty.game import Status, announced, facts, number_text, play_out
+from pbeauty.game import Status, announced, facts, number_text
 from pbeauty.prompts import EXTRACTION, system_message, user_message
+from pbeauty.scoring import play_out
 
 DEMO = Path(demo_corpus.__file__).parent / "demo"
 NUMBER = r"-?\d+(?:\.\d+)?"

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from made import table
 from pbeauty import engine as engine_module
 from pbeauty.config import ConfigError, Model, Sampling
 from pbeauty.config_file import loads
@@ -103,7 +104,7 @@ def test_groups_with_their_own_prompts_and_sampling_share_a_batch(engine):
         "  - {name: slow, count: 30, kind: llm, user_prompt: step-by-step, sampling: {max_tokens: 96}}\n"
     )
     play = Block(game, hostings(game, 1)[0], engine).play(Announcement(0, {}))
-    warm, cold, slow = (play.rows[first : first + 30] for first in (0, 30, 60))
+    warm, cold, slow = (table(play.rows)[first : first + 30] for first in (0, 30, 60))
     assert len(np.unique(warm["guess"])) > 5 and len(np.unique(cold["guess"])) == 1
     assert slow["output_tokens"].mean() > 3 * warm["output_tokens"].mean()
 

@@ -219,7 +219,7 @@ played = Block.play
 def play(self, announcement, *arguments):
     play = played(self, announcement, *arguments)
     if announcement.round_index == 2:
-        play.rows["guess"], play.rows["status"] = float("nan"), Status.UNPARSABLE
+        play.rows["guess"][:], play.rows["status"][:] = float("nan"), Status.UNPARSABLE
     return play
 Block.play = play
 """

@@ -18,13 +18,11 @@ from pbeauty.game import (
     announced,
     equilibrium,
     facts,
-    group_numbers,
     multiplier_forms,
     number_text,
-    play_out,
-    ranks,
     reference_point,
 )
+from pbeauty.scoring import group_numbers, places, play_out
 
 VALID = {Status.OK, Status.EXTRACTED, Status.RETRIED}
 
@@ -309,7 +307,7 @@ def test_groups_play_the_mean_of_their_members():
     assert outcome.mean == pytest.approx(160 / 3)
     assert outcome.target == pytest.approx(5 + 80 / 3)
     assert (outcome.winning_guess, outcome.n_winners, outcome.n_valid) == (15.0, 1, 5)
-    assert ranks(game, GUESSES, STATUS, outcome.target, GROUP_OF, 4).tolist() == [1, 1, 1, 2, 2, 3]
+    assert places(game, GUESSES, STATUS, outcome.target, GROUP_OF, 4).tolist() == [1, 1, 1, 2, 2, 3]
 
 
 def test_within_a_tolerance_all_win_and_outside_nobody():
@@ -327,4 +325,4 @@ def test_ranks_are_shared_and_zero_without_a_guess():
     guesses = np.array([10.0, 30.0, 20.0, np.nan, 95.0])
     status = np.array([0, 0, 1, 6, 0], np.uint8)
     nobody = np.zeros(5, np.uint16)
-    assert ranks(Game(), guesses, status, 20.0, nobody, 1).tolist() == [2, 2, 1, 0, 4]
+    assert places(Game(), guesses, status, 20.0, nobody, 1).tolist() == [2, 2, 1, 0, 4]

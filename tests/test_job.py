@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from mpi import BIN, MPICH, PBEAUTY, Job, alone, assert_same, mpirun, results, rounds_kept, start
-from pbeauty.game import Status, play_out
+from pbeauty.game import Status
 from pbeauty.results import Run
+from pbeauty.scoring import play_out
 
 MIXED = """
 name: mixed

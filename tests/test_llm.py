@@ -10,6 +10,7 @@ import pytest
 
 import mpi
 import parrot
+from made import table
 from pbeauty import asking
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
@@ -73,7 +74,7 @@ def test_a_retry_shows_the_unreadable_reply_and_is_counted():
     (play,) = played(block, 1)
     calls = [said(play, who) for who in range(200)]
     assert {len(c) for c in calls} == {1, 2, 3}
-    for (who, row), mine in zip(enumerate(play.rows), calls, strict=True):
+    for (who, row), mine in zip(enumerate(table(play.rows)), calls, strict=True):
         assert [purpose for purpose, _ in mine] == [Purpose.ANSWER, *[Purpose.RETRY] * (len(mine) - 1)], who
         reading = read_guess(mine[-1][1], 0, 100)
         np.testing.assert_equal(row["guess"], reading.guess)
@@ -153,7 +154,7 @@ def test_a_template_that_rewrites_history_is_rendered_anew_from_the_same_words()
     extending, rewriting = seated(experiment(retries=0)), seated(experiment(retries=0))
     rewriting.llm.conversation.extends = False
     for one, other in zip(played(extending, 3), played(rewriting, 3), strict=True):
-        assert one.rows.tobytes() == other.rows.tobytes()
+        assert table(one.rows).tobytes() == table(other.rows).tobytes()
     assert [extending.llm.prompt(s) for s in range(40)] == [rewriting.llm.prompt(s) for s in range(40)]
 
 
@@ -174,7 +175,7 @@ def test_replies_on_record_are_not_asked_for_again(tmp_path):
     block._recorded = Recorded([path], np.arange(60), 256, warn=pytest.fail)
     recorded = len(block._recorded)
     (again,) = played(block, 1)
-    assert again.rows.tobytes() == whole.rows.tobytes()
+    assert table(again.rows).tobytes() == table(whole.rows).tobytes()
     assert [said(again, who) for who in range(120)] == [said(whole, who) for who in range(120)]
     assert len(engine.asked) == len(whole.replies) - recorded
     assert 60 <= recorded < len(whole.replies)

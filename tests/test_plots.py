@@ -319,11 +319,11 @@ def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
 def test_unusable_replies_are_counted_and_not_drawn(tmp_path, monkeypatch):
     seen, figure = [], draw([1.0])
     monkeypatch.setattr(
-        plots.figures, "histogram", lambda guesses, game, **fields: seen.append((guesses, fields)) or figure
+        plots.figures, "histogram", lambda guesses, game, **fields: seen.append(([*guesses], fields)) or figure
     )
     plots.plot_run(write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]]))
     ((guesses, fields),) = seen
-    assert list(guesses) == [42.0]
+    assert np.concatenate(guesses).tolist() == [42.0]
     assert fields["n_unusable"] == 3
     assert (fields["mean"], fields["target"]) == (42.0, pytest.approx(28.0))
     assert fields["title"] == "quickstart: round 1"

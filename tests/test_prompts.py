@@ -10,7 +10,7 @@ import pytest
 
 from pbeauty.cli import main
 from pbeauty.config import Game
-from pbeauty.game import announced, facts, play_out
+from pbeauty.game import announced, facts
 from pbeauty.prompts import (
     ABOUT,
     ANNOUNCEMENTS,
@@ -23,6 +23,7 @@ from pbeauty.prompts import (
     system_message,
     user_message,
 )
+from pbeauty.scoring import play_out
 
 GAMES = [
     Game(multiplier=multiplier, offset=offset, low=low, high=high, aggregate=aggregate)

@@ -12,11 +12,11 @@ import pytest
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.folder import finished_rounds
-from pbeauty.game import play_out
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
+from pbeauty.scoring import score_alone
 from pbeauty.sound import reading, sealed_replies
-from pbeauty.store import RunWriter, journals, seal_replies
+from pbeauty.store import RunWriter, Sealed, journals, seal_replies
 
 EXPERIMENT = """
 name: sealed
@@ -37,7 +37,8 @@ def folder(tmp_path):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
         path = seal_replies(tmp_path, round_index, 0, replies)
-        writer.commit(round_index, rows, play_out(experiment.game, rows["guess"], rows["status"]), 1.0, [path])
+        scored = score_alone(experiment.game, rows["guess"], rows["status"])
+        writer.commit(round_index, rows, scored, 1.0, [Sealed(path)])
     return tmp_path
 
 

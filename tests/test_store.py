@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from pbeauty import __version__, store
+from pbeauty.announcing import group_of
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
-from pbeauty.game import Status, play_out
+from pbeauty.game import Status
 from pbeauty.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
-from pbeauty.store import SCHEMA_VERSION, RunWriter, StoreError, seal_replies
+from pbeauty.scoring import score_alone
+from pbeauty.store import SCHEMA_VERSION, RunWriter, Sealed, StoreError, seal_replies
 
 TEXT = """
 name: trial
@@ -50,9 +52,10 @@ def played(round_index=0, count=10):
 
 def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
-    outcome = play_out(experiment.game, rows["guess"], rows["status"])
-    writer.commit(round_index, rows, outcome, 1.5, list(sealed))
-    return rows, outcome
+    members, groups = group_of(experiment), len(experiment.population)
+    scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
+    writer.commit(round_index, rows, scored, 1.5, [Sealed(path) for path in sealed])
+    return rows, scored.outcome
 
 
 def replies(*said):

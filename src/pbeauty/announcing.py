@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.config import Experiment
-from pbeauty.game import Outcome, announced, group_numbers, ranks
+from pbeauty.game import Outcome, announced
 from pbeauty.records import Announcement
+from pbeauty.scoring import places
 
 
 def group_of(experiment: Experiment) -> NDArray[np.uint16]:
@@ -17,14 +18,15 @@ def group_of(experiment: Experiment) -> NDArray[np.uint16]:
 
 
 def needs_guesses(experiment: Experiment) -> bool:
-    """Whether an announcement takes more than the figures of the round before."""
-    return not {"group_numbers", "own_rank"}.isdisjoint(experiment.game.announce)
+    """Whether an announcement takes everybody's guesses of the round before."""
+    return "own_rank" in experiment.game.announce
 
 
 def announcement(
     experiment: Experiment,
     round_index: int,
-    last: Outcome | None,
+    last: Outcome | None = None,
+    group_numbers: NDArray[np.float64] | None = None,
     guesses: NDArray[np.float64] | None = None,
     status: NDArray[np.uint8] | None = None,
 ) -> Announcement:
@@ -34,17 +36,16 @@ def announcement(
         experiment: whose.
         round_index: from 0.
         last: the figures of the round before; None before the first.
+        group_numbers: float64[group] of the round before; None before the first.
         guesses, status: float64[participant] and uint8[participant] of the round before, where `needs_guesses`.
     """
     told = Announcement(round_index, announced(experiment.game, last))
-    if last is None or guesses is None or status is None:
+    if last is None:
         return told
     game, groups = experiment.game, experiment.population
-    members = group_of(experiment)
-    if "group_numbers" in game.announce:
-        numbers = group_numbers(guesses, status, members, len(groups))
-        told.group_numbers.update((group.name, float(n)) for group, n in zip(groups, numbers, strict=True))
-    if "own_rank" not in game.announce:
+    if "group_numbers" in game.announce and group_numbers is not None:
+        told.group_numbers.update((group.name, float(n)) for group, n in zip(groups, group_numbers, strict=True))
+    if not needs_guesses(experiment) or guesses is None or status is None:
         return told
-    places = ranks(game, guesses, status, last.target, members, len(groups))
-    return Announcement(round_index, told.quantities, told.group_numbers, places)
+    own = places(game, guesses, status, last.target, group_of(experiment), len(groups))
+    return Announcement(round_index, told.quantities, told.group_numbers, own)

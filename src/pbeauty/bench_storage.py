@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pbeauty.announcing import group_of
 from pbeauty.config import ConfigError, Experiment, LLMGroup
-from pbeauty.game import play_out
 from pbeauty.journal import Journal, Record, Recorded
 from pbeauty.randomness import uniforms
-from pbeauty.records import PLAY, Purpose, Replies
+from pbeauty.records import Purpose, Replies, new_rows
 from pbeauty.results import Run
-from pbeauty.store import JOURNALS, RunWriter, journals, seal_replies
+from pbeauty.scoring import score_alone
+from pbeauty.store import JOURNALS, RunWriter, Sealed, journals, seal_replies
 
 _TEXT = "I choose 33.5."
 _TOKENS = list(range(10))
@@ -67,9 +68,10 @@ def bench_storage(experiment: Experiment) -> StorageReport:
     replies = Replies()
     for participant in order:
         replies.append(participant, Purpose.ANSWER, _TEXT, _TOKENS)
-    rows = np.zeros(count, PLAY)
-    rows["guess"] = (experiment.game.low + experiment.game.high) / 2
-    outcome = play_out(experiment.game, rows["guess"], rows["status"])
+    rows = new_rows(count, model=True)
+    rows["guess"][:] = (experiment.game.low + experiment.game.high) / 2
+    members, groups = group_of(experiment), len(experiment.population)
+    scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         writer = RunWriter.create(folder, experiment, {})
@@ -78,7 +80,7 @@ def bench_storage(experiment: Experiment) -> StorageReport:
         journal = clock.lap()
         sealed = seal_replies(folder, 0, 0, replies)
         seal = clock.lap()
-        writer.commit(0, rows, outcome, 0.0, [sealed])
+        writer.commit(0, rows, scored, 0.0, [Sealed(sealed)])
         commit = clock.lap()
         with Run(folder) as run:
             run.said(0, np.arange(count))

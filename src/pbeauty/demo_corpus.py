@@ -16,8 +16,9 @@ import numpy as np
 
 from pbeauty import demo_phrases as phrases
 from pbeauty.config import Game
-from pbeauty.game import announced, equilibrium, facts, number_text, play_out, reference_point
+from pbeauty.game import announced, equilibrium, facts, number_text, reference_point
 from pbeauty.prompts import EXTRACTION, USER_PROMPTS, retry_message, system_message, user_message
+from pbeauty.scoring import play_out
 
 ROUND_ONE_MEANS = {1 / 2: 27.05, 2 / 3: 36.73, 4 / 3: 60.12}
 """Multiplier -> pooled mean of the first round on [0, 100] (Nagel 1995, AER 85:1313-1326)."""

@@ -19,6 +19,7 @@ from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
 from pbeauty.results import Run
+from pbeauty.store import GUESSES, REPLIES
 
 _CHARACTERS = 4
 """Per token."""
@@ -172,7 +173,8 @@ def actual(run: Run) -> dict[str, Any]:
         for name in ("prompt_tokens", "output_tokens")
         if name in run.file["rounds"]
     }
-    size = sum(path.stat().st_size for path in [run.path, *folder.glob("replies/*/*.h5")])
+    sealed = [path for kind in (REPLIES, GUESSES) for path in folder.glob(f"{kind}/*/*.h5")]
+    size = sum(path.stat().st_size for path in [run.path, *sealed])
     return {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
 
 

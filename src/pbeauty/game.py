@@ -1,4 +1,4 @@
-"""The rules as pure functions: from a round's guesses to its aggregate, target and winners."""
+"""The rules: what a round comes to, where play rests, what is announced, and the game in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from enum import IntEnum
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.config import Game
 
@@ -50,6 +49,9 @@ class Outcome:
     median: float
     std: float
     """Population standard deviation (divisor n)."""
+    lower_quartile: float
+    """With the next, linear between guesses where it falls between two (type 7 of Hyndman and Fan 1996)."""
+    upper_quartile: float
     min: float
     max: float
     target: float
@@ -65,97 +67,8 @@ class Outcome:
 class NoValidGuessError(RuntimeError):
     """A round in which nobody gave a valid guess: it has no aggregate and no target."""
 
-
-def play_out(
-    game: Game,
-    guesses: NDArray[np.float64],
-    status: NDArray[np.uint8],
-    group_of: NDArray[np.uint16] | None = None,
-    groups: int = 1,
-) -> Outcome:
-    """Scores one round.
-
-    Args:
-        game: the rules.
-        guesses: float64[participant], NaN where there is none.
-        status: uint8[participant], values of `Status`.
-        group_of: uint16[participant], each participant's population group; needed where groups play. The statistics
-            are then of the groups' numbers, and winners are groups.
-        groups: how many groups there are.
-
-    Raises:
-        NoValidGuessError: if no status is valid.
-    """
-    n_valid = int(np.count_nonzero(status <= Status.RETRIED))
-    if not n_valid:
-        raise NoValidGuessError("no participant gave a valid guess, so the round has no target")
-    valid = _numbers(game, guesses, status, group_of, groups)
-    valid = valid[~np.isnan(valid)]
-    mean, median = float(np.mean(valid)), float(np.median(valid))
-    target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
-    distance = np.abs(valid - target)
-    nearest = distance.min()
-    won = distance == nearest if game.tolerance is None else distance <= game.tolerance
-    winners = valid[won & (distance == nearest)]
-    return Outcome(
-        mean=mean,
-        median=median,
-        std=float(np.std(valid)),
-        min=float(valid.min()),
-        max=float(valid.max()),
-        target=target,
-        winning_guess=float(winners.min()) if winners.size else float("nan"),
-        n_valid=n_valid,
-        n_winners=int(np.count_nonzero(won)),
-    )
-
-
-def group_numbers(
-    guesses: NDArray[np.float64], status: NDArray[np.uint8], group_of: NDArray[np.uint16], groups: int
-) -> NDArray[np.float64]:
-    """The mean of each group's valid guesses, float64[group], NaN where it has none; arguments as for `play_out`."""
-    valid = status <= Status.RETRIED
-    members = np.bincount(group_of[valid], minlength=groups)
-    sums = np.bincount(group_of[valid], weights=guesses[valid], minlength=groups)
-    return np.where(members > 0, sums / np.maximum(members, 1), np.nan)
-
-
-def ranks(
-    game: Game,
-    guesses: NDArray[np.float64],
-    status: NDArray[np.uint8],
-    target: float,
-    group_of: NDArray[np.uint16],
-    groups: int,
-) -> NDArray[np.int32]:
-    """Each participant's place by nearness to the target, int32[participant]; other arguments as for `play_out`.
-
-    The nearest have place 1; n players that are equally near share a place, and the next n - 1 places are empty. Where
-    groups play, a participant has the place of its group. 0 stands for those whose own, or whose group's, number does
-    not count.
-    """
-    numbers = _numbers(game, guesses, status, group_of, groups)
-    distance = np.abs(numbers - target)
-    counted = ~np.isnan(distance)
-    ordered = np.sort(distance[counted])
-    places = np.zeros(len(numbers), np.int32)
-    places[counted] = np.searchsorted(ordered, distance[counted], side="left") + 1
-    return places[group_of] if game.players == "groups" else places
-
-
-def _numbers(
-    game: Game,
-    guesses: NDArray[np.float64],
-    status: NDArray[np.uint8],
-    group_of: NDArray[np.uint16] | None,
-    groups: int,
-) -> NDArray[np.float64]:
-    """The number of each player, float64[participant] or float64[group], NaN where it does not count."""
-    if game.players == "individuals":
-        return np.where(status <= Status.RETRIED, guesses, np.nan)
-    if group_of is None:
-        raise ValueError("where groups play, each participant's group is needed")
-    return group_numbers(guesses, status, group_of, groups)
+    def __init__(self) -> None:
+        super().__init__("no participant gave a valid guess, so the round has no target")
 
 
 def equilibrium(game: Game) -> float:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import prompts
-from pbeauty.announcing import announcement
 from pbeauty.config import ConfigError, Experiment, LLMGroup, Sampling
 from pbeauty.conversation import Conversation
 from pbeauty.engine import Engine
-from pbeauty.game import Outcome, number_text
+from pbeauty.game import number_text
 from pbeauty.partition import Segment
 from pbeauty.personas import Cast, population_facts
 from pbeauty.ragged import Ragged
@@ -157,12 +156,9 @@ class LLMParticipants:
 
     def restore(self, run: Run) -> None:
         """Takes the conversations of a run's finished rounds up again."""
-        last: Outcome | None = None
         for round_index in range(run.round_count):
-            seen = (run.read("guess", round_index - 1), run.read("status", round_index - 1)) if last else (None, None)
-            self.tell(announcement(self.experiment, round_index, last, *seen))
+            self.tell(run.announcement(round_index))
             self.remember(*run.said(round_index, self.ids))
-            last = run.outcome(round_index)
 
     def seating(self, seat: int) -> Seating:
         """The settings of the participant at `seat`."""

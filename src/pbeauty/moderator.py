@@ -1,4 +1,4 @@
-"""The game itself: announce, play, gather, score, store, until the moderator says that it is over."""
+"""The game itself: announce, play, score, store, until the moderator says that it is over."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pbeauty.announcing import announcement, group_of, needs_guesses
+from pbeauty.announcing import announcement, needs_guesses
 from pbeauty.config import Experiment
-from pbeauty.game import NoValidGuessError, Outcome, Status, play_out
+from pbeauty.game import NoValidGuessError, Outcome
 from pbeauty.interrupt import Interrupt
 from pbeauty.live import Live
 from pbeauty.participants import Block, Play, Tick
-from pbeauty.partition import Hosting
+from pbeauty.partition import Hosting, rows_of, stretches
 from pbeauty.personas import Cast
 from pbeauty.progress import Display
-from pbeauty.records import Announcement, Progress
+from pbeauty.records import Announcement, Progress, Rows
 from pbeauty.results import Run
-from pbeauty.store import JOURNALS, RunWriter, drop_journals, seal_replies
-from pbeauty.wire import Reporter, add, gather, meet, oversee
+from pbeauty.scoring import Scored, score
+from pbeauty.store import JOURNALS, RunWriter, Sealed, drop_journals, seal_guesses, seal_replies
+from pbeauty.wire import Ranks, Reporter, add, gather, meet, oversee
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -50,12 +48,10 @@ class Moderator:
         self._writer = writer
         self._live = live
         self._round = len(finished)
-        self._last = finished[-1] if finished else None
-        self._seen: tuple[NDArray[np.float64] | None, NDArray[np.uint8] | None] = (None, None)
-        if finished and needs_guesses(experiment):
+        self._next = announcement(experiment, 0)
+        if finished:
             with Run(writer.folder) as run:
-                self._seen = run.read("guess", self._round - 1), run.read("status", self._round - 1)
-        self._group_of = group_of(experiment)
+                self._next = run.announcement(self._round)
 
     @property
     def finished(self) -> bool:
@@ -71,7 +67,7 @@ class Moderator:
         """What the next round starts with; None when the game is over, or has to stop."""
         if self.finished or self.failure or self.interrupt():
             return None
-        return announcement(self.experiment, self._round, self._last, *self._seen)
+        return self._next
 
     def keep_personas(self, cast: Cast) -> None:
         """Stores who the participants are."""
@@ -90,34 +86,35 @@ class Moderator:
             self._live.show(progress)
 
     def close_round(
-        self, rows: NDArray[np.void], seconds: float, sealed: list[str], parts: Mapping[str, float] | None = None
+        self,
+        scored: Scored,
+        rows: Rows | None,
+        seconds: float,
+        sealed: Sequence[Sealed],
+        parts: Mapping[str, float] | None = None,
     ) -> None:
-        """Scores a round, stores it and reports it.
+        """Stores a round and reports it.
 
         Args:
-            rows: PLAY[participant].
-            seconds: from the announcement to the gathered guesses.
-            sealed: where the round's replies are.
+            scored: what it came to.
+            rows: of all participants, where they are gathered.
+            seconds: from the announcement to the score.
+            sealed: what each rank has written of the round.
             parts: where the time went, by `store.TIME_PARTS`.
         """
-        counts = np.bincount(rows["status"], minlength=len(Status))
-        statuses = {status: int(counts[status]) for status in Status}
-        try:
-            groups = len(self.experiment.population)
-            outcome = play_out(self.experiment.game, rows["guess"], rows["status"], self._group_of, groups)
-        except NoValidGuessError as error:
-            told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in statuses.items() if n)
-            self.failure = f"round {self._round + 1}: {error} ({told}); the rounds before it are kept"
+        if scored.outcome is None:
+            told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
+            self.failure = f"round {self._round + 1}: {NoValidGuessError()} ({told}); the rounds before it are kept"
             return
-        self._writer.commit(self._round, rows, outcome, seconds, sealed, parts)
+        self._writer.commit(self._round, rows, scored, seconds, sealed, parts)
         drop_journals(self._writer.folder, self._round)
-        self.display.result(self._round, outcome, statuses, seconds)
+        self.display.result(self._round, scored.outcome, scored.statuses, seconds)
         if self._live:
-            self._live.result(outcome, seconds)
-        self._last = outcome
-        if needs_guesses(self.experiment):
-            self._seen = rows["guess"].copy(), rows["status"].copy()
+            self._live.result(scored.outcome, seconds)
         self._round += 1
+        if not self.finished:
+            seen = [rows[name] for name in ("guess", "status")] if rows and needs_guesses(self.experiment) else []
+            self._next = announcement(self.experiment, self._round, scored.outcome, scored.group_numbers, *seen)
 
 
 def play_game(
@@ -133,7 +130,8 @@ def play_game(
         session: a name for this job, which no earlier job on the same run has had.
         moderator: on rank 0, None elsewhere.
     """
-    while (announcement := _broadcast(comm, block.experiment.patience, moderator)) is not None:
+    experiment = block.experiment
+    while (announcement := _broadcast(comm, experiment.patience, moderator)) is not None:
         began = time.monotonic()
         journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
         play = play_together(comm, partial(_play, block, announcement, journal), moderator, announcement.round_index)
@@ -143,16 +141,23 @@ def play_game(
         # Whoever waits for the moderator here may wait for a straggler's whole round; the moderator knows better.
         patience = moderator.experiment.patience if moderator else None
         meet(comm, patience)
-        rows = gather(comm, play.rows, hostings)
-        seconds = time.monotonic() - began
         if not all(comm.allgather(play.complete)):
             continue  # broken off: the moderator has its reason not to announce another
-        path = _seal(folder, announcement, block, play)
+        scored = _score(block, play, Ranks(comm, patience))
+        rows = gather(comm, play.rows, hostings) if experiment.gathered else None
+        seconds = time.monotonic() - began
+        sealed = _seal(folder, announcement, block, play)
         meet(comm, patience)
-        ended = comm.gather((path, played, block.count))
-        if moderator and rows is not None and ended is not None:
+        ended = comm.gather((sealed, played, block.count))
+        if moderator and ended is not None:
             parts = time_parts([times for _, *times in ended], seconds, time.monotonic() - began)
-            moderator.close_round(rows, seconds, [path for path, *_ in ended if path], parts)
+            moderator.close_round(scored, rows, seconds, [sealed for sealed, *_ in ended], parts)
+
+
+def _score(block: Block, play: Play, ranks: Ranks) -> Scored:
+    members = [(s.group, rows) for s, rows in zip(block.hosting, rows_of(block.hosting), strict=True)]
+    groups = len(block.experiment.population)
+    return score(block.experiment.game, play.rows["guess"], play.rows["status"], members, groups, ranks)
 
 
 def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -> dict[str, float]:
@@ -160,7 +165,7 @@ def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -
 
     Args:
         times: how long each rank played, and how many participants it has; ranks without any only wait.
-        seconds: from the announcement to the gathered guesses.
+        seconds: from the announcement to the score.
         whole: from the announcement to the sealed replies.
     """
     played = [time for time, count in times if count]
@@ -211,7 +216,11 @@ def play_together(comm: Comm, play: Callable[[Tick], Play], moderator: Moderator
         moderator.display.end()
 
 
-def _seal(folder: Path, announcement: Announcement, block: Block, play: Play) -> str | None:
-    if not len(play.replies):
-        return None
-    return seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)
+def _seal(folder: Path, announcement: Announcement, block: Block, play: Play) -> Sealed:
+    """Writes what is this rank's to write: what was said, and guesses that are not gathered."""
+    replies, guesses = None, []
+    if len(play.replies):
+        replies = seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)
+    if not block.experiment.gathered:
+        guesses = seal_guesses(folder, announcement.round_index, stretches(block.hosting), play.rows)
+    return Sealed(replies, guesses)

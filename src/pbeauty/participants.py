@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty import asking, backgrounds, scripted
-from pbeauty.config import Experiment, LLMGroup, UniformGroup
+from pbeauty.config import Experiment, LLMGroup, ScriptedGroup, UniformGroup
 from pbeauty.engine import Engine
 from pbeauty.game import Status
 from pbeauty.journal import Journal, Recorded
 from pbeauty.llm import LLMParticipants
-from pbeauty.partition import Hosting, ids
+from pbeauty.partition import Hosting, Segment, ids, rows_of
 from pbeauty.personas import Cast
-from pbeauty.records import PLAY, Announcement, Progress, Replies
+from pbeauty.records import PLAY, Announcement, Progress, Replies, Rows, new_rows
 from pbeauty.results import Run
+from pbeauty.scripted import Floats
 from pbeauty.watchdog import Watchdog
 
 Tick = Callable[[Progress], bool]
@@ -28,14 +28,16 @@ Tick = Callable[[Progress], bool]
 
 _NAP = 0.1
 """Seconds between two ticks while participants think."""
+_AT_ONCE = 1 << 18
+"""Participants without a model whose guesses are computed at once: the steps between need memory of their own."""
 
 
 @dataclass
 class Play:
     """What a block made of one round."""
 
-    rows: NDArray[np.void]
-    """PLAY[participant of the block], in id order."""
+    rows: Rows
+    """Of the participants of the block, in id order."""
     progress: Progress
     replies: Replies = field(default_factory=Replies)
     """Every reply of the language models in the block."""
@@ -74,8 +76,8 @@ class Block:
         self._recorded: Recorded | None = None
         self.llm: LLMParticipants | None = None
         if engine and llm_segments:
-            at = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
-            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(at))
+            self._seats = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
+            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._seats))
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""
@@ -108,7 +110,7 @@ class Block:
         Returns:
             As `play`, with the backgrounds as `replies`, in id order; the rows are not used.
         """
-        play = Play(np.empty(0, PLAY), Progress())
+        play = Play({}, Progress())
         if self.llm and (seats := backgrounds.wanted(self.llm)).size:
             play.journal = Journal(journal) if journal else None
             with self._watching(self.llm.engine, play.progress):
@@ -126,35 +128,25 @@ class Block:
             journal: a new file, where replies are taken down as they come.
         """
         progress = Progress(total=self.count)
-        play = Play(np.zeros(self.count, PLAY), progress)
-        play.rows["guess"] = np.nan
-        play.rows["status"] = Status.FAILED  # until there is a reply
+        rows = new_rows(self.count, model=self.experiment.with_models)
+        play = Play(rows, progress)
+        rows["guess"].fill(np.nan)
+        rows["status"].fill(Status.FAILED)  # until there is a reply
+        began = time.monotonic()
         thinking = 0.0
-        llm_rows = np.zeros(self.count, bool)
-        row = 0
-        for segment in self.hosting:
-            rows = slice(row, row + len(segment))
-            row += len(segment)
+        for segment, where in zip(self.hosting, rows_of(self.hosting), strict=True):
             group = self.experiment.population[segment.group]
             if isinstance(group, LLMGroup):
-                llm_rows[rows] = True
                 continue
             if isinstance(group, UniformGroup):
                 thinking = max(thinking, group.think_time)
-            play.rows["guess"][rows] = scripted.guess(
-                group,
-                self.experiment.game,
-                announcement.quantities,
-                seed=self.experiment.seed,
-                round_index=announcement.round_index,
-                start=segment.start,
-                stop=segment.stop,
-            )
-            play.rows["status"][rows] = Status.OK
+            self._guess(group, segment, announcement, rows["guess"][where])
+            rows["status"][where] = Status.OK
         # Everybody thinks at the same time, the language models meanwhile.
-        awake = time.monotonic() + thinking
+        awake = began + thinking
         if self.llm:
-            played = play.rows[llm_rows]
+            played = np.zeros(len(self.llm.ids), PLAY)
+            played["guess"], played["status"] = np.nan, Status.FAILED
             taken_down = Journal(journal) if journal else None
             with self._watching(self.llm.engine, progress):
                 play.complete = asking.play(
@@ -162,13 +154,28 @@ class Block:
                 )
             self._recorded = None
             play.journal = taken_down
-            play.rows[llm_rows] = played
+            for name, values in rows.items():
+                values[self._seats] = played[name]
         while play.complete and (rest := awake - time.monotonic()) > 0:
             time.sleep(min(rest, _NAP))
             play.complete = tick(progress)
         if play.complete:
             progress.done = self.count
         return play
+
+    def _guess(self, group: ScriptedGroup, segment: Segment, announcement: Announcement, guesses: Floats) -> None:
+        """Fills in the guesses of a segment without a model, a piece at a time."""
+        for start in range(segment.start, segment.stop, _AT_ONCE):
+            stop = min(start + _AT_ONCE, segment.stop)
+            guesses[start - segment.start : stop - segment.start] = scripted.guess(
+                group,
+                self.experiment.game,
+                announcement.quantities,
+                seed=self.experiment.seed,
+                round_index=announcement.round_index,
+                start=start,
+                stop=stop,
+            )
 
     def _watching(self, engine: Engine, progress: Progress) -> contextlib.AbstractContextManager[None]:
         if self._watchdog is None:

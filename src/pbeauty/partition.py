@@ -69,6 +69,23 @@ def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
 
 
+def stretches(hosting: Hosting) -> list[tuple[int, int]]:
+    """The participant ids of a block as (start, stop), with as few of them as there can be."""
+    found: list[tuple[int, int]] = []
+    for segment in hosting:
+        if found and found[-1][1] == segment.start:
+            found[-1] = (found[-1][0], segment.stop)
+        else:
+            found.append((segment.start, segment.stop))
+    return found
+
+
+def rows_of(hosting: Hosting) -> list[slice]:
+    """Where each segment of a block is in arrays over the block."""
+    ends = accumulate(map(len, hosting), initial=0)
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
 def split(count: int, parts: int) -> list[int]:
     """`count` things in `parts` shares that differ by one at most, the larger ones first."""
     share, rest = divmod(count, parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,17 @@ PLAY = np.dtype(
         ("output_tokens", np.uint32),
     ]
 )
-"""A participant's round: the record that ranks send to the moderator."""
+"""A participant's round."""
+
+Rows = dict[str, NDArray[Any]]
+"""A round of several participants, in id order: an array per field of `PLAY`; without a model, only the first two."""
 
 TOKEN_COUNTS = ("prompt_tokens", "cached_tokens", "output_tokens")
+
+
+def new_rows(count: int, *, model: bool) -> Rows:
+    """Rows of zeros for `count` participants; `model` says whether language models play in the game."""
+    return {name: np.zeros(count, PLAY[name]) for name in PLAY.names or () if model or name in ("guess", "status")}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import tables
+from pbeauty.announcing import announcement, needs_guesses
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
-from pbeauty.game import Outcome
+from pbeauty.game import Outcome, Status
 from pbeauty.personas import Cast
 from pbeauty.ragged import Ragged
-from pbeauty.records import Purpose
-from pbeauty.sound import check_experiment, check_run, reading, sealed_replies
+from pbeauty.records import Announcement, Purpose
+from pbeauty.scoring import group_numbers
+from pbeauty.sound import check_experiment, check_run, check_stretches, reading, sealed_replies
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 from pbeauty.untrusted import printable
+
+_AT_ONCE = 1 << 22
+"""Participants of a round that are read at once where all are gone through."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Run:
             ConfigError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
+        self._checked = False
         self._blocks: dict[int, dict[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
@@ -141,17 +147,27 @@ class Run:
         Raises:
             ConfigError: if it is damaged.
         """
+        self._stretches()
         with reading(self.path):
             return self.file[f"rounds/{name}"][which]
+
+    def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
+        """Guesses and statuses of a round from 0, some participants at a time, in id order."""
+        guesses, status = self.guesses, self.status
+        for start in range(0, guesses.shape[1], _AT_ONCE):
+            where = slice(start, start + _AT_ONCE)
+            yield guesses[round_index, where], status[round_index, where]
 
     @property
     def guesses(self) -> LazyArray:
         """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
+        self._stretches()
         return LazyArray(self.file["rounds/guess"], self.path)
 
     @property
     def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
+        self._stretches()
         return LazyArray(self.file["rounds/status"], self.path)
 
     @property
@@ -188,7 +204,28 @@ class Run:
 
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0."""
-        return Outcome(**{f.name: self.read(f.name, round_index).item() for f in dataclasses.fields(Outcome)})
+        names = [field.name for field in dataclasses.fields(Outcome)]
+        figures = {name: self.read(name, round_index).item() for name in names if name in self.file["rounds"]}
+        if len(figures) < len(names):  # an earlier version stored no quartiles
+            valid = self.read("guess", round_index)[self.read("status", round_index) <= Status.RETRIED]
+            ends = np.percentile(valid, [25, 75]).tolist()
+            figures |= dict(zip(("lower_quartile", "upper_quartile"), ends, strict=True))
+        return Outcome(**figures)
+
+    def group_numbers(self, round_index: int) -> NDArray[np.float64]:
+        """The mean of each group's valid guesses in a round from 0, float64[group], NaN where it has none."""
+        if "group_number" in self.file["rounds"]:
+            return self.read("group_number", round_index)
+        guesses, status = self.read("guess", round_index), self.read("status", round_index)
+        return group_numbers(guesses, status, self.codes("group"), len(self.experiment.population))
+
+    def announcement(self, round_index: int) -> Announcement:
+        """What everybody was, or is to be, told at the start of a round from 0, as far as `round_count`."""
+        if round_index == 0:
+            return announcement(self.experiment, 0)
+        last = round_index - 1
+        seen = [self.read(name, last) for name in ("guess", "status")] if needs_guesses(self.experiment) else []
+        return announcement(self.experiment, round_index, self.outcome(last), self.group_numbers(last), *seen)
 
     def said(self, round_index: int, participants: NDArray[np.int64]) -> tuple[Ragged, NDArray[np.int64]]:
         """What language models said in a round, as far as their conversations go on from it.
@@ -273,6 +310,12 @@ class Run:
                 Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
                 for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
             ]
+
+    def _stretches(self) -> None:
+        """Checks the files of guesses that were not gathered, once."""
+        if not self._checked:
+            check_stretches(self.file, self.path.parent)
+            self._checked = True
 
     def _sealed(self, round_index: int) -> dict[Path, h5py.Group]:
         """The sealed replies of a round, checked once."""

@@ -1,8 +1,8 @@
 """Checks a run's HDF5 files before anything in them is believed: they may be damaged, or somebody's trap.
 
-A run needs plain arrays of numbers, stored where they are, and links to sealed replies in its own folder. HDF5 can hold
-much more: arrays that claim a size which no file has, arrays and links that fetch other files of the reader's, values
-that are objects. None of that is ever opened.
+A run needs plain arrays of numbers, stored where they are, and references to guesses and sealed replies in its own
+folder. HDF5 can hold much more: arrays that claim a size which no file has, arrays and links that fetch other files of
+the reader's, values that are objects. None of that is ever opened.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import numpy as np
 import yaml
 
 from pbeauty.config import ConfigError
+from pbeauty.untrusted import printable
 
 _LONGEST_TEXT = 1 << 24
 """Characters of an attribute that no genuine run exceeds."""
+_DEFLATED = 1100
+"""Bytes that a compressed byte can stand for at most (zlib: 1032)."""
 
 
 def check_run(file: h5py.File, path: Path) -> None:
@@ -33,7 +36,12 @@ def check_run(file: h5py.File, path: Path) -> None:
         rounds, groups = len(_plain(file, "rounds/target", path)), len(_own(file, "groups", path))
         for group in ("participants", "rounds"):
             for name in file[group]:
-                shape = _plain(file, f"{group}/{name}", path).shape
+                dataset = _own(file, f"{group}/{name}", path)
+                if group == "rounds" and isinstance(dataset, h5py.Dataset) and dataset.is_virtual:
+                    _check_references(dataset, name, path)
+                    shape = dataset.shape
+                else:
+                    shape = _plain(file, f"{group}/{name}", path).shape
                 expected = (
                     [(participants,)]
                     if group == "participants"
@@ -103,6 +111,49 @@ def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path
     return blocks
 
 
+def check_stretches(file: h5py.File, folder: Path) -> None:
+    """Checks the files that hold guesses which were not gathered, if there are any.
+
+    Args:
+        file: run.h5, which `check_run` lets pass.
+        folder: the run's folder.
+
+    Raises:
+        ConfigError: if some are missing or damaged, naming the file.
+    """
+    wanted: dict[str, dict[str, int]] = {}
+    for name, dataset in file["rounds"].items():
+        for source in dataset.virtual_sources() if dataset.is_virtual else ():
+            (_, first), (_, last) = source.vspace.get_select_bounds()
+            wanted.setdefault(source.file_name, {})[name] = last + 1 - first
+    for where, sizes in wanted.items():
+        path = folder / where
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ValueError
+            with h5py.File(path, "r") as stretch:
+                if any(_plain(stretch, name, path).shape != (size,) for name, size in sizes.items()):
+                    raise ValueError
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+            raise ConfigError(f"{path}: the guesses of a round are missing or damaged") from None
+
+
+def _check_references(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    """Refuses references to anything but the run's own guesses, and such that leave participants out."""
+    rounds, participants = dataset.shape
+    ends = np.zeros(rounds, np.int64)
+    # In the order of rounds and participants, each stretch must begin where the one before it ends.
+    found = [(*np.ravel(source.vspace.get_select_bounds()).tolist(), source) for source in dataset.virtual_sources()]
+    found.sort(key=lambda one: one[:4])
+    for index, start, last_index, last, source in found:
+        own = source.file_name == f"guesses/{index + 1:04d}/{start:09d}.h5" and source.dset_name == name
+        if not own or last_index != index or ends[index] != start:
+            raise ConfigError(f"{path}: rounds/{name} is damaged: it refers to {printable(source.file_name)}")
+        ends[index] = last + 1
+    if not (ends == participants).all():
+        raise ConfigError(f"{path}: rounds/{name} is damaged: it lacks participants")
+
+
 def _check_replies(block: h5py.Group, path: Path) -> None:
     count = len(_plain(block, "participant", path))
     sound = _plain(block, "purpose", path).shape == (count,)
@@ -122,7 +173,8 @@ def _plain(parent: h5py.Group, name: str, path: Path) -> h5py.Dataset:
         raise ConfigError(f"{path}: {name} is damaged: it is no array of numbers")
     # What has not been written takes no room in the file, whatever size it claims.
     elsewhere = dataset.external or dataset.is_virtual
-    if elsewhere or dataset.id.get_storage_size() < np.prod(dataset.shape, dtype=object) * dataset.dtype.itemsize:
+    most = dataset.id.get_storage_size() * (_DEFLATED if dataset.compression else 1)
+    if elsewhere or most < np.prod(dataset.shape, dtype=object) * dataset.dtype.itemsize:
         raise ConfigError(f"{path}: {name} is damaged: not all of it is in the file")
     return dataset
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import __version__
-from pbeauty.announcing import group_of
 from pbeauty.config import Experiment, LLMGroup
-from pbeauty.game import Outcome, Status, group_numbers
+from pbeauty.game import Status
 from pbeauty.personas import Cast
 from pbeauty.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
-from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies
+from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies, Rows
+from pbeauty.scoring import Scored
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.h5"
 JOURNALS = "journal"
 REPLIES = "replies"
+GUESSES = "guesses"
 _CHUNK, _REPLY_CHUNK = 1 << 16, 1 << 20
+_ROWS_PER_FILE = 1 << 22
+"""Participants whose rows are in one file: a file is put together in memory."""
 _GROWTH = 1 << 22
 """Bytes by which a file in memory grows."""
 
@@ -48,21 +51,23 @@ _PER_ROUND = {
     "mean": ("units of the game", "mean of the valid guesses"),
     "median": ("units of the game", "median of the valid guesses"),
     "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
+    "lower_quartile": ("units of the game", "0.25 quantile of the valid guesses, linear between two (type 7)"),
+    "upper_quartile": ("units of the game", "0.75 quantile of the valid guesses, linear between two (type 7)"),
     "min": ("units of the game", "smallest valid guess"),
     "max": ("units of the game", "largest valid guess"),
     "target": ("units of the game", "offset + multiplier x aggregate"),
     "winning_guess": ("units of the game", "the guess nearest to the target"),
     "n_valid": ("participants", "valid guesses"),
     "n_winners": ("participants", "participants nearest to the target"),
-    "seconds": ("s", "wall time from announcement to gathered guesses"),
+    "seconds": ("s", "wall time from announcement to score"),
 }
 TIME_PARTS = {
     "seconds_playing": "playing",
     "seconds_waiting": "waiting for the slowest",
-    "seconds_gathering": "gathering",
+    "seconds_gathering": "scoring and gathering",
     "seconds_sealing": "sealing",
 }
-"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest rank, gathering, sealing.
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, sealing.
 
 All but the last are parts of `seconds`."""
 _PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
@@ -74,6 +79,26 @@ _REPLIES = {
     "tokens": ("token ids", "all replies as sampled, one after the other"),
     "token_offsets": ("tokens", "reply r is tokens[token_offsets[r]:token_offsets[r + 1]]"),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """Consecutive participants whose rows are in a file of their own: start..stop-1."""
+
+    path: str
+    """Relative to the run's folder."""
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sealed:
+    """What one rank has written of a round."""
+
+    replies: str | None
+    """A path relative to the run's folder; None where nothing was said."""
+    guesses: list[Stretch] = dataclasses.field(default_factory=list)
+    """Where rows are not gathered."""
 
 
 class StoreError(RuntimeError):
@@ -120,43 +145,44 @@ class RunWriter:
     def commit(
         self,
         round_index: int,
-        rows: NDArray[np.void],
-        outcome: Outcome,
+        rows: Rows | None,
+        scored: Scored,
         seconds: float,
-        sealed: list[str],
+        sealed: Sequence[Sealed] = (),
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
 
         Args:
             round_index: from 0; must be the next.
-            rows: PLAY[participant].
-            outcome: the round's figures.
+            rows: of all participants; None where `sealed` says where they are.
+            scored: what the round came to; with an outcome.
             seconds: how long it took.
-            sealed: paths of the round's sealed replies, relative to the run's folder.
+            sealed: what ranks have written of the round.
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
             StoreError: if it cannot be written; the file then holds the rounds before.
         """
         nothing = dict.fromkeys(TIME_PARTS, math.nan)
-        figures = dataclasses.asdict(outcome) | {"seconds": seconds} | nothing | dict(parts or {})
+        assert scored.outcome is not None  # a round without one is not committed
+        figures = dataclasses.asdict(scored.outcome) | {"seconds": seconds} | nothing | dict(parts or {})
         with _replaced(self.path, keep=True) as file:
             rounds = file["rounds"]
             if len(rounds["target"]) != round_index:
                 raise ValueError(f"round {round_index} does not follow the {len(rounds['target'])} that are stored")
             for name in _PER_PARTICIPANT:
-                if name in rounds:
+                if name in rounds and rows is not None:
                     _append(rounds[name], round_index, rows[name])
-            if "group_number" in rounds:
-                group_of_file = file["participants/group"][:]
-                numbers = group_numbers(rows["guess"], rows["status"], group_of_file, len(file["groups"]))
-                _append(rounds["group_number"], round_index, numbers)
+                elif name in rounds:
+                    _refer(rounds, name, round_index, [stretch for one in sealed for stretch in one.guesses])
+            if "group_number" in rounds:  # an earlier version began the run without it
+                _append(rounds["group_number"], round_index, scored.group_numbers)
             for name in _PER_ROUND:
-                if name in rounds:  # an earlier version began the run without some of them
+                if name in rounds:
                     _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in sealed:
+            for path in (one.replies for one in sealed if one.replies):
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
     def keep_personas(self, cast: Cast) -> None:
@@ -189,9 +215,10 @@ class RunWriter:
             earlier = before.pop("earlier_jobs", [])
             file.attrs["provenance"] = json.dumps(dict(provenance) | {"earlier_jobs": [*earlier, before]}, indent=1)
             rounds = len(file["rounds/target"])
-        for path in (self.folder / REPLIES).glob("[0-9]*"):
-            if int(path.name) > rounds:
-                shutil.rmtree(path)
+        for written in (REPLIES, GUESSES):
+            for path in (self.folder / written).glob("[0-9]*"):
+                if int(path.name) > rounds:
+                    shutil.rmtree(path)
         for path in (self.folder / JOURNALS).glob("[0-9]*"):
             if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
                 shutil.rmtree(path)
@@ -243,6 +270,35 @@ def seal_replies(folder: Path, round_index: int, first_participant: int, replies
     return relative
 
 
+def seal_guesses(folder: Path, round_index: int, stretches: Sequence[tuple[int, int]], rows: Rows) -> list[Stretch]:
+    """Writes one block's rows of a round, to as many files as keep each small in memory.
+
+    Args:
+        folder: the run's.
+        round_index: from 0.
+        stretches: the participants of the block, as (start, stop) in id order.
+        rows: theirs.
+
+    Raises:
+        StoreError: if they cannot be written.
+    """
+    written, at = [], 0
+    for first, last in stretches:
+        for start in range(first, last, _ROWS_PER_FILE):
+            stop = min(start + _ROWS_PER_FILE, last)
+            stretch = Stretch(f"{GUESSES}/{round_index + 1:04d}/{start:09d}.h5", start, stop)
+            path = folder / stretch.path
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with _replaced(path) as file:
+                for name, values in rows.items():
+                    _describe(_checked(file, name, values[at : at + stop - start], _CHUNK), *_PER_PARTICIPANT[name])
+                file["status"].attrs["labels"] = [status.name.lower() for status in Status]
+            written.append(stretch)
+            at += stop - start
+    return written
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns what the operating system says about a write to `path` into a StoreError that names it."""
@@ -289,7 +345,17 @@ def _sync_folder(folder: Path) -> None:
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
     groups = experiment.population
-    dataset = _checked(file, "participants/group", group_of(experiment), _CHUNK)
+    # Compressed, since it is long runs of one number: next to nothing, however many participants there are.
+    shape = {"shape": (experiment.count,), "chunks": (min(experiment.count, _CHUNK),)}
+    dataset = file.create_dataset(
+        "participants/group", dtype=np.uint16, compression="gzip", compression_opts=1, fletcher32=True, **shape
+    )
+    start = 0
+    for index, group in enumerate(groups):
+        for first in range(start, start + group.count, _ROWS_PER_FILE):
+            last = min(first + _ROWS_PER_FILE, start + group.count)
+            dataset[first:last] = np.full(last - first, index, np.uint16)
+        start += group.count
     _describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
     dataset.attrs["labels"] = [group.name for group in groups]
     for group in groups:
@@ -312,10 +378,9 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     count = experiment.count
-    with_model = any(isinstance(group, LLMGroup) for group in experiment.population)
     rounds = file.create_group("rounds")
     for name, about in _PER_PARTICIPANT.items():
-        if with_model or name not in (*TOKEN_COUNTS, "forgotten"):
+        if experiment.with_models or name not in (*TOKEN_COUNTS, "forgotten"):
             shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, _CHUNK))}
             _describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
     groups = len(experiment.population)
@@ -340,6 +405,24 @@ def _checked(file: h5py.File, name: str, values: NDArray, chunk: int) -> h5py.Da
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:
     dataset.resize(index + 1, axis=0)
     dataset[index] = values
+
+
+def _refer(rounds: h5py.Group, name: str, round_index: int, stretches: Sequence[Stretch]) -> None:
+    """Adds a round to a dataset by reference to the files that hold it: a virtual dataset, which h5py reads as any."""
+    before = rounds[name]
+    layout = h5py.VirtualLayout((round_index + 1, before.shape[1]), before.dtype)
+    for earlier in before.virtual_sources() if before.is_virtual else ():
+        (index, start), (_, last) = earlier.vspace.get_select_bounds()
+        source = h5py.VirtualSource(earlier.file_name, earlier.dset_name, (last + 1 - start,))
+        layout[index, start : last + 1] = source
+    for stretch in stretches:
+        count = stretch.stop - stretch.start
+        layout[round_index, stretch.start : stretch.stop] = h5py.VirtualSource(stretch.path, name, (count,))
+    about = dict(before.attrs)
+    del rounds[name]
+    # What a lost file would leave behind must not pass for a guess.
+    nothing = {"guess": np.nan, "status": Status.FAILED}
+    rounds.create_virtual_dataset(name, layout, fillvalue=nothing.get(name, 0)).attrs.update(about)
 
 
 def _describe(dataset: h5py.Dataset, units: str, description: str) -> None:

@@ -1,22 +1,24 @@
-"""How ranks talk: waiting without burning a core, progress while a round is played, gathering its rows."""
+"""How ranks talk: waiting without burning a core, progress while a round is played, adding up and gathering."""
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.devices import Place
-from pbeauty.partition import Hosting
-from pbeauty.records import PLAY, Progress
+from pbeauty.partition import Hosting, Segment
+from pbeauty.records import Progress, Rows
 from pbeauty.watchdog import SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Op
 
 _PROGRESS_TAG, _ORDER_TAG = 11, 12
 _CARRY_ON, _BREAK_OFF = 0, 1
@@ -24,6 +26,8 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_BETWEEN_LOOKS = 0.1
 _RANKS_NAMED = 20
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
+_SECONDS_AWAKE = 1e-3
+"""How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
 
 
 def meet(comm: Comm, patience: float | None = None) -> None:
@@ -34,16 +38,46 @@ def meet(comm: Comm, patience: float | None = None) -> None:
             that has vanished is told of by nobody.
     """
     request = comm.Ibarrier()
-    nap = _SHORTEST_NAP
     clock = WakingClock(longest_nap=1.0)
+    nap = _SHORTEST_NAP
     while not request.Test():
-        if patience is not None and clock() > patience + SILENCE:
+        if (waited := clock()) < _SECONDS_AWAKE:
+            os.sched_yield()
+            continue
+        if patience is not None and waited > patience + SILENCE:
             raise SilentRankError(
                 f"rank {comm.rank} has waited {patience + SILENCE:g} s (patience) for the other ranks between two "
                 "rounds; what was finished is kept, and --resume goes on with it"
             )
         time.sleep(nap)
         nap = min(2 * nap, _LONGEST_NAP)
+
+
+class Ranks:
+    """All ranks of a communicator, as `selection.Ranks` has them; who is early waits idly for the others."""
+
+    def __init__(self, comm: Comm, patience: float | None = None) -> None:
+        """`patience` is as for `meet`."""
+        self._comm, self._patience = comm, patience
+
+    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Element by element, over all ranks."""
+        from mpi4py.MPI import SUM
+
+        return self._reduce(values, SUM)
+
+    def least(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Element by element, over all ranks."""
+        from mpi4py.MPI import MIN
+
+        return self._reduce(values, MIN)
+
+    def _reduce(self, values: NDArray, operation: Op) -> NDArray:
+        # Not Iallreduce: it goes on only while somebody looks after it, and naps make it a hundred times as slow.
+        meet(self._comm, self._patience)
+        found = np.empty_like(values)
+        self._comm.Allreduce(values, found, operation)
+        return found
 
 
 def place(comm: Comm, engine: bool) -> Place:
@@ -171,19 +205,30 @@ def add(parts: Iterable[Progress]) -> Progress:
     return Progress.unpack(np.sum(rows, axis=0)) if rows else Progress()
 
 
-def gather(comm: Comm, rows: NDArray[np.void], hostings: Sequence[Hosting]) -> NDArray[np.void] | None:
-    """Brings every rank's PLAY rows to rank 0, there in participant order; None on the others."""
+def gather(comm: Comm, rows: Rows, hostings: Sequence[Hosting]) -> Rows | None:
+    """Brings every rank's rows to rank 0, there in participant order; None on the others."""
     counts = [sum(map(len, hosting)) for hosting in hostings]
     if comm.rank:
-        comm.Gatherv(rows.view(np.uint8), None, root=0)
+        for values in rows.values():
+            comm.Gatherv(values, None, root=0)
         return None
-    received = np.empty(sum(counts), PLAY)
-    sizes = [count * PLAY.itemsize for count in counts]
-    comm.Gatherv(rows.view(np.uint8), [received.view(np.uint8), sizes], root=0)
+    order = [segment for hosting in hostings for segment in hosting]
+    gathered = {}
+    for name, values in rows.items():
+        received = np.empty(sum(counts), values.dtype)
+        comm.Gatherv(values, [received, counts], root=0)
+        gathered[name] = received if _ascending(order) else _ordered(received, order)
+    return gathered
+
+
+def _ascending(segments: Sequence[Segment]) -> bool:
+    return all(one.stop == other.start for one, other in pairwise(segments))
+
+
+def _ordered(received: NDArray, segments: Sequence[Segment]) -> NDArray:
     ordered = np.empty_like(received)
     at = 0
-    for hosting in hostings:
-        for segment in hosting:
-            ordered[segment.start : segment.stop] = received[at : at + len(segment)]
-            at += len(segment)
+    for segment in segments:
+        ordered[segment.start : segment.stop] = received[at : at + len(segment)]
+        at += len(segment)
     return ordered

@@ -3,7 +3,7 @@
 `save` writes a figure as PDF and as PNG. All of them have the house style (`plots.style`).
 """
 
-from pbeauty.plots.distribution import bin_edges, histogram
+from pbeauty.plots.distribution import Bars, bars, histogram
 from pbeauty.plots.figures import Drawn, draw, draw_sweep, plot_all, plot_run
 from pbeauty.plots.groups import beside_others, by_group
 from pbeauty.plots.rounds import ridgelines, shares
@@ -13,10 +13,11 @@ from pbeauty.plots.trajectory import people, trajectory
 from pbeauty.plots.work import lengths, times
 
 __all__ = [
+    "Bars",
     "Drawn",
     "against",
+    "bars",
     "beside_others",
-    "bin_edges",
     "by_group",
     "draw",
     "draw_sweep",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,29 +18,67 @@ from pbeauty.plots.style import DARK, GREY, HOUSE_STYLE, LOOKS, SKY, page, rule,
 
 MOST_BARS = 120
 """Bars of [0, 100] are then 1 wide: wide enough to print, narrow enough to tell 33 from 35."""
+_CLOSE, _MULTIPLE = 1e-9, 1e-6
+"""How far from an edge, and from a multiple of the width, a guess may be that still is on it, in widths."""
+
+Floats = NDArray[np.float64]
 
 
-def bin_edges(guesses: NDArray[np.float64], game: Game) -> NDArray[np.float64]:
-    """The edges of a histogram's bars, float64[bar + 1]; they cover [low, high], both ends included.
+@dataclass(frozen=True)
+class Bars:
+    """How many guesses there are in each bar of a histogram."""
+
+    edges: Floats
+    """float64[bar + 1]; they cover [low, high], both ends included."""
+    counts: NDArray[np.int64]
+    """int64[bar]."""
+
+
+def bars(pieces: Iterable[Floats], game: Game) -> Bars:
+    """Counts guesses in bars.
 
     Bars are 1, 2 or 5 times a power of ten wide. Where most guesses are multiples of the width (people like
     integers), bars are centred on the multiples, so that each holds one of them and none sits on an edge;
     elsewhere the multiples are the edges, so that the bars at both ends of the range are whole.
+
+    Args:
+        pieces: float64[guess] each, all in [low, high].
+        game: the rules.
+
+    Raises:
+        ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
     span = game.high - game.low
     power = 10.0 ** math.floor(math.log10(span / MOST_BARS))
     width = next(step * power for step in (1, 2, 5, 10) if span / (step * power) <= MOST_BARS)
-    multiples = guesses / width
-    centred = np.mean(np.abs(multiples - np.round(multiples)) < 1e-6) > 0.5
-    shift = 0.5 if centred else 0.0
     # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from opening a bar of its own.
-    first, last = math.floor(game.low / width + shift + 1e-9), math.ceil(game.high / width + shift - 1e-9)
-    return np.round((np.arange(first, last + 1) - shift) * width, 12 - math.floor(math.log10(span)))
+    first, last = math.floor(game.low / width + _CLOSE), math.ceil(game.high / width - _CLOSE)
+    # Halves of bars, from one below the first to one above the last, serve both ways to lay them.
+    halves = np.zeros(2 * (last - first) + 3, np.int64)
+    multiples = total = 0
+    for guesses in pieces:
+        if not np.all((guesses >= game.low) & (guesses <= game.high)):
+            raise ValueError(f"a histogram needs guesses in [{game.low}, {game.high}]; there are others")
+        place = guesses / width
+        multiples += int(np.count_nonzero(np.abs(place - np.rint(place)) < _MULTIPLE))
+        half = np.floor(2 * place + _CLOSE).astype(np.int64) - (2 * first - 1)
+        halves += np.bincount(half, minlength=halves.size)
+        total += guesses.size
+    if not total:
+        raise ValueError("a histogram needs guesses; there are none")
+    decimals = 12 - math.floor(math.log10(span))
+    if multiples > total / 2:
+        begin, end = math.floor(game.low / width + 0.5 + _CLOSE), math.ceil(game.high / width + 0.5 - _CLOSE)
+        counts = halves[:-1].reshape(-1, 2).sum(axis=1)[begin - first : end - first]
+        return Bars(np.round((np.arange(begin, end + 1) - 0.5) * width, decimals), counts)
+    counts = halves[1:-2].reshape(-1, 2).sum(axis=1)
+    counts[-1] += halves[-2]  # the upper end belongs to the last bar
+    return Bars(np.round(np.arange(first, last + 1) * width, decimals), counts)
 
 
 @HOUSE_STYLE
 def histogram(
-    guesses: NDArray[np.float64],
+    guesses: Floats | Iterable[Floats],
     game: Game,
     *,
     target: float,
@@ -52,7 +91,7 @@ def histogram(
     """The distribution of one round's guesses over the game's whole range, with the target and the aggregate.
 
     Args:
-        guesses: float64[guess], the valid ones, in [low, high].
+        guesses: float64[guess], the valid ones, in [low, high]; or such arrays, one after the other.
         game: the rules; its range is the axis.
         target: the number to be nearest to; may lie outside the range.
         mean: the mean of the guesses.
@@ -64,11 +103,10 @@ def histogram(
     Raises:
         ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
-    if not guesses.size or not np.all((guesses >= game.low) & (guesses <= game.high)):
-        raise ValueError(f"a histogram needs guesses, all of them in [{game.low}, {game.high}]")
-    edges = bin_edges(guesses, game)
-    shares = 100 * np.histogram(guesses, edges)[0] / guesses.size
-    count = guesses.size + n_unusable
+    counted = bars([guesses] if isinstance(guesses, np.ndarray) else guesses, game)
+    edges, n_usable = counted.edges, int(counted.counts.sum())
+    shares = 100 * counted.counts / n_usable
+    count = n_usable + n_unusable
     players = f"{count:,} participant{'s' * (count != 1)}, {n_unusable:,} without a usable guess"
     figure, axes = page(title, f"{players}; {rule(game)}", (0.095, 0.12, 0.885, 0.645))
     axes.stairs(shares, edges, fill=True, color=SKY, zorder=2)

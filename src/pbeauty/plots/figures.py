@@ -66,11 +66,12 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
         for index in range(run.round_count):  # one at a time, since a round alone may hold millions of guesses
             figure = draw_round(run, index)
             written += save(figure, out / f"round-{index + 1:04d}-histogram")
-            outcome, guesses, status = run.outcome(index), run.guesses[index], run.status[index]
-            quartiles = np.percentile(guesses[status <= Status.RETRIED], [25, 75])
-            table.append([outcome.target, outcome.mean, outcome.median, *quartiles])
+            table.append(run.outcome(index))
     if written:
-        target, mean, median, lower, upper = np.array(table).T
+        target, mean, median, lower, upper = (
+            np.array([getattr(outcome, name) for outcome in table])
+            for name in ("target", "mean", "median", "lower_quartile", "upper_quartile")
+        )
         figure = trajectory(game, mean=mean, median=median, target=target, lower=lower, upper=upper, title=name)
         written += save(stamp(figure, mark), out / "trajectory")
     return written
@@ -78,15 +79,14 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
 
 def draw_round(run: Run, index: int) -> Figure:
     """The histogram of a round, from 0, with level-k marks, target and aggregate."""
-    game, outcome, guesses = run.experiment.game, run.outcome(index), run.guesses[index]
-    valid = guesses[run.status[index] <= Status.RETRIED]
+    game, outcome = run.experiment.game, run.outcome(index)
     figure = histogram(
-        valid,
+        (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
         game,
         target=outcome.target,
         mean=outcome.mean,
         median=outcome.median,
-        n_unusable=guesses.size - valid.size,
+        n_unusable=run.guesses.shape[1] - outcome.n_valid,
         levels=levels.marks(game, levels.reference(run, index)),
         title=f"{run.experiment.name}: round {index + 1}",
     )
