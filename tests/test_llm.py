@@ -11,7 +11,7 @@ import pytest
 import mpi
 import parrot
 from made import table
-from pbeauty import asking
+from pbeauty import driving
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.extraction import read_guess
@@ -118,7 +118,7 @@ def test_requests_in_flight_are_bounded_and_the_walk_turns_round():
     engine = Listening()
     block = seated(experiment(count=100, retries=0), engine)
     played(block, 2)
-    assert engine.deepest == asking.QUEUE_DEPTH * engine.max_num_seqs
+    assert engine.deepest == driving.QUEUE_DEPTH * engine.max_num_seqs
     first = [block.llm.seeds(r).tolist() for r in (0, 1)]
     seeds = [seed for _, seed in engine.asked]
     assert seeds[:100] == first[0]

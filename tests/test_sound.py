@@ -11,7 +11,7 @@ import pytest
 
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
-from pbeauty.folder import finished_rounds
+from pbeauty.folder import earlier
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
@@ -235,7 +235,7 @@ def test_nothing_stored_is_code(folder):
 )
 def test_going_on_with_another_experiment_is_refused_with_the_differences(override, listed, folder):
     with pytest.raises(ConfigError) as caught:
-        finished_rounds(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
+        earlier(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
     told = str(caught.value).splitlines()
     assert told[0] == f"{folder} holds a run of another experiment and cannot be gone on with:"
     assert sorted(told[1:]) == sorted(f"  {line}" for line in [*listed, "game.multiplier: '2/3' in the run, '1/2' now"])
@@ -246,4 +246,4 @@ def test_going_on_with_another_experiment_is_refused_with_the_differences(overri
     ["results=elsewhere", "patience=1", "margin=0", "models.demo.weight=3", "models.demo.tensor_parallel_size=2"],
 )
 def test_what_cannot_alter_results_may_change(override, folder):
-    assert len(finished_rounds(folder, loads(EXPERIMENT, [override]))) == 2
+    assert len(earlier(folder, loads(EXPERIMENT, [override])).rounds) == 2

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.asking import QUEUE_DEPTH
 from pbeauty.config import LLMGroup, Sampling, Writer
+from pbeauty.driving import Request, drive
 from pbeauty.engine import Reply
-from pbeauty.journal import Journal, Record, Recorded
+from pbeauty.journal import Journal, Recorded
 from pbeauty.llm import LLMParticipants
 from pbeauty.prompts import WRITING, background_request
 from pbeauty.randomness import seeds
@@ -60,81 +60,65 @@ def write(
     Returns:
         Whether it came to its end.
     """
-    engine = block.engine
     progress.total = len(seats)
-    params = {
-        index: engine.sampling_params(Sampling(temperature=found.temperature, max_tokens=found.max_tokens))
-        for index, group in enumerate(block.experiment.population)
-        if (found := writer(group)) is not None
-    }
-    attempts = np.zeros(len(seats), np.int64)
-    said: list[str | None] = [None] * len(seats)
-    waiting = iter(range(len(seats)))
-    flying: set[int] = set()
-    recalled: list[Reply] = []
-
-    def ask(key: int) -> None:
-        seat, attempt = int(seats[key]), int(attempts[key])
-        participant = int(block.ids[seat])
-        flying.add(key)
-        if recorded and (record := recorded.get(participant, attempt)):
-            text = engine.decode([record.tokens])[0]
-            tokens, prompt_tokens, cached = record.tokens, record.prompt_tokens, record.cached_tokens
-            recalled.append(Reply(key, tokens, text, record.truncated, prompt_tokens, cached))
-            return
-        (seed,) = seeds(block.experiment.seed, f"background-{attempt}", 0, participant, participant + 1)
-        by_request = block.experiment.seeding == "request"
-        engine.submit(
-            key, _prompt(block, seat, attempt), params[int(block.group_of[seat])], int(seed) if by_request else None
-        )
-
-    def take(reply: Reply) -> None:
-        key = reply.key
-        found = writer(block.seating(int(seats[key])).group)
-        assert found is not None  # only such groups are asked
-        flying.discard(key)
-        progress.prompt_tokens += reply.prompt_tokens
-        progress.output_tokens += len(reply.tokens)
-        text = " ".join(reply.text.split())
-        if not reply.truncated and usable(text, found):
-            said[key] = text
-        elif attempts[key] < found.retries:
-            attempts[key] += 1
-            ask(key)
-            return
-        else:
-            progress.unusable += 1
-        progress.done += 1
-
-    while progress.done < len(seats):
-        for key in islice(waiting, max(0, QUEUE_DEPTH * engine.max_num_seqs - len(flying))):
-            ask(key)
-        while recalled:
-            take(recalled.pop())
-        finished = engine.step() if engine.in_flight else []
-        if journal and finished:
-            for reply in finished:
-                participant = int(block.ids[seats[reply.key]])
-                journal.append(
-                    Record(
-                        participant,
-                        int(attempts[reply.key]),
-                        reply.truncated,
-                        reply.prompt_tokens,
-                        reply.cached_tokens,
-                        reply.tokens,
-                    )
-                )
-            journal.flush()
-        for reply in finished:
-            take(reply)
-        if not tick(progress):
-            engine.abort()
-            return False
-    for seat, text in zip(seats.tolist(), said, strict=True):
+    writing = _Writing(block, seats, progress)
+    if not drive(block.engine, writing, progress, tick, journal, recorded):
+        return False
+    for seat in seats.tolist():
+        text = writing.said.get(seat)
         purpose = Purpose.RETRY if text is None else Purpose.ANSWER
         texts.append(int(block.ids[seat]), purpose, in_words(block, seat) if text is None else text, [])
     return True
+
+
+@dataclass(slots=True)
+class _Call(Request):
+    """A request for a background; its number is how often it has been made before."""
+
+    seat: int
+
+
+class _Writing:
+    """Everybody's background is asked for once, and again where the reply cannot be used."""
+
+    def __init__(self, block: LLMParticipants, seats: NDArray[np.int64], progress: Progress) -> None:
+        self._block, self._seats, self._progress = block, seats, progress
+        self._params = {
+            index: block.engine.sampling_params(Sampling(temperature=found.temperature, max_tokens=found.max_tokens))
+            for index, group in enumerate(block.experiment.population)
+            if (found := writer(group)) is not None
+        }
+        self.said: dict[int, str] = {}
+        """The usable backgrounds, by seat."""
+
+    def waiting(self) -> Iterator[_Call]:
+        """What everybody is asked first."""
+        for seat in self._seats.tolist():
+            yield self._call(seat, attempt=0)
+
+    def take(self, call: _Call, reply: Reply) -> _Call | None:
+        """Keeps the background, or asks for it again, as often as the group allows."""
+        found = writer(self._block.seating(call.seat).group)
+        assert found is not None  # only such groups are asked
+        text = " ".join(reply.text.split())
+        if not reply.truncated and usable(text, found):
+            self.said[call.seat] = text
+        elif call.number < found.retries:
+            return self._call(call.seat, call.number + 1)
+        else:
+            self._progress.unusable += 1
+        self._progress.done += 1
+        return None
+
+    def _call(self, seat: int, attempt: int) -> _Call:
+        block = self._block
+        participant = int(block.ids[seat])
+        seed = None
+        if block.experiment.seeding == "request":
+            stream = f"background-{attempt}"
+            seed = int(seeds(block.experiment.seed, stream, 0, participant, participant + 1)[0])
+        params = self._params[int(block.group_of[seat])]
+        return _Call(participant, attempt, _prompt(block, seat, attempt), params, seed, seat)
 
 
 def usable(text: str, found: Writer) -> bool:

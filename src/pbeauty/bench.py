@@ -33,6 +33,7 @@ from pbeauty import asking, moderator
 from pbeauty.backgrounds import writer
 from pbeauty.config import ConfigError, Experiment, LLMGroup, Model
 from pbeauty.devices import Place
+from pbeauty.driving import QUEUE_DEPTH
 from pbeauty.engine import ChatEngine
 from pbeauty.interrupt import Interrupt
 from pbeauty.journal import Journal
@@ -314,7 +315,7 @@ class _Player:
         """
         engine = self._engine
         waiting = iter(prompts.order if turn else range(len(prompts.order)))
-        depth = asking.QUEUE_DEPTH * engine.max_num_seqs
+        depth = QUEUE_DEPTH * engine.max_num_seqs
         asked = cached = 0
         while True:
             for seat in islice(waiting, depth - engine.in_flight):

@@ -47,7 +47,7 @@ def check(
         yield from (f"  {line}" for line in _summary(experiment))
         yield from (f"  {line}" for line in describe(found, limit))
         return
-    sweep = prepare_sweep(request)
+    sweep = prepare_sweep(request).sweep
     cases = (sweep.pick(case),) if case else sweep.cases
     forecasts = [forecast(chosen.experiment, ranks, measured) for chosen in cases]
     if as_json:

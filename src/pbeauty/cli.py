@@ -17,8 +17,9 @@ from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.forecast import pace, time_limit
 from pbeauty.interrupt import job_end
-from pbeauty.job import BAD_REQUEST, DONE, FAILED, JobError, Request, on_root, prepare, refuse_singleton, run
+from pbeauty.job import Request, prepare, run
 from pbeauty.sweep import is_sweep
+from pbeauty.together import BAD_REQUEST, DONE, FAILED, JobError, on_root, refuse_singleton
 from pbeauty.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
 
 if TYPE_CHECKING:

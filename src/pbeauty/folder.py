@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,27 @@ def refuse_played(folder: Path) -> None:
         raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
 
 
-def finished_rounds(folder: Path, experiment: Experiment) -> list[Outcome]:
-    """The outcomes of the rounds that an earlier job has played in `folder`; none where there was no such job.
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier jobs have made of a run."""
+
+    rounds: list[Outcome]
+    """Of those that are finished."""
+    complete: bool
+    """Whether one of the jobs has even come to the end that follows the last round."""
+
+
+NOTHING = Earlier([], complete=False)
+
+
+def earlier(folder: Path, experiment: Experiment) -> Earlier:
+    """What there is in `folder` to go on with; nothing where no job has been.
 
     Raises:
         ConfigError: if the run there is of another experiment, listing every difference.
     """
     if not (folder / RUN_FILE).exists():
-        return []
+        return NOTHING
     with Run(folder) as run:
         differences = [
             f"\n  {key}: {before!r} in the run, {now!r} now"
@@ -83,13 +97,7 @@ def finished_rounds(folder: Path, experiment: Experiment) -> list[Outcome]:
             raise ConfigError(
                 f"{folder} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
             )
-        return [run.outcome(round_index) for round_index in range(run.round_count)]
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether the run in `folder` was closed after its last round."""
-    with Run(folder) as run:
-        return run.finished
+        return Earlier([run.outcome(round_index) for round_index in range(run.round_count)], run.finished)
 
 
 def _population(experiment: Experiment) -> str:

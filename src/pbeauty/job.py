@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import secrets
 import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pbeauty import STARTED, backgrounds, config_file, provenance
+from pbeauty.casting import deal_out, write_backgrounds
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
-from pbeauty.folder import finished_rounds, is_complete, refuse_played, run_folder
+from pbeauty.folder import NOTHING, earlier, refuse_played, run_folder
 from pbeauty.forecast import Pace, actual, forecast, pace
 from pbeauty.game import Outcome
 from pbeauty.interrupt import Interrupt, job_end
-from pbeauty.journal import Recorded
 from pbeauty.live import Live
 from pbeauty.lock import Lock, this_process
-from pbeauty.moderator import Moderator, play_game, play_together
+from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
-from pbeauty.partition import Hosting, hostings, ids
-from pbeauty.personas import Cast, has_personas, write_file
-from pbeauty.personas import cast as make_cast
+from pbeauty.partition import Hosting, hostings
+from pbeauty.personas import Cast
 from pbeauty.progress import Display
-from pbeauty.records import Purpose
 from pbeauty.results import Run
-from pbeauty.store import JOURNALS, RUN_FILE, RunWriter, drop_journals, journals
+from pbeauty.store import RUN_FILE, RunWriter, journals
+from pbeauty.together import DONE, FAILED, INTERRUPTED, everywhere, on_root
 from pbeauty.watchdog import Watchdog
 from pbeauty.wire import meet, place
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
-
-DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 75
-PERSONAS_FILE = "personas.jsonl"
-
-T = TypeVar("T")
-
-
-class JobError(Exception):
-    """An error that every rank knows of: rank 0 tells it, all end with `code`."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -146,16 +127,16 @@ def play(
             print(f"results: {plan.folder} (finished already)", flush=True)
         return DONE
     hosted = on_root(comm, lambda: hostings(experiment, comm.size))
-    _everywhere(comm, lambda: _recognise(plan))
+    everywhere(comm, lambda: _recognise(plan))
     on_root(comm, lambda: _token(plan).unlink())
-    cast, mine = _deal_out(comm, plan, hosted)
+    cast, mine = deal_out(comm, experiment, plan.folder, hosted)
     live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
     engine = None
     if len(plan.finished) < experiment.game.rounds:
-        engine = _everywhere(comm, lambda: engines.get(comm, experiment, hosted))
+        engine = everywhere(comm, lambda: engines.get(comm, experiment, hosted))
     watchdog = Watchdog(experiment.patience, comm.rank, end=lambda: comm.Abort(FAILED))
-    block = _everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog, mine))
+    block = everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog, mine))
     ready = time.monotonic()
     seen = comm.gather(provenance.of_rank(engine, block.count, block.notes()))
     moderator = None
@@ -177,63 +158,12 @@ def play(
             display.say(note)
     written = True
     if not plan.finished and any(backgrounds.writer(group) for group in experiment.population):
-        written = _write_backgrounds(comm, block, plan, moderator, cast)
+        written = write_backgrounds(comm, block, plan.folder, plan.session, moderator, cast)
     if written:
         play_game(comm, block, hosted, plan.folder, plan.session, moderator)
     code = _close(moderator, writer, live) if moderator and live else DONE
     meet(comm)
     return comm.bcast(code)
-
-
-def _deal_out(comm: Comm, plan: Plan, hosted: Sequence[Hosting]) -> tuple[Cast | None, Cast | None]:
-    """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block."""
-    if not has_personas(plan.experiment):
-        return None, None
-    cast = on_root_alone(comm, lambda: _everybody(plan))
-    parts = [cast.of(ids(hosting)) for hosting in hosted] if cast else None
-    return cast, comm.scatter(parts)
-
-
-def _everybody(plan: Plan) -> Cast:
-    """The population as the run has it on record, or else as the experiment and its files give it."""
-    if (plan.folder / RUN_FILE).exists():
-        with Run(plan.folder) as run:
-            if run.cast:
-                return run.cast
-    return make_cast(plan.experiment)
-
-
-def _write_backgrounds(comm: Comm, block: Block, plan: Plan, moderator: Moderator | None, cast: Cast | None) -> bool:
-    """Has the models write what backgrounds are missing, and stores them; False where that was broken off."""
-    if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
-        return True
-    journal = plan.folder / JOURNALS / "0000" / f"{plan.session}-{comm.rank:05d}"
-    recorded = None
-    if block.llm:
-        left = [path for path in journals(plan.folder, -1) if not path.name.startswith(plan.session)]
-        recorded = Recorded(left, block.llm.ids, len(block.llm.engine.tokenizer), lambda damage: None)
-    written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, -1)
-    if written.journal:
-        written.journal.close()
-    meet(comm, plan.experiment.patience if moderator else None)
-    if not all(comm.allgather(written.complete)):
-        return False
-    if block.llm and len(written.replies):
-        block.llm.settle(written.replies)
-    gathered = comm.gather((written.replies.participant, written.replies.text, written.replies.purpose))
-    if moderator and cast and gathered:
-        for participants, texts, _ in gathered:
-            cast.settle(np.array(participants, np.int64), texts)
-        moderator.keep_personas(cast)
-        write_file(plan.folder / PERSONAS_FILE, plan.experiment, cast)
-        drop_journals(plan.folder, -1)
-        purposes = [purpose for _, _, found in gathered for purpose in found]
-        failed = sum(purpose == Purpose.RETRY for purpose in purposes)
-        moderator.display.say(
-            f"{len(purposes) - failed:,} backgrounds written, in {plan.folder / PERSONAS_FILE}"
-            + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
-        )
-    return True
 
 
 def prepare(request: Request) -> Experiment:
@@ -261,28 +191,6 @@ def check_models(experiment: Experiment) -> None:
         check_engine_arguments(name, experiment.models[name])
 
 
-def refuse_singleton(size: int, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuses to run as one of several processes that do not know of each other.
-
-    Raises:
-        ConfigError: if the launcher started several tasks and MPI sees only one.
-    """
-    if size > 1:
-        return
-    launchers = {
-        "SLURM_STEP_NUM_TASKS": "srun",
-        "OMPI_COMM_WORLD_SIZE": "Open MPI's mpirun",
-        "PMI_SIZE": "the MPI launcher",
-    }
-    for variable, launcher in launchers.items():
-        if environ.get(variable, "1").isdecimal() and int(environ.get(variable, "1")) > 1:
-            raise ConfigError(
-                f"{launcher} started {environ[variable]} tasks, but MPI sees only this one: the launcher and the MPI "
-                "library that mpi4py loaded do not belong together; use the launcher of that library (with srun, "
-                "the matching --mpi=pmi2 or --mpi=pmix)"
-            )
-
-
 def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> Plan:
     return plan_run(prepare(request), request, held, interrupt)
 
@@ -298,13 +206,11 @@ def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrup
     interrupt.end_before(job_end(), experiment.margin)
     if not request.resume:
         refuse_played(folder)
-    finished = finished_rounds(folder, experiment) if request.resume else []
-    complete = bool(finished) and is_complete(folder)
-    plan = Plan(
-        experiment, folder.resolve(), finished, complete, pace(None, request.rate), session=secrets.token_hex(8)
-    )
+    before = earlier(folder, experiment) if request.resume else NOTHING
+    measured = pace(None, request.rate)
+    plan = Plan(experiment, folder.resolve(), before.rounds, before.complete, measured, session=secrets.token_hex(8))
     try:
-        if not complete:
+        if not plan.complete:
             _token(plan).touch()
     except OSError as error:
         raise ConfigError(f"cannot write to the result folder {folder}: {error.strerror}") from None
@@ -373,47 +279,3 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
         plot_run(writer.path)
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED
-
-
-def on_root(comm: Comm, work: Callable[[], T]) -> T:
-    """What `work` gives on rank 0, on every rank; what it refuses there is refused on every rank."""
-    verdict: tuple[T | None, str | None] = (None, None)
-    if comm.rank == 0:
-        try:
-            verdict = (work(), None)
-        except ConfigError as error:
-            verdict = (None, str(error))
-    meet(comm)
-    value, refusal = comm.bcast(verdict)
-    if refusal is not None:
-        raise JobError(refusal, BAD_REQUEST)
-    return value  # type: ignore[return-value]
-
-
-def on_root_alone(comm: Comm, work: Callable[[], T]) -> T | None:
-    """As `on_root`, but what `work` gives stays on rank 0; None on the others."""
-    kept: list[T] = []
-    on_root(comm, lambda: kept.append(work()))
-    return kept[0] if kept else None
-
-
-def _everywhere(comm: Comm, work: Callable[[], T]) -> T:
-    """What `work` gives on this rank, once it has come to a good end on all; each kind of fault is told once."""
-    value: T | None = None
-    fault: tuple[str, int] | None = None
-    try:
-        value = work()
-    except ConfigError as error:
-        fault = (str(error), BAD_REQUEST)
-    except Exception:
-        fault = (traceback.format_exc().rstrip(), FAILED)
-    meet(comm)
-    faults = comm.allgather(fault and (f"rank {comm.rank} on {platform.node()}", *fault))
-    told: dict[tuple[str, int], list[str]] = {}
-    for found in faults:
-        if found:
-            told.setdefault(found[1:], []).append(found[0])
-    if told:
-        message = "\n".join(f"{', '.join(where)}: {text}" for (text, _), where in told.items())
-        raise JobError(message, max(code for _, code in told) if all(c == BAD_REQUEST for _, c in told) else FAILED)
-    return value  # type: ignore[return-value]

@@ -14,25 +14,14 @@ import h5py
 import numpy as np
 
 from pbeauty.config import ConfigError, LLMGroup
-from pbeauty.folder import finished_rounds, is_complete
+from pbeauty.folder import earlier
 from pbeauty.interrupt import Interrupt
-from pbeauty.job import (
-    BAD_REQUEST,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    JobError,
-    KeptEngine,
-    Request,
-    check_models,
-    on_root,
-    plan_run,
-    play,
-)
+from pbeauty.job import KeptEngine, Request, check_models, plan_run, play
 from pbeauty.live import LIVE_FILE, SweepState
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE
 from pbeauty.sweep import Case, Sweep, load_sweep
+from pbeauty.together import BAD_REQUEST, DONE, FAILED, INTERRUPTED, JobError, on_root
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -53,8 +42,17 @@ class Row:
     """Why a case failed."""
 
 
-def prepare_sweep(request: Request) -> Sweep:
-    """A sweep whose cases can all be played, as far as that can be told before one is.
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep whose cases can all be played, as far as that can be told before one is."""
+
+    sweep: Sweep
+    finished: frozenset[str]
+    """The names of the cases that earlier jobs have finished."""
+
+
+def prepare_sweep(request: Request) -> Prepared:
+    """Loads a sweep and looks at what earlier jobs have left of its cases.
 
     Raises:
         ConfigError: saying everything that is wrong.
@@ -63,15 +61,17 @@ def prepare_sweep(request: Request) -> Sweep:
     if request.out:
         sweep = replace(sweep, folder=request.out)
     faults: dict[str, None] = {}
+    finished = set()
     for case in sweep.cases:
         try:
             check_models(case.experiment)
-            finished_rounds(sweep.folder / case.name, case.experiment)
+            if earlier(sweep.folder / case.name, case.experiment).complete:
+                finished.add(case.name)
         except ConfigError as error:
             faults[str(error)] = None
     if faults:
         raise ConfigError("\n".join(faults))
-    return sweep
+    return Prepared(sweep, frozenset(finished))
 
 
 def run_case(comm: Comm, request: Request, which: str) -> int:
@@ -104,11 +104,20 @@ def run_sweep(comm: Comm, request: Request) -> int:
         JobError: on every rank, where the sweep itself cannot be played.
     """
     interrupt = Interrupt()
-    sweep = on_root(comm, lambda: prepare_sweep(request))
+    prepared = on_root(comm, lambda: prepare_sweep(request))
+    sweep = prepared.sweep
     engines = KeptEngine()
-    rows = [Row(case, sweep.folder / case.name, "not played") for case in sweep.cases]
+    rows = [
+        Row(case, sweep.folder / case.name, "finished" if case.name in prepared.finished else "not played")
+        for case in sweep.cases
+    ]
+    if comm.rank == 0:
+        for row in rows:
+            if row.state == "finished":
+                print(f"results: {row.folder} (finished already)", flush=True)
+    left = [number for number, row in enumerate(rows) if row.state != "finished"]
     worst = DONE
-    for number in sorted(range(len(rows)), key=lambda index: _models(rows[index].case)):
+    for number in sorted(left, key=lambda index: _models(rows[index].case)):
         if comm.bcast(interrupt()):
             worst = INTERRUPTED
             break
@@ -220,9 +229,3 @@ def _write_hdf5(path: Path, header: list[str], table: list[list[Any]]) -> None:
             dataset = file.create_dataset(name, data=values)
             dataset.attrs["units"] = "s" if name == "seconds" else "text" if not numeric else "units of the game"
             dataset.attrs["description"] = f"{name} of each case, in the order of the sweep"
-
-
-def finished_cases(sweep: Sweep) -> list[str]:
-    """The cases that earlier jobs have finished."""
-    done = (case for case in sweep.cases if (sweep.folder / case.name / RUN_FILE).exists())
-    return [case.name for case in done if is_complete(sweep.folder / case.name)]

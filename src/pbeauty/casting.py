@@ -1,0 +1,117 @@
+"""Who the participants are, dealt out to the ranks, and the backgrounds that models write before the first round."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pbeauty import backgrounds
+from pbeauty.config import Experiment
+from pbeauty.journal import Recorded
+from pbeauty.moderator import Moderator, play_together
+from pbeauty.participants import Block
+from pbeauty.partition import Hosting, ids
+from pbeauty.personas import Cast, has_personas, write_file
+from pbeauty.personas import cast as make_cast
+from pbeauty.records import Purpose
+from pbeauty.results import Run
+from pbeauty.store import JOURNALS, RUN_FILE, drop_journals, journals
+from pbeauty.together import on_root_alone
+from pbeauty.wire import meet
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+PERSONAS_FILE = "personas.jsonl"
+_BEFORE_THE_FIRST = -1
+"""The round that backgrounds are written in."""
+
+
+def deal_out(
+    comm: Comm, experiment: Experiment, folder: Path, hosted: Sequence[Hosting]
+) -> tuple[Cast | None, Cast | None]:
+    """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block; collective.
+
+    Args:
+        comm: all ranks.
+        experiment: whose population it is.
+        folder: the run's; what it has on record comes before what the experiment's files say today.
+        hosted: what each rank hosts.
+
+    Raises:
+        JobError: on every rank, where a file of backgrounds cannot be read.
+    """
+    if not has_personas(experiment):
+        return None, None
+    cast = on_root_alone(comm, lambda: _everybody(experiment, folder))
+    parts = [cast.of(ids(hosting)) for hosting in hosted] if cast else None
+    return cast, comm.scatter(parts)
+
+
+def _everybody(experiment: Experiment, folder: Path) -> Cast:
+    if (folder / RUN_FILE).exists():
+        with Run(folder) as run:
+            if run.cast:
+                return run.cast
+    return make_cast(experiment)
+
+
+def write_backgrounds(
+    comm: Comm, block: Block, folder: Path, session: str, moderator: Moderator | None, cast: Cast | None
+) -> bool:
+    """Has the models write what backgrounds are missing, and stores them; collective.
+
+    Args:
+        comm: all ranks.
+        block: the participants of this rank.
+        folder: the run's.
+        session: a name for this job, which no earlier job on the same run has had.
+        moderator: on rank 0, None elsewhere.
+        cast: on rank 0 everybody, filled in; None elsewhere.
+
+    Returns:
+        False, on every rank, where it was broken off.
+    """
+    if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
+        return True
+    journal = folder / JOURNALS / f"{_BEFORE_THE_FIRST + 1:04d}" / f"{session}-{comm.rank:05d}"
+    recorded = _recorded(block, folder, session)
+    written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, _BEFORE_THE_FIRST)
+    if written.journal:
+        written.journal.close()
+    meet(comm, block.experiment.patience if moderator else None)
+    if not all(comm.allgather(written.complete)):
+        return False
+    if block.llm and len(written.replies):
+        block.llm.settle(written.replies)
+    gathered = comm.gather((written.replies.participant, written.replies.text, written.replies.purpose))
+    if moderator and cast and gathered:
+        for participants, texts, _ in gathered:
+            cast.settle(np.array(participants, np.int64), texts)
+        moderator.keep_personas(cast)
+        write_file(folder / PERSONAS_FILE, block.experiment, cast)
+        drop_journals(folder, _BEFORE_THE_FIRST)
+        purposes = [purpose for _, _, found in gathered for purpose in found]
+        failed = sum(purpose == Purpose.RETRY for purpose in purposes)
+        moderator.display.say(
+            f"{len(purposes) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
+            + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
+        )
+    return True
+
+
+def _recorded(block: Block, folder: Path, session: str) -> Recorded | None:
+    """The replies for this block that earlier jobs, broken off while backgrounds were written, left in journals."""
+    if block.llm is None:
+        return None
+    left = [path for path in journals(folder, _BEFORE_THE_FIRST) if not path.name.startswith(session)]
+    return Recorded(
+        left,
+        block.llm.ids,
+        len(block.llm.engine.tokenizer),
+        warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
+    )
