@@ -166,7 +166,8 @@ def time_limit(text: str) -> float:
 
 
 def actual(run: Run) -> dict[str, Any]:
-    """What a run took, by the names of its forecast."""
+    """What a run took, by the names of its forecast; with what its last job noted down itself (`usage.Meter.bill`)."""
+    noted = run.provenance.get("actual")
     folder = run.path.parent
     totals = {
         name: int(sum(int(run.read(name, r).sum()) for r in range(run.round_count)))
@@ -175,18 +176,31 @@ def actual(run: Run) -> dict[str, Any]:
     }
     sealed = [path for kind in (REPLIES, GUESSES) for path in folder.glob(f"{kind}/*/*.h5")]
     size = sum(path.stat().st_size for path in [run.path, *sealed])
-    return {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
+    counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
+    return (noted if isinstance(noted, dict) else {}) | counted
 
 
 def beside(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
-    """Forecast and outcome on one line."""
-    names = {"prompt_tokens": "prompt tokens", "output_tokens": "output tokens", "disk_bytes": "bytes", "seconds": "s"}
+    """Forecast and outcome on one line; what each rank used is summed up."""
+    names = {
+        "prompt_tokens": "prompt tokens",
+        "output_tokens": "output tokens",
+        "disk_bytes": "bytes",
+        "seconds": "s in rounds",
+        "wall_seconds": "s from start to end",
+        "cpu_seconds": "s of CPU time",
+        "peak_memory_bytes": "bytes of memory at most over all ranks",
+    }
     told = []
     for key, unit in names.items():
         if key in took:
             wanted = expected.get(key)
-            told.append(f"{took[key]:,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
+            told.append(f"{_sum(took[key]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
     return "took " + ", ".join(told)
+
+
+def _sum(value: float | list[float]) -> float:
+    return sum(value) if isinstance(value, list) else value
 
 
 def _is_llm(experiment: Experiment, group: int) -> bool:

@@ -29,6 +29,7 @@ from pbeauty.progress import Display
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE, RunWriter, journals
 from pbeauty.together import DONE, FAILED, INTERRUPTED, everywhere, on_root
+from pbeauty.usage import Meter, Usage
 from pbeauty.watchdog import Watchdog
 from pbeauty.wire import meet, place
 
@@ -120,6 +121,7 @@ def play(
         JobError: on every rank, where the run cannot be played.
     """
     began, engines.wait_began = engines.wait_began or time.monotonic(), None
+    meter = Meter(began, first=began == STARTED)
     plan = on_root(comm, prepare_run)
     experiment = plan.experiment
     if plan.complete:
@@ -132,12 +134,14 @@ def play(
     cast, mine = deal_out(comm, experiment, plan.folder, hosted)
     live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
+    meter.lap("starting")
     engine = None
     if len(plan.finished) < experiment.game.rounds:
         engine = everywhere(comm, lambda: engines.get(comm, experiment, hosted))
     watchdog = Watchdog(experiment.patience, comm.rank, end=lambda: comm.Abort(FAILED))
     block = everywhere(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog, mine))
     ready = time.monotonic()
+    meter.lap("engines")
     seen = comm.gather(provenance.of_rank(engine, block.count, block.notes()))
     moderator = None
     if seen is not None and live:
@@ -161,7 +165,9 @@ def play(
         written = write_backgrounds(comm, block, plan.folder, plan.session, moderator, cast)
     if written:
         play_game(comm, block, hosted, plan.folder, plan.session, moderator)
-    code = _close(moderator, writer, live) if moderator and live else DONE
+    meter.lap("game")
+    used = comm.gather(meter.used())
+    code = _close(moderator, writer, live, meter, used[1:]) if moderator and live and used else DONE
     meet(comm)
     return comm.bcast(code)
 
@@ -255,8 +261,8 @@ def _needs_model(experiment: Experiment) -> bool:
     return any(isinstance(group, LLMGroup) for group in experiment.population)
 
 
-def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
-    """The end as rank 0 tells it: the live state, plots, the folder, the exit code."""
+def _close(moderator: Moderator, writer: RunWriter, live: Live, meter: Meter, others: Sequence[Usage]) -> int:
+    """The end as rank 0 tells it: the live state, plots, the folder, the exit code, what it all took."""
     display = moderator.display
     if moderator.finished:
         with Run(writer.path) as run:
@@ -277,5 +283,7 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live) -> int:
         from pbeauty.plots import plot_run
 
         plot_run(writer.path)
+    if moderator.finished:  # again, since figures take time and memory too
+        writer.finish({"ended": provenance.now(), "actual": took | meter.bill(others)})
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED

@@ -65,7 +65,13 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         text = " ".join(map(str, value))
     elif isinstance(value, Mapping):
-        text = ", ".join(f"{key} {item}" for key, item in value.items())
+        text = ", ".join(f"{key} {_sum(item)}" for key, item in value.items())
     else:
         text = str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _sum(value: Any) -> Any:
+    """One figure of what there is a list of, a figure for each rank."""
+    numeric = isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value)
+    return f"{sum(value):,.0f} on {len(value)} rank(s)" if numeric else value
