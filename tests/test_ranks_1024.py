@@ -1,0 +1,30 @@
+"""Whole games on more ranks than any machine at hand has cores: 1,024 simulated ones, 33 real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+import mpi
+from pbeauty.config_file import loads
+from test_simulated import ALL_TOLD, GAMES, MANY, MIXED, game, play
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_results_are_the_same_to_the_bit_on_1024_ranks(name, tmp_path):
+    experiment = game(**({} if name == "few" else MANY) | GAMES[name])
+    play(1, experiment, tmp_path / "1")
+    ended = play(1024, experiment, tmp_path / "1024")
+    mpi.assert_same(mpi.results(tmp_path / "1024"), mpi.results(tmp_path / "1"))
+    assert len(ended.comms) == 1024
+
+
+def test_results_are_the_same_to_the_bit_on_33_real_ranks(tmp_path):
+    config = tmp_path / "mixed.yaml"
+    config.write_text(MIXED.format_map({"aggregate": "median", "announce": ALL_TOLD, "more": ""} | MANY))
+    for ranks in (1, 33):
+        done = mpi.mpirun(ranks, "run", config, "--out", tmp_path / str(ranks), timeout=240)
+        assert done.code == 0, done
+    real = mpi.results(tmp_path / "33")
+    mpi.assert_same(real, mpi.results(tmp_path / "1"))
+    play(33, loads(config.read_text()), tmp_path / "simulated")
+    mpi.assert_same(real, mpi.results(tmp_path / "simulated"))
