@@ -33,7 +33,7 @@ def words(values: NDArray[np.float64], exponent: int) -> NDArray[np.int64]:
     for start in range(0, len(values), _AT_ONCE):
         rest = values[start : start + _AT_ONCE] * 2.0 ** (_BITS - exponent)
         for word in range(WORDS):
-            whole = np.floor(rest)
+            whole = np.trunc(rest)  # not floor: what it leaves of a small negative number would be rounded
             sums[word] += int(whole.sum())
             rest -= whole
             rest *= 2.0**_BITS
