@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simulated
 from pbeauty import exact
 from pbeauty.config import Game
 from pbeauty.game import Status
-from pbeauty.scoring import play_out, score_alone
+from pbeauty.scoring import play_out, score, score_alone
 from pbeauty.selection import Alone, select
+from pbeauty.wire import Ranks
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-5, 5).map(float) | st.floats(-1e-9, 1e-9)
 

@@ -147,9 +147,8 @@ class Run:
         Raises:
             ConfigError: if it is damaged.
         """
-        self._stretches()
         with reading(self.path):
-            return self.file[f"rounds/{name}"][which]
+            return self._round(name)[which]
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
         """Guesses and statuses of a round from 0, some participants at a time, in id order."""
@@ -161,14 +160,12 @@ class Run:
     @property
     def guesses(self) -> LazyArray:
         """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
-        self._stretches()
-        return LazyArray(self.file["rounds/guess"], self.path)
+        return LazyArray(self._round("guess"), self.path)
 
     @property
     def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
-        self._stretches()
-        return LazyArray(self.file["rounds/status"], self.path)
+        return LazyArray(self._round("status"), self.path)
 
     @property
     def rounds(self) -> Any:
@@ -311,11 +308,13 @@ class Run:
                 for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
             ]
 
-    def _stretches(self) -> None:
-        """Checks the files of guesses that were not gathered, once."""
-        if not self._checked:
+    def _round(self, name: str) -> h5py.Dataset:
+        """A dataset of `/rounds`; the files that it refers to, if it does, are checked once."""
+        dataset = self.file[f"rounds/{name}"]
+        if dataset.is_virtual and not self._checked:
             check_stretches(self.file, self.path.parent)
             self._checked = True
+        return dataset
 
     def _sealed(self, round_index: int) -> dict[Path, h5py.Group]:
         """The sealed replies of a round, checked once."""
