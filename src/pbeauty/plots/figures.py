@@ -45,12 +45,13 @@ class Drawn:
 # --- one run -------------------------------------------------------------------------------------------------
 
 
-def plot_run(path: Path, out: Path | None = None) -> list[Path]:
+def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1)) -> list[Path]:
     """Draws every finished round of a run and its trajectory, as PDF and as PNG.
 
     Args:
         path: a `run.h5`, or the folder that holds one.
         out: the folder to write to; `plots` beside `run.h5` unless given.
+        share: (i, n): of every n figures in turn, only the i-th, from 0; n processes draw them all.
 
     Returns:
         The files, rounds first; empty if no round is finished.
@@ -58,23 +59,33 @@ def plot_run(path: Path, out: Path | None = None) -> list[Path]:
     Raises:
         ConfigError: if `path` is not a run that can be read.
     """
-    written, table = [], []
+    written = []
+    index, of = share
     with Run(path) as run:
         out = run.path.parent / "plots" if out is None else out
-        name, game = run.experiment.name, run.experiment.game
-        mark = unfinished(run)
-        for index in range(run.round_count):  # one at a time, since a round alone may hold millions of guesses
-            figure = draw_round(run, index)
-            written += save(figure, out / f"round-{index + 1:04d}-histogram")
-            table.append(run.outcome(index))
-    if written:
-        target, mean, median, lower, upper = (
-            np.array([getattr(outcome, name) for outcome in table])
-            for name in ("target", "mean", "median", "lower_quartile", "upper_quartile")
-        )
-        figure = trajectory(game, mean=mean, median=median, target=target, lower=lower, upper=upper, title=name)
-        written += save(stamp(figure, mark), out / "trajectory")
+        for round_index in range(index, run.round_count, of):  # one at a time: a round may hold millions of guesses
+            written += save(draw_round(run, round_index), out / f"round-{round_index + 1:04d}-histogram")
+        if run.round_count and run.round_count % of == index:
+            written += save(_trajectory(run), out / "trajectory")
     return written
+
+
+def _trajectory(run: Run) -> Figure:
+    outcomes = [run.outcome(index) for index in range(run.round_count)]
+    target, mean, median, lower, upper = (
+        np.array([getattr(outcome, name) for outcome in outcomes])
+        for name in ("target", "mean", "median", "lower_quartile", "upper_quartile")
+    )
+    figure = trajectory(
+        run.experiment.game,
+        mean=mean,
+        median=median,
+        target=target,
+        lower=lower,
+        upper=upper,
+        title=run.experiment.name,
+    )
+    return stamp(figure, unfinished(run))
 
 
 def draw_round(run: Run, index: int) -> Figure:
