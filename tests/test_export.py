@@ -49,7 +49,8 @@ def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
         rows = list(csv.DictReader(file))
     lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == 68
-    assert list(rows[0]) == list(lines[0]) == ["round", "participant", "group", "job", "guess", "status", "reply"]
+    about = ["round", "participant", "group", "job", "background_source"]
+    assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "reply"]
     with Run(run) as stored:
         guesses = [np.nan if line["guess"] is None else line["guess"] for line in lines]
         assert np.array_equal(

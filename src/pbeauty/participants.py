@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import asking, backgrounds, scripted
+from pbeauty.backgrounds import Backgrounds
 from pbeauty.config import Experiment, LLMGroup, UniformGroup
 from pbeauty.engine import Engine
 from pbeauty.game import Status
@@ -43,6 +44,8 @@ class Play:
     """False where the round was broken off."""
     journal: Journal | None = None
     """Still open; to be closed once the replies are sealed, or the round broken off."""
+    backgrounds: Backgrounds = field(default_factory=Backgrounds)
+    """Those that were written, in id order, where it is them that were asked for."""
 
 
 class Block:
@@ -106,14 +109,14 @@ class Block:
             recorded: replies from before an interruption.
 
         Returns:
-            As `play`, with the backgrounds as `replies`, in id order; the rows are not used.
+            As `play`, with `backgrounds` in place of rows and replies.
         """
         play = Play(np.empty(0, PLAY), Progress())
         if self.llm and (seats := backgrounds.wanted(self.llm)).size:
             play.journal = Journal(journal) if journal else None
             with self._watching(self.llm.engine, play.progress):
                 play.complete = backgrounds.write(
-                    self.llm, seats, play.replies, play.progress, tick, play.journal, recorded
+                    self.llm, seats, play.backgrounds, play.progress, tick, play.journal, recorded
                 )
         return play
 
