@@ -79,6 +79,33 @@ def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
     assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 5
 
 
+def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
+    """Cases of the base that differ in nothing else become one, under the name of the first."""
+    written(
+        tmp_path,
+        "base: base.yaml\n"
+        "table: [{case: few, population.0.count: 5}, {case: many, population.0.count: 50}]\n"
+        "vary: {game.multiplier: [1/2, 2/3], game.rounds: [1, 2]}",
+    )
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.multiplier: 0.9}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [case.name for case in cases] == ["few_rounds-1", "few_rounds-2", "many_rounds-1", "many_rounds-2"]
+    assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
+    assert cases[0].varied == {"population.0.count": 5, "game.rounds": 1}
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game: {}, population.0.count: 3}")
+    assert [case.name for case in load_sweep(tmp_path / "top.yaml").cases] == ["few"]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.rounds: 1}\nvary: {game.multiplier: [1/4, 1/5]}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [(case.name, case.experiment.game.multiplier) for case in cases] == [
+        ("few_multiplier-1-4", "1/4"),
+        ("few_multiplier-1-5", "1/5"),
+        ("many_multiplier-1-4", "1/4"),
+        ("many_multiplier-1-5", "1/5"),
+    ]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.announce: []}")
+    assert len(load_sweep(tmp_path / "top.yaml").cases) == 8, "another key of the same section"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -6,6 +6,9 @@ vary:                           # every combination
   game.multiplier: [1/2, 2/3]
 table: cases.csv                # or a list of mappings, or a YAML file of one: a case per row
 replicates: 3                   # each with a seed of its own
+
+What a file sets or varies takes the place of what its base makes of the same key: cases of the base that differ in
+nothing else become one. So a sweep over models is played with a single one by setting the model.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ class _Draft:
     data: dict[str, Any]
     folder: Path
     """What the files that it names are relative to."""
-    parts: list[str] = field(default_factory=list)
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    """Of its name, with the key that each comes from; "" where it comes from none."""
     varied: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,7 +112,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
                 faults.setdefault(line.strip(), f"case {number}")
             continue
         taken = {case.name for case in cases}
-        name = "_".join(draft.parts)[:80] or experiment.name
+        name = "_".join(part for _, part in draft.parts)[:80] or experiment.name
         cases.append(Case(name if name not in taken else f"{name}_{number}", experiment, draft.varied))
     if faults:
         lines = "".join(f"\n  {text}" + (f" ({where})" if where else "") for text, where in faults.items())
@@ -147,6 +151,8 @@ def _expand(path: Path, faults: dict[str, str], depth: int) -> list[_Draft]:
     if not isinstance(fixed, dict):
         faults[f"{path.name}: set: expected keys and values, found {kind(fixed)}"] = ""
         fixed = {}
+    given = {str(key) for key in fixed} | {key for row, values in rows for key in (*row, *values)}
+    drafts = _overridden(drafts, given)
     made = []
     for draft, (row, values), replicate in product(drafts, rows, range(replicates)):
         try:
@@ -166,11 +172,30 @@ def _bases(path: Path, base: Any, faults: dict[str, str], depth: int) -> list[_D
             drafts = []
             for name in base:
                 for draft in _expand(path.parent / name, faults, depth + 1):
-                    draft.parts.insert(0, Path(name).stem)
+                    draft.parts.insert(0, ("", Path(name).stem))
                     drafts.append(draft)
             return drafts
     faults[f"{path.name}: base: expected a file, a list of files or an experiment, found {kind(base)}"] = ""
     return []
+
+
+def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
+    """A base's cases without what the file above it gives itself; of those that differ in nothing else, the first."""
+    kept: list[_Draft] = []
+    settled: list[tuple[dict[str, Any], Path]] = []
+    for draft in drafts:
+        replaced = {key for key in draft.varied if any(f"{key}.".startswith(f"{other}.") for other in given)}
+        if replaced:
+            draft.varied = {key: value for key, value in draft.varied.items() if key not in replaced}
+            draft.parts = [(key, part) for key, part in draft.parts if key not in replaced]
+            rest = copy.deepcopy(draft.data)
+            for key in replaced:
+                assign(rest, key, None, key)
+            if (rest, draft.folder) in settled:
+                continue
+            settled.append((rest, draft.folder))
+        kept.append(draft)
+    return kept
 
 
 def _case(
@@ -186,17 +211,17 @@ def _case(
     for key, value in {**fixed, **settings, **values}.items():
         assign(data, str(key), copy.deepcopy(value), str(key))
     if "case" in row:
-        parts.append(_slug(str(row["case"])))
+        parts.append(("", _slug(str(row["case"]))))
     for number, (key, value) in enumerate({**settings, **values}.items(), start=1):
         varied[key] = value
         if key in values or "case" not in row:
             short = value if isinstance(value, (str, int, float)) else number
-            parts.append(_slug(f"{key.rpartition('.')[2]}-{short}"))
+            parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
     if replicate is not None:
         seed = data.get("seed", 0)
         if type(seed) is int:
             data["seed"] = int(seeds(seed, "replicate", 0, replicate, replicate + 1)[0])
-        parts.append(f"r{replicate + 1}")
+        parts.append(("replicate", f"r{replicate + 1}"))
         varied["replicate"] = replicate + 1
     return _Draft(data, draft.folder, parts, varied)
 
