@@ -138,6 +138,44 @@ population:
         assert any(line.strip().startswith(f"{key}: ") and words in line for line in lines), (key, told)
 
 
+def test_a_fault_does_not_hide_another_of_the_same_group_or_game(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"background": "You are Ann."}\n')
+    told = faults(
+        """
+name: wrong
+game: {ronds: 3, multiplier: nonsense}
+prompts: {system: {mine: "{rules} {colour}", shift: "{rules} {shift_rule} {median_rule} {decimal}"}}
+population:
+  - {name: a, cuont: 5, kind: llm, system_prompt: mine}
+  - {name: a, count: 0, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}
+  - {name: b, count: 5, kind: llm, max: 3, system_prompt: background, personas: {file: few.jsonl}}
+  - {name: c, count: 5, kind: llm, system_prompt: clasic, user_prompt: none, sampling: {temperature: 9}}
+  - {name: d, count: 5, kind: llm, system_prompt: background, personas: {atributes: {}}}
+  - {name: e, count: 5, kind: llm, system_prompt: shift}
+""",
+        tmp_path,
+    )
+    lines = [line.strip() for line in told.splitlines()]
+    for words in (
+        "game.ronds: unknown key",
+        "game.multiplier: expected",
+        "population.0.cuont: unknown key",
+        "population.0.count: missing",
+        "population.0.system_prompt: 'mine' needs {colour}, which has no value here",
+        "population.1.count: 0 is not allowed",
+        "population.1.name: 'a' is also the name of group 0",
+        "population.1.personas.attributes.school: the shares add up to 0.9",
+        "population.2.max: unknown key",
+        f"population.2.personas.file: {tmp_path / 'few.jsonl'} has 1 backgrounds for a group of 5",
+        "population.3.system_prompt: no system prompt of this name",
+        "population.3.user_prompt: no user prompt of this name",
+        "population.3.sampling.temperature: ",
+        "population.4.personas.atributes: unknown key",
+    ):
+        assert sum(line.startswith(words) for line in lines) == 1, (words, told)
+    assert lines[0].endswith("14 errors"), told
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
