@@ -6,6 +6,7 @@ import builtins
 import csv
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from pbeauty.config import ConfigError
 from pbeauty.config_file import load, loads
 from pbeauty.export import export
 from pbeauty.forecast import Pace, describe, forecast, pace, time_limit
+from pbeauty.game import Status
 from pbeauty.results import Run
 from pbeauty.sweep import load_sweep
 
@@ -102,6 +104,29 @@ def test_the_example_can_read_what_is_exported(run, tmp_path):
             assert all(entry["round"] == round_index + 1 for entry in found["data"].values())
             assert all(("raw" in entry) is (int(name[1:]) < 30) for name, entry in found["data"].items())
     assert (folder / "result_0.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_path):
+    assert main(["export", str(run), "--format", "agentscope", "--out", str(tmp_path / "result")]) == 0
+    reader = Path(__file__).with_name("read_agentscope.py")
+    command = [sys.executable, "-I", str(reader), str(tmp_path / "result")]
+    (game,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    rounds = game.pop("rounds")
+    about = {"benchmark": "talk", "model": "demo", "system": "6", "user": "1", "count": 34, "hosts": 1}
+    assert game == {**about, "ratio": 0.667}
+    with Run(run) as stored:
+        assert len(rounds) == stored.round_count
+        for index, found in enumerate(rounds):
+            guesses, outcome = stored.read("guess", index), stored.outcome(index)
+            valid = guesses[stored.read("status", index) <= Status.RETRIED]
+            assert 0 < valid.size < 34
+            assert found["counts"] == np.histogram(valid, bins=np.arange(102))[0].tolist()
+            names = {"cnt": "n_valid", "avg": "mean", "med": "median", "std": "std", "max": "max", "min": "min"}
+            for name, ours in names.items():
+                assert found["computed"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+                assert found["stats"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+            assert found["stats"]["win"] == pytest.approx(outcome.target) == pytest.approx(5 + 2 / 3 * valid.mean())
+            assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
 
 
 # --- import ------------------------------------------------------------------------------------------------
