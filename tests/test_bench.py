@@ -7,11 +7,12 @@ import json
 import pytest
 
 import mpi
+from pbeauty.cli import main
 
 SMALL = ("--set", "population.0.count=40", "--set", "game.rounds=2", "--repeats", "1")
 
 
-def test_the_bench_reports_every_way_of_playing_and_its_ratios():
+def test_the_bench_reports_every_way_of_playing_and_its_ratios(tmp_path, capsys):
     done = mpi.alone("bench", "configs/bench.yaml", *SMALL, "--json", timeout=240)
     assert done.code == 0, done.err
     report = json.loads(done.out)
@@ -26,6 +27,13 @@ def test_the_bench_reports_every_way_of_playing_and_its_ratios():
     assert all(report["split"][part] > 0 for part in ("prompts", "add", "step", "read", "journal", "store", "mpi"))
     # The first round's prompts are all the same; the later ones begin with what was asked before.
     assert all(0.3 < share < 1 for share in report["cached_share"] + report["cached_share_one_way"])
+    # What it printed is what a forecast takes.
+    (tmp_path / "bench.json").write_text(done.out)
+    assert main(["check", "configs/bench.yaml", "--bench", str(tmp_path / "bench.json"), *SMALL[:-2], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["forecast"]
+    assert found["seconds"] == pytest.approx(80 / report["participants_per_second"]["real"])
+    tokens = report["output_tokens_per_second"] / report["participants_per_second"]["real"]
+    assert found["output_tokens"] == pytest.approx(80 * tokens, abs=40)
 
 
 def test_a_bench_needs_exactly_one_model(tmp_path):
@@ -51,7 +59,7 @@ def test_the_bench_of_the_storage_keeps_and_finds_every_reply(tmp_path):
     assert done.code == 2 and "has none" in done.err
 
 
-def test_several_engines_play_together_and_apart():
+def test_several_engines_play_together_and_apart(tmp_path, capsys):
     done = mpi.mpirun(3, "bench", "configs/bench.yaml", *SMALL, "--json", timeout=240)
     assert done.code == 0, done.err
     report = json.loads(done.out)
@@ -59,6 +67,10 @@ def test_several_engines_play_together_and_apart():
     (together,), (apart,) = report["together"], report["apart"]
     assert together > 0 and apart > 0
     assert report["together_to_apart"] == together / apart
+    (tmp_path / "bench.json").write_text(done.out)
+    bench = "--ranks", "3", "--bench", str(tmp_path / "bench.json")
+    assert main(["check", "configs/bench.yaml", *bench, *SMALL[:-2], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["seconds"] == pytest.approx(80 / together)
 
 
 def test_more_engines_than_participants_are_refused_by_a_bench():

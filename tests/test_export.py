@@ -5,7 +5,10 @@ from __future__ import annotations
 import builtins
 import csv
 import json
+import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +16,14 @@ import pyarrow.parquet
 import pytest
 
 import mpi
+from made import experiment, make
 from pbeauty.agentscope import COLUMNS, import_example
 from pbeauty.cli import main
 from pbeauty.config import ConfigError
 from pbeauty.config_file import load, loads
 from pbeauty.export import export
 from pbeauty.forecast import Pace, describe, forecast, pace, time_limit
+from pbeauty.game import Status
 from pbeauty.results import Run
 from pbeauty.sweep import load_sweep
 
@@ -49,7 +54,8 @@ def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
         rows = list(csv.DictReader(file))
     lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == 68
-    assert list(rows[0]) == list(lines[0]) == ["round", "participant", "group", "job", "guess", "status", "reply"]
+    about = ["round", "participant", "group", "job", "background_source"]
+    assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "reply"]
     with Run(run) as stored:
         guesses = [np.nan if line["guess"] is None else line["guess"] for line in lines]
         assert np.array_equal(
@@ -98,6 +104,29 @@ def test_the_example_can_read_what_is_exported(run, tmp_path):
             assert all(entry["round"] == round_index + 1 for entry in found["data"].values())
             assert all(("raw" in entry) is (int(name[1:]) < 30) for name, entry in found["data"].items())
     assert (folder / "result_0.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_path):
+    assert main(["export", str(run), "--format", "agentscope", "--out", str(tmp_path / "result")]) == 0
+    reader = Path(__file__).with_name("read_agentscope.py")
+    command = [sys.executable, "-I", str(reader), str(tmp_path / "result")]
+    (game,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    rounds = game.pop("rounds")
+    about = {"benchmark": "talk", "model": "demo", "system": "6", "user": "1", "count": 34, "hosts": 1}
+    assert game == {**about, "ratio": 0.667}
+    with Run(run) as stored:
+        assert len(rounds) == stored.round_count
+        for index, found in enumerate(rounds):
+            guesses, outcome = stored.read("guess", index), stored.outcome(index)
+            valid = guesses[stored.read("status", index) <= Status.RETRIED]
+            assert 0 < valid.size < 34
+            assert found["counts"] == np.histogram(valid, bins=np.arange(102))[0].tolist()
+            names = {"cnt": "n_valid", "avg": "mean", "med": "median", "std": "std", "max": "max", "min": "min"}
+            for name, ours in names.items():
+                assert found["computed"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+                assert found["stats"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+            assert found["stats"]["win"] == pytest.approx(outcome.target) == pytest.approx(5 + 2 / 3 * valid.mean())
+            assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
 
 
 # --- import ------------------------------------------------------------------------------------------------
@@ -157,6 +186,17 @@ def test_an_import_says_what_is_missing(example, tmp_path, capsys):
     assert main(["import", str(example), "--out", str(tmp_path / "ours")]) == 2
     assert "is not empty" in capsys.readouterr().err
     (example / "experiment.csv").write_text("participant_num,agent_type\n5,random\n")
+    before = (example / "prompt.json").read_text()
+    (example / "prompt.json").write_text("{}")
+    (example / "model_configs.json").write_text("[1]")
+    with pytest.raises(ConfigError) as caught:
+        import_example(example, tmp_path / "more")
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == [
+        "experiment.csv",
+        "model_configs.json:",
+        "prompt.json:",
+    ]
+    (example / "prompt.json").write_text(before)
     with pytest.raises(ConfigError, match=r"experiment\.csv has no column agent_server_num, .*, round"):
         import_example(example, tmp_path / "more")
 
@@ -165,11 +205,11 @@ def test_an_import_says_what_is_missing(example, tmp_path, capsys):
 
 
 def test_a_forecast_counts_requests_blocks_and_time():
-    experiment = loads(
+    described = loads(
         "name: x\ngame: {rounds: 3}\npopulation: [{name: a, count: 100, kind: llm, retries: 2, extraction: model},"
         " {name: b, count: 10, kind: uniform, think_time: 50}]"
     )
-    found = forecast(experiment, 3, Pace(10))
+    found = forecast(described, 3, Pace(10))
     assert (found["ranks"], found["engines"], found["gpus"], found["blocks"]) == (3, 2, 2, [0, 55, 55])
     assert (found["requests"], found["requests_at_most"]) == (600, 1800)
     assert found["seconds"] == 150.0, "the uniform ones think longest"
@@ -177,7 +217,7 @@ def test_a_forecast_counts_requests_blocks_and_time():
     assert found["gpu_memory"]["demo"]["cache_kib_per_token"] > 0
     assert not any("WARNING" in line for line in describe(found, 151))
     assert any("WARNING: longer than the time limit of 149 s" in line for line in describe(found, 149))
-    assert forecast(experiment)["seconds"] is None
+    assert forecast(described)["seconds"] is None
 
 
 @pytest.mark.parametrize(
@@ -193,6 +233,9 @@ def test_a_pace_comes_from_a_bench(tmp_path):
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the result of"):
         pace(tmp_path / "b.json", None)
+    (tmp_path / "b.json").write_text('{"together": [], "engines": 2}')
+    with pytest.raises(ConfigError, match="is not the result of"):
+        pace(tmp_path / "b.json", None)
     with pytest.raises(ConfigError, match="--time-limit soon"):
         time_limit("soon")
 
@@ -205,6 +248,98 @@ def test_the_forecast_stands_beside_what_happened(run, capsys):
         assert took["output_tokens"] == stored.read("output_tokens").sum()
     assert main(["check", str(run)]) == 0
     assert f"output tokens (forecast {expected['output_tokens']:,})" in capsys.readouterr().out
+
+
+def test_of_a_sweep_every_forecast_stands_beside_what_happened(tmp_path, capsys):
+    (tmp_path / "sweep.yaml").write_text(
+        "base: {name: x, game: {rounds: 2}, population: [{name: birds, count: 9, kind: llm, retries: 3}]}\n"
+        "vary: {game.multiplier: [1/2, 2/3]}"
+    )
+    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", "--rate", "3", program=BIRDS)
+    assert done.code == 0, done
+    assert main(["check", str(tmp_path / "out")]) == 0
+    *cases, everything = capsys.readouterr().out.splitlines()
+    taken = []
+    for line, name in zip(cases, ("multiplier-1-2", "multiplier-2-3"), strict=True):
+        with Run(tmp_path / "out" / name) as stored:
+            taken.append(int(stored.read("output_tokens").sum()))
+            expected = stored.provenance["forecast"]
+        assert expected["seconds"] == pytest.approx(2 * 9 / 3), "the rate that was given holds for every case"
+        assert line.startswith(f"{name}: took ")
+        assert f"{taken[-1]:,} output tokens (forecast {expected['output_tokens']:,})" in line
+        assert line.endswith(" s (forecast 6)")
+    assert everything.startswith("all 2 runs: took ")
+    assert f"{sum(taken):,} output tokens (forecast {2 * expected['output_tokens']:,})" in everything
+    assert main(["check", str(tmp_path / "out"), "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [found["actual"]["output_tokens"] for found in runs] == taken
+    make(tmp_path / "half", np.full((1, 4), 20.0), described=experiment(4, rounds=3))
+    assert main(["check", str(tmp_path / "half")]) == 0
+    assert f"{tmp_path / 'half'}, 1 of 3 rounds so far: took" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "out/multiplier-1-2/plots")]) == 2
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder that tells the size of an 8B model: 15 GiB of weights, 128 KiB of cache per token."""
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    told = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+    (folder / "config.json").write_text(json.dumps(told | {"torch_dtype": "bfloat16"}))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(15 << 30)  # sparse: nothing is written
+    return folder
+
+
+def test_a_forecast_says_what_fits_into_the_memory_of_a_gpu(checkpoint):
+    text = (
+        f"name: x\ngame: {{rounds: 5}}\nmodels: {{big: {{path: '{checkpoint}', tensor_parallel_size: 2}}}}\n"
+        "population: [{name: a, count: 100, kind: llm, model: big, user_prompt: step-by-step,"
+        " sampling: {max_tokens: 512}}]"
+    )
+    found = forecast(loads(text), gpu_memory=24)
+    memory = found["gpu_memory"]["big"]
+    assert (memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]) == (7.5, 64)
+    assert memory["cache_tokens"] == int((24 * 0.92 - 7.5) * (1 << 20) / 64)
+    per_round = (found["prompt_tokens"] + found["output_tokens"]) / 100 / 5
+    assert per_round < memory["conversation_tokens"] < 5 * per_round, "the last round's prompt and reply"
+    assert memory["conversations"] == memory["cache_tokens"] // memory["conversation_tokens"]
+    assert not any("WARNING" in line for line in describe(found))
+    used = ["models.big.engine={gpu_memory_utilization: 0.5}"]
+    assert forecast(loads(text, used), gpu_memory=24)["gpu_memory"]["big"]["cache_tokens"] == int(4.5 * (1 << 20) / 64)
+    for size, said in ((8.2, "fits beside its weights"), (4, "fits, and not even its weights do")):
+        *_, warning = (line for line in describe(forecast(loads(text), gpu_memory=size)) if "WARNING" in line)
+        assert f"not one conversation of model big {said}" in warning
+    assert forecast(loads(text))["gpu_memory"]["big"]["cache_tokens"] is None
+
+
+def test_check_is_told_the_memory_of_gpus(capsys):
+    path = "configs/quickstart.yaml"
+    assert main(["check", path, "--gpu-memory", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["gpu_memory"]["demo"]["conversations"] > 100
+    assert main(["check", path, "--gpu-memory", "0.000001"]) == 0
+    assert "WARNING: not one conversation of model demo fits" in capsys.readouterr().out
+    for wrong in ("-1", "0", "nan", "much"):
+        with pytest.raises(SystemExit):
+            main(["check", path, "--gpu-memory", wrong])
+        assert "is no size of memory in GiB, such as 80" in capsys.readouterr().err
+
+
+def test_check_warns_of_the_limit_of_the_slurm_job_that_it_runs_in(capsys, monkeypatch):
+    arguments = ["check", "configs/quickstart.yaml", "--rate", "1"]  # 1,200 s
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 900))
+    assert main(arguments) == 0
+    assert re.search(r"WARNING: longer than the time limit of (8\d\d|900) s", capsys.readouterr().out)
+    assert main([*arguments, "--time-limit", "1:00:00"]) == 0
+    assert "WARNING" not in capsys.readouterr().out, "the limit that is asked about comes first"
+    sweep = ["check", "configs/paper/ratios-demo.yaml", "--rate", "0.05"]  # six cases of 240 s
+    assert main(sweep) == 0
+    assert "WARNING: longer than the time limit" in capsys.readouterr().out
+    assert main([*sweep, "--case", "4"]) == 0
+    assert "WARNING" not in capsys.readouterr().out, "an array task plays one case"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 86_400))
+    assert main(arguments) == 0
+    assert "WARNING" not in capsys.readouterr().out
 
 
 def test_check_resolves_and_forecasts_sweeps(capsys):

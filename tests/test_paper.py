@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import mpi
 from pbeauty.config_file import load
@@ -25,8 +26,15 @@ def test_every_experiment_of_the_paper_is_there_and_has_a_demo():
     } == {name for name in names if not name.endswith("-demo")}
     assert {f"{name}-demo" for name in names if not name.endswith("-demo")} <= names
     for path in EXPERIMENTS:
-        assert path.read_text().startswith("# "), "a comment says what it is"
+        comment = [line for line in path.read_text().splitlines() if line.startswith("# ")]
         assert load_sweep(path).cases
+        if path.stem.endswith("-demo"):
+            text = yaml.safe_load(path.read_text())
+            assert text["base"] == f"{path.stem.removesuffix('-demo')}.yaml", "a demo overrides, and does not repeat"
+            assert text.keys() <= {"base", "set", "vary"}
+        else:
+            assert "arXiv 2407.17789v2" in comment[0]
+            assert "figure" in " ".join(comment) or "table" in " ".join(comment), "a comment says what it is"
     education, *_ = load_sweep(CONFIGS / "paper/education.yaml").cases
     assert education.experiment.count == 1000
     assert load(CONFIGS / "paper/million-random.yaml").count == 1_000_000

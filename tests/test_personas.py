@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ import mpi
 from pbeauty.backgrounds import usable
 from pbeauty.config import ConfigError, Writer
 from pbeauty.config_file import load, loads
-from pbeauty.personas import NOBODY, cast, deal, population_facts, quotas
+from pbeauty.personas import NOBODY, Source, cast, deal, population_facts, quotas
 from pbeauty.results import Run
 
 BIRDS = (sys.executable, str(Path(__file__).with_name("parrot.py")))
@@ -43,7 +44,7 @@ population:
     system_prompt: background-one-expert
     personas:
       attributes: {school: {college: 0.975, none: 0.025}}
-      write: {language: LANGUAGE, retries: 2, min_chars: 9}
+      write: {language: LANGUAGE, retries: 1, min_chars: 9}
   - {name: noise, count: 9, kind: uniform}
 """
 
@@ -137,6 +138,44 @@ population:
         assert any(line.strip().startswith(f"{key}: ") and words in line for line in lines), (key, told)
 
 
+def test_a_fault_does_not_hide_another_of_the_same_group_or_game(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"background": "You are Ann."}\n')
+    told = faults(
+        """
+name: wrong
+game: {ronds: 3, multiplier: nonsense}
+prompts: {system: {mine: "{rules} {colour}", shift: "{rules} {shift_rule} {median_rule} {decimal}"}}
+population:
+  - {name: a, cuont: 5, kind: llm, system_prompt: mine}
+  - {name: a, count: 0, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}
+  - {name: b, count: 5, kind: llm, max: 3, system_prompt: background, personas: {file: few.jsonl}}
+  - {name: c, count: 5, kind: llm, system_prompt: clasic, user_prompt: none, sampling: {temperature: 9}}
+  - {name: d, count: 5, kind: llm, system_prompt: background, personas: {atributes: {}}}
+  - {name: e, count: 5, kind: llm, system_prompt: shift}
+""",
+        tmp_path,
+    )
+    lines = [line.strip() for line in told.splitlines()]
+    for words in (
+        "game.ronds: unknown key",
+        "game.multiplier: expected",
+        "population.0.cuont: unknown key",
+        "population.0.count: missing",
+        "population.0.system_prompt: 'mine' needs {colour}, which has no value here",
+        "population.1.count: 0 is not allowed",
+        "population.1.name: 'a' is also the name of group 0",
+        "population.1.personas.attributes.school: the shares add up to 0.9",
+        "population.2.max: unknown key",
+        f"population.2.personas.file: {tmp_path / 'few.jsonl'} has 1 backgrounds for a group of 5",
+        "population.3.system_prompt: no system prompt of this name",
+        "population.3.user_prompt: no user prompt of this name",
+        "population.3.sampling.temperature: ",
+        "population.4.personas.atributes: unknown key",
+    ):
+        assert sum(line.startswith(words) for line in lines) == 1, (words, told)
+    assert lines[0].endswith("14 errors"), told
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -200,16 +239,24 @@ def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
         backgrounds = [everybody.background(i) for i in range(150)]
         assert all(text.startswith("You are ") for text in backgrounds[:101])
         assert backgrounds[141:] == [None] * 9
-        in_words = [text for text in backgrounds[101:141] if text.startswith("school: ")]
+        in_words = [text for text in backgrounds[101:141] if text.startswith("school")]
         found = Writer(language=language, min_chars=9)
         right = [text for text in backgrounds[101:141] if usable(text, found) and text not in in_words]
         assert len(right) >= 25
-        assert len(right) + len([text for text in backgrounds[101:141] if text.startswith("school")]) == 40
+        source = run.file["personas/source"]
+        assert source.dtype == np.uint8
+        assert source.attrs["labels"].tolist() == ["none", "file", "template", "written", "in words", "unknown"]
+        written_or_not = [Source.WRITTEN if text in right else Source.IN_WORDS for text in backgrounds[101:141]]
+        assert 0 < len(in_words) == 40 - len(right)
+        assert source[:].tolist() == [Source.TEMPLATE] * 101 + written_or_not + [Source.NONE] * 9
+        assert np.array_equal(everybody.source, source[:])
+        assert Counter(run.participants["background_source"])["written"] == len(right)
         people = run.file["participants/school"]
         assert people.dtype == np.uint16
         assert people.attrs["labels"][0] == NOBODY
     lines = [json.loads(line) for line in (folder / "personas.jsonl").read_text().splitlines()]
     assert [line["background"] for line in lines] == backgrounds[:141]
+    assert [line["background_source"] for line in lines] == [Source(code).label for code in everybody.source[:141]]
     assert not list((folder / "journal").glob("0000/*"))
 
 
@@ -235,6 +282,7 @@ def test_a_later_run_takes_the_file_and_writes_nothing(written, tmp_path):
     assert "backgrounds written" not in done.err
     with Run(tmp_path / "run") as run, Run(folder) as before:
         assert [run.cast.traits(i) for i in range(141)] == [before.cast.traits(i) for i in range(141)]
+        assert run.cast.source[101:141].tolist() == [Source.FILE] * 40
         assert np.array_equal(run.read("guess", 0), before.read("guess", 0), equal_nan=True)
 
 
@@ -251,6 +299,8 @@ def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
     assert done.code == 0, done
     assert "backgrounds written" not in done.err
     assert (tmp_path / "run/personas.jsonl").read_bytes() == before
+    with Run(tmp_path / "run") as run, Run(folder) as whole:
+        assert np.array_equal(run.cast.source, whole.cast.source)
     assert np.array_equal(
         mpi.results(tmp_path / "run")["rounds/guess"], mpi.results(folder)["rounds/guess"], equal_nan=True
     )
@@ -269,3 +319,24 @@ def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(w
     assert done.code == 0, done
     assert people.read_bytes() == (folder / "personas.jsonl").read_bytes()
     mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
+
+
+def test_a_run_that_does_not_say_where_backgrounds_come_from_opens_all_the_same(written, tmp_path):
+    _, folder, _ = written
+    shutil.copytree(folder, tmp_path / "run")
+    with h5py.File(tmp_path / "run/run.h5", "r+") as file:
+        del file["personas/source"]
+    with Run(tmp_path / "run") as run:
+        assert run.cast.source.tolist() == [Source.UNKNOWN] * 141 + [Source.NONE] * 9
+        assert "background_source" not in run.participants
+
+
+@pytest.mark.parametrize("values", [np.full(150, 6, np.uint8), np.zeros(149, np.uint8), np.zeros(150)])
+def test_sources_of_backgrounds_that_cannot_be_are_refused(values, written, tmp_path):
+    _, folder, _ = written
+    shutil.copytree(folder, tmp_path / "run")
+    with h5py.File(tmp_path / "run/run.h5", "r+") as file:
+        del file["personas/source"]
+        file["personas/source"] = values
+    with pytest.raises(ConfigError, match="personas are damaged"):
+        Run(tmp_path / "run")

@@ -79,6 +79,33 @@ def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
     assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 5
 
 
+def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
+    """Cases of the base that differ in nothing else become one, under the name of the first."""
+    written(
+        tmp_path,
+        "base: base.yaml\n"
+        "table: [{case: few, population.0.count: 5}, {case: many, population.0.count: 50}]\n"
+        "vary: {game.multiplier: [1/2, 2/3], game.rounds: [1, 2]}",
+    )
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.multiplier: 0.9}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [case.name for case in cases] == ["few_rounds-1", "few_rounds-2", "many_rounds-1", "many_rounds-2"]
+    assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
+    assert cases[0].varied == {"population.0.count": 5, "game.rounds": 1}
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game: {}, population.0.count: 3}")
+    assert [case.name for case in load_sweep(tmp_path / "top.yaml").cases] == ["few"]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.rounds: 1}\nvary: {game.multiplier: [1/4, 1/5]}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [(case.name, case.experiment.game.multiplier) for case in cases] == [
+        ("few_multiplier-1-4", "1/4"),
+        ("few_multiplier-1-5", "1/5"),
+        ("many_multiplier-1-4", "1/4"),
+        ("many_multiplier-1-5", "1/5"),
+    ]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.announce: []}")
+    assert len(load_sweep(tmp_path / "top.yaml").cases) == 8, "another key of the same section"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -90,7 +117,7 @@ def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
         ("base: 3", "base: expected a file"),
         ("base: sweep.yaml", "nested too deeply"),
         ("base: base.yaml\nreplicates: 0", "replicates: expected a whole number"),
-        ("base: base.yaml\ntable: cases.csv", "line 3: 1 values for the 2 columns of the header"),
+        ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
         ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
     ],
 )
@@ -106,6 +133,43 @@ def test_all_faults_of_all_cases_are_told_once(tmp_path):
     assert told[0].endswith("3 errors")
     assert [line.split(":")[0].strip() for line in told[1:]] == ["sed", "game.multiplier", "game.rounds"]
     assert told[1].endswith("(case 1)")
+
+
+def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
+    """Whatever is wrong, wherever: one message, and nothing that only seems to be wrong because of the rest."""
+    path = written(
+        tmp_path,
+        "base: wrong.yaml\ntable: cases.csv\nreplicates: 0\nvery: 1\n"
+        "vary: {game.ronds: [1, 2], population.7.count: [3], game.multiplier: [1/2, nonsense]}",
+        cases_csv="population.0.count,seed\n5,2\n3\n\n4,5,6\n",
+        few_jsonl='{"background": "You are Ann."}\n',
+        wrong_yaml="name: base\nprompts: {system: {mine: 'Do {what}'}}\npopulation:\n"
+        "  - {name: a, kind: llm, system_prompt: clasic}\n"  # the table was to give the count
+        "  - {name: a, count: 2, kind: llm, system_prompt: mine}\n"
+        "  - {name: b, count: 2, kind: llm, system_prompt: background, personas: {file: few.jsonl}}\n"
+        "  - {name: c, count: 2, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}\n",
+    )
+    told = refusal(path)
+    for words in (
+        "sweep.yaml: very: unknown key; did you mean 'vary'?",
+        "sweep.yaml: replicates: expected a whole number",
+        "sweep.yaml: table: cases.csv has lines without a value for each of its 2 columns: line 3: 1 values; line 5: 3",
+        "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
+        "game.ronds: unknown key; did you mean 'rounds'?",
+        "game.multiplier: ",
+        "population.0.system_prompt: no system prompt of this name; did you mean 'classic'?",
+        "population.1.name: 'a' is also the name of group 0",
+        "population.1.system_prompt: 'mine' needs {what}, which has no value here",
+        "population.2.personas.file: ",
+        "population.3.personas.attributes.school: the shares add up to 0.9, and not to 1",
+    ):
+        assert sum(line.strip().startswith(words) for line in told.splitlines()) == 1, (words, told)
+    assert "missing" not in told
+    assert told.splitlines()[0].endswith("11 errors"), told
+    done = mpi.mpirun(2, "run", path, "--out", tmp_path / "out")
+    assert (done.code, done.out) == (2, ""), done
+    assert done.err.count("population.1.name") == 1, "one rank tells it"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bad_sweep_starts_nothing(tmp_path):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -23,6 +24,8 @@ COLUMNS = (
     "participant_num", "agent_type", "agent_server_num", "env_server_num", "model_per_host", "model_name", "sys_id",
     "usr_id", "host_num", "ratio", "round",
 )  # fmt: skip
+T = TypeVar("T")
+
 _SAMPLING = {"temperature": "temperature", "max_tokens": "max_tokens", "top_p": "top_p", "top_k": "top_k"}
 _PLACEHOLDERS = {"max_value": "high", "ratio": "multiplier", "background": "background"}
 
@@ -52,11 +55,12 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
     Raises:
         ConfigError: saying what is wrong with the files.
     """
-    cases = read_csv(read_text(folder / "experiment.csv"), "experiment.csv", COLUMNS)
-    models = _models(_json(folder / "model_configs.json"))
-    prompts = _json(folder / "prompt.json")
-    if not isinstance(prompts, dict) or not all(isinstance(prompts.get(kind), dict) for kind in ("SYSTEM", "USER")):
-        raise ConfigError("prompt.json: expected SYSTEM and USER, with texts by number")
+    faults: list[str] = []
+    cases = _read(lambda: read_csv(read_text(folder / "experiment.csv"), "experiment.csv", COLUMNS), faults)
+    models = _read(lambda: _models(_json(folder / "model_configs.json")), faults)
+    prompts = _read(lambda: _prompts(_json(folder / "prompt.json")), faults)
+    if cases is None or models is None or prompts is None:
+        raise ConfigError("\n".join(faults))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
     made = Imported()
@@ -84,6 +88,15 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
     return made
 
 
+def _read(read: Callable[[], T], faults: list[str]) -> T | None:
+    """What `read` gives; None where it cannot, with the fault among `faults`."""
+    try:
+        return read()
+    except ConfigError as error:
+        faults.append(str(error))
+        return None
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
@@ -95,6 +108,12 @@ def _models(configs: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(configs, list) or not all(isinstance(c, dict) and "config_name" in c for c in configs):
         raise ConfigError("model_configs.json: expected a list of models with a config_name each")
     return {str(config["config_name"]): config for config in configs}
+
+
+def _prompts(prompts: Any) -> dict[str, dict[str, str]]:
+    if not isinstance(prompts, dict) or not all(isinstance(prompts.get(kind), dict) for kind in ("SYSTEM", "USER")):
+        raise ConfigError("prompt.json: expected SYSTEM and USER, with texts by number")
+    return prompts
 
 
 def _text(text: str, made: Imported) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,29 @@ from pbeauty.driving import Request, drive
 from pbeauty.engine import Reply
 from pbeauty.journal import Journal, Recorded
 from pbeauty.llm import LLMParticipants
+from pbeauty.personas import Source
 from pbeauty.prompts import WRITING, background_request
+from pbeauty.ragged import Ragged
 from pbeauty.randomness import seeds
-from pbeauty.records import Progress, Purpose, Replies
+from pbeauty.records import Progress
 
 _OTHER_SCRIPT = 0.1
 """Share of letters that may be of another script than the language's."""
+
+
+@dataclass
+class Backgrounds:
+    """What came of asking models for backgrounds, participant by participant."""
+
+    participant: list[int] = field(default_factory=list)
+    """Ids."""
+    text: Ragged = field(default_factory=lambda: Ragged(np.uint8))
+    """UTF-8."""
+    source: list[int] = field(default_factory=list)
+    """`Source.WRITTEN` or `Source.IN_WORDS`."""
+
+    def __len__(self) -> int:
+        return len(self.participant)
 
 
 def wanted(block: LLMParticipants) -> NDArray[np.int64]:
@@ -39,7 +56,7 @@ def writer(group: object) -> Writer | None:
 def write(
     block: LLMParticipants,
     seats: NDArray[np.int64],
-    texts: Replies,
+    made: Backgrounds,
     progress: Progress,
     tick: Callable[[Progress], bool],
     journal: Journal | None = None,
@@ -50,8 +67,8 @@ def write(
     Args:
         block: whose.
         seats: int64[some], ascending.
-        texts: gets one entry per seat, in their order: the background (`Purpose.ANSWER`), or, where no reply could be
-            used, the attributes in words (`Purpose.RETRY`).
+        made: gets one entry per seat, in their order: what the model wrote, or, where no reply could be used, the
+            attributes in words.
         progress: kept up to date; those without a usable reply are `unusable`.
         tick: called after every step; False breaks it off.
         journal: takes down every reply as it comes.
@@ -66,8 +83,9 @@ def write(
         return False
     for seat in seats.tolist():
         text = writing.said.get(seat)
-        purpose = Purpose.RETRY if text is None else Purpose.ANSWER
-        texts.append(int(block.ids[seat]), purpose, in_words(block, seat) if text is None else text, [])
+        made.participant.append(int(block.ids[seat]))
+        made.text.append((in_words(block, seat) if text is None else text).encode("utf-8", errors="replace"))
+        made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
     return True
 
 

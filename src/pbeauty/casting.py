@@ -15,9 +15,8 @@ from pbeauty.journal import Recorded
 from pbeauty.moderator import Moderator, play_together
 from pbeauty.participants import Block
 from pbeauty.partition import Hosting, ids
-from pbeauty.personas import Cast, has_personas, write_file
+from pbeauty.personas import Cast, Source, has_personas, write_file
 from pbeauty.personas import cast as make_cast
-from pbeauty.records import Purpose
 from pbeauty.results import Run
 from pbeauty.store import JOURNALS, RUN_FILE, drop_journals, journals
 from pbeauty.together import on_root_alone
@@ -86,19 +85,19 @@ def write_backgrounds(
     meet(comm, block.experiment.patience if moderator else None)
     if not all(comm.allgather(written.complete)):
         return False
-    if block.llm and len(written.replies):
-        block.llm.settle(written.replies)
-    gathered = comm.gather((written.replies.participant, written.replies.text, written.replies.purpose))
+    mine = written.backgrounds
+    if block.llm and len(mine):
+        block.llm.settle(mine.participant, mine.text, mine.source)
+    gathered = comm.gather(mine)
     if moderator and cast and gathered:
-        for participants, texts, _ in gathered:
-            cast.settle(np.array(participants, np.int64), texts)
+        for made in gathered:
+            cast.settle(np.array(made.participant, np.int64), made.text, made.source)
         moderator.keep_personas(cast)
         write_file(folder / PERSONAS_FILE, block.experiment, cast)
         drop_journals(folder, _BEFORE_THE_FIRST)
-        purposes = [purpose for _, _, found in gathered for purpose in found]
-        failed = sum(purpose == Purpose.RETRY for purpose in purposes)
+        failed = sum(made.source.count(Source.IN_WORDS) for made in gathered)
         moderator.display.say(
-            f"{len(purposes) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
+            f"{sum(map(len, gathered)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
             + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
         )
     return True

@@ -4,52 +4,67 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pbeauty.config import Experiment
-from pbeauty.forecast import Pace, actual, beside, describe, forecast
+from pbeauty.forecast import Pace, actual, beside, describe, forecast, total
 from pbeauty.job import Request, prepare
 from pbeauty.results import Run
+from pbeauty.runs import find
 from pbeauty.sweep import is_sweep
 from pbeauty.sweep_job import prepare_sweep
 
 
-def check(
-    request: Request, case: str | None, ranks: int | None, measured: Pace | None, limit: float | None, as_json: bool
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Terms:
+    """What a job is to be played with, as far as that is known beforehand."""
+
+    ranks: int | None = None
+    """None for the fewest."""
+    measured: Pace | None = None
+    """Of one engine."""
+    limit: float | None = None
+    """Seconds that a job may take."""
+    gpu_memory: float | None = None
+    """Of one GPU, in GiB."""
+
+    def forecast(self, experiment: Experiment) -> dict[str, Any]:
+        """What an experiment will take under these terms."""
+        return forecast(experiment, self.ranks, self.measured, self.gpu_memory)
+
+
+def check(request: Request, case: str | None, terms: Terms, as_json: bool) -> Iterator[str]:
     """What would be played and what it would take, line by line, or as one JSON document.
 
-    Of a run on disk: what it was to take, and what it took.
+    Of a run on disk, or a folder of them: what it was to take, and what it took.
 
     Args:
         request: what is asked for.
         case: of a sweep, one alone.
-        ranks: to be played on; None for the fewest.
-        measured: the pace of one engine.
-        limit: seconds that a job may take.
+        terms: what it would be played with.
         as_json: as JSON.
 
     Raises:
         ConfigError: saying everything that is wrong.
     """
     if request.config.is_dir() or request.config.suffix == ".h5":
-        with Run(request.config) as run:
-            stored = {"forecast": run.provenance.get("forecast", {}), "actual": actual(run)}
-        yield json.dumps(stored, indent=1) if as_json else f"{request.config}: {beside(*stored.values())}"
+        yield from _played(request.config, as_json)
         return
     if not is_sweep(request.config):
         experiment = prepare(request)
-        found = forecast(experiment, ranks, measured)
+        found = terms.forecast(experiment)
         if as_json:
             yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found}, indent=1)
             return
         yield f"{request.config}: good"
         yield from (f"  {line}" for line in _summary(experiment))
-        yield from (f"  {line}" for line in describe(found, limit))
+        yield from (f"  {line}" for line in describe(found, terms.limit))
         return
     sweep = prepare_sweep(request).sweep
     cases = (sweep.pick(case),) if case else sweep.cases
-    forecasts = [forecast(chosen.experiment, ranks, measured) for chosen in cases]
+    forecasts = [terms.forecast(chosen.experiment) for chosen in cases]
     if as_json:
         documents = [
             {
@@ -67,11 +82,32 @@ def check(
     for number, (chosen, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
         yield f"  {number}. {chosen.name}: " + "; ".join(_summary(chosen.experiment)[:1])
         yield from (f"       {line}" for line in describe(found, None))
-    total = sum(found["seconds"] or 0.0 for found in forecasts)
-    if measured and len(cases) > 1:
-        yield f"  all cases: about {total:,.0f} s, {sum(found['gpu_hours'] for found in forecasts):,.2f} GPU-hours"
-    if limit is not None and total > limit:
-        yield f"  WARNING: longer than the time limit of {limit:,.0f} s; the job will be interrupted, to be resumed"
+    seconds = sum(found["seconds"] or 0.0 for found in forecasts)
+    if terms.measured and len(cases) > 1:
+        yield f"  all cases: about {seconds:,.0f} s, {sum(found['gpu_hours'] for found in forecasts):,.2f} GPU-hours"
+    if terms.limit is not None and seconds > terms.limit:
+        longer = f"longer than the time limit of {terms.limit:,.0f} s"
+        yield f"  WARNING: {longer}; the job will be interrupted, to be resumed"
+
+
+def _played(path: Path, as_json: bool) -> Iterator[str]:
+    """Forecast and outcome of every run at `path`, and of all together."""
+    found = []
+    for file in find([path]):
+        with Run(file) as run:
+            note = "" if run.finished else f", {run.round_count} of {run.experiment.game.rounds} rounds so far"
+            name = path if file.parent == path or file == path else file.parent.relative_to(path)
+            found.append((f"{name}{note}", run.provenance.get("forecast", {}), actual(run)))
+    expected, took = (total(figures) for figures in zip(*((f, t) for _, f, t in found), strict=True))
+    if as_json:
+        documents = [{"run": name, "forecast": wanted, "actual": taken} for name, wanted, taken in found]
+        whole = {key: documents[0][key] for key in ("forecast", "actual")} if len(found) == 1 else {"runs": documents}
+        yield json.dumps(whole, indent=1)
+        return
+    for name, wanted, taken in found:
+        yield f"{name}: {beside(wanted, taken)}"
+    if len(found) > 1:
+        yield f"all {len(found)} runs: {beside(expected, took)}"
 
 
 def _summary(experiment: Experiment) -> list[str]:

@@ -48,23 +48,23 @@ def cross_check(data: dict[str, Any]) -> Iterator[Fault]:
     for index, (raw, group) in enumerate(zip(groups, read, strict=True)):
         if raw.get("kind") != "llm":
             continue
-        known_names = True
         for key, default, library, own_texts in (
             ("system_prompt", "classic", SYSTEM_PROMPTS, own.system),
             ("user_prompt", "direct", USER_PROMPTS, own.user),
         ):
             name, known = raw.get(key, default), [*library, *own_texts]
             if isinstance(name, str) and name not in known:
-                known_names = False
                 what = key.replace("_", " ")
                 yield (
                     f"population.{index}.{key}",
                     f"no {what} of this name{nearest(name, known)}; known: {', '.join(known)}, found {name!r}",
                 )
+        # Faults of the group itself are told elsewhere; what else is wrong with it is to be told with them.
+        group, left_out = (group, set()) if group else _partly(LLMGroup, raw)
         if isinstance(group, LLMGroup):
             seed = data.get("seed", 0)
             yield from _check_personas(f"population.{index}.personas", group, seed if type(seed) is int else 0, told)
-            if known_names and told:
+            if told and not left_out & {"personas", "system_prompt", "user_prompt"}:
                 yield from _check_prompts(f"population.{index}", group, own, told)
 
 
@@ -104,14 +104,27 @@ def _section(kind: type[Section], raw: Any) -> Any:
         return None
 
 
+def _partly(kind: type[Section], raw: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """A group as far as it is valid, None if hardly, and the keys that were left out; a size that is missing is 1."""
+    try:
+        return kind.model_validate(raw), set()
+    except ValidationError as error:
+        wrong = {str(details["loc"][0]) for details in error.errors() if details["loc"]}
+    rest = {key: value for key, value in raw.items() if str(key) not in wrong}
+    return _section(kind, {"name": "unnamed", "count": 1, **rest}), wrong
+
+
+_GAMES = (Game(), Game(multiplier="1/2", offset=1.0, aggregate="median"), Game(players="groups"))
+"""Between them they have a value for everything that a prompt can ask of a game."""
+
+
 def _told(data: dict[str, Any], game: Game | None, groups: Sequence[Any]) -> dict[str, str] | None:
-    """The facts that prompts are filled in with; those of the game alone where a group cannot be read."""
-    if game is None:
-        return None
+    """The facts that prompts are filled in with, as far as they can be read.
+
+    Those of the game alone where a group cannot be read, those of any game where it is the game.
+    """
     whole = [group for group in groups if group is not None]
-    if not whole:
-        return None
-    if len(whole) == len(groups):
+    if game is not None and whole and len(whole) == len(groups):
         seed = data.get("seed", 0)
         experiment = Experiment.model_construct(
             name="", seed=seed if type(seed) is int else 0, game=game, population=tuple(whole)
@@ -119,7 +132,9 @@ def _told(data: dict[str, Any], game: Game | None, groups: Sequence[Any]) -> dic
         if all(_shares_add_up(group.personas) for group in whole if isinstance(group, LLMGroup) and group.personas):
             return population_facts(experiment)
     unknown = {"composition": "?", "only_one": "?"}  # not to be complained of on top of what is wrong already
-    return facts(game, sum(group.count for group in whole), len(groups)) | unknown
+    count = sum(group.count for group in whole) or 1
+    games = _GAMES if game is None else (game,)
+    return {name: text for game in games for name, text in facts(game, count, len(groups)).items()} | unknown
 
 
 # --- prompts -----------------------------------------------------------------------------------------------
@@ -144,9 +159,11 @@ def _check_prompts(key: str, group: LLMGroup, own: OwnPrompts, told: Mapping[str
     if personas and (personas.template is not None or personas.file or personas.write):
         traits.add("background")
     for what, text, known in (
-        ("system_prompt", {**SYSTEM_PROMPTS, **own.system}[group.system_prompt], told.keys() | traits),
-        ("user_prompt", {**USER_PROMPTS, **own.user}[group.user_prompt], told.keys()),
+        ("system_prompt", {**SYSTEM_PROMPTS, **own.system}.get(group.system_prompt), told.keys() | traits),
+        ("user_prompt", {**USER_PROMPTS, **own.user}.get(group.user_prompt), told.keys()),
     ):
+        if text is None:
+            continue  # told already
         try:
             wanted = needed(text, told) if what == "system_prompt" else placeholders(text)
         except ValueError:

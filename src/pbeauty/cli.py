@@ -102,14 +102,25 @@ def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
         os._exit(FAILED)
 
 
+def _gib(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of memory in GiB, such as 80")
+    return value
+
+
 def _check(options: argparse.Namespace) -> int:
-    from pbeauty.checking import check
+    from pbeauty.checking import Terms, check
 
     limit = time_limit(options.time_limit) if options.time_limit else None
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
     request = Request(options.config, tuple(options.set))
-    for line in check(request, options.case, options.ranks, pace(options.bench, options.rate), limit, options.json):
+    terms = Terms(options.ranks, pace(options.bench, options.rate), limit, options.gpu_memory)
+    for line in check(request, options.case, terms, options.json):
         print(line)
     return DONE
 
@@ -240,6 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--ranks", type=int, metavar="N", help="forecast for N ranks (the fewest)")
     check.add_argument("--bench", type=Path, metavar="FILE", help="forecast times from the JSON of `pbeauty bench`")
     check.add_argument("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
+    check.add_argument(
+        "--gpu-memory", type=_gib, metavar="GIB", help="say what fits into GPUs of this size, such as 80"
+    )
     check.add_argument("--time-limit", metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
     check.set_defaults(command=_check)
 

@@ -40,7 +40,7 @@ class ConfigError(ValueError):
 
 
 RESERVED = (
-    "group", "background", "participant", "share",
+    "group", "background", "background_source", "participant", "share",
     "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
     "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
     "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",

@@ -15,6 +15,8 @@ from pbeauty.checks import cross_check
 from pbeauty.config import KINDS, ConfigError, Experiment, Model, Personas, Section, Slug, Writer, nearest
 from pbeauty.personas import digest
 
+MISSING = "missing; this key must be given"
+
 
 class _Loader(yaml.SafeLoader):
     """YAML as people mean it: a key given twice is an error, `1e3` is a number, and dates are text (YAML 1.2)."""
@@ -216,7 +218,7 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
             known = _known_keys(details["loc"][:-1])
             return key, f"unknown key{nearest(str(location[-1]), known)}; known here: {', '.join(known)}"
         case "missing":
-            return key, "missing; this key must be given"
+            return key, MISSING
         case "union_tag_not_found":
             return f"{key}.kind", f"missing; kinds: {', '.join(KINDS)}"
         case "union_tag_invalid":

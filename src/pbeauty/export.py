@@ -17,6 +17,7 @@ import numpy as np
 
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.game import Status
+from pbeauty.personas import Source
 from pbeauty.ragged import Ragged
 from pbeauty.records import Purpose
 from pbeauty.results import Run
@@ -66,11 +67,17 @@ def export(path: Path, form: str, out: Path | None = None) -> Path:
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
-    """A row per participant of a round: round (from 1), participant, group, attributes, guess, status, reply."""
+    """A row per participant of a round: round (from 1), participant, group, attributes, guess, status, reply.
+
+    After the attributes `background_source`, where there are personas.
+    """
     group_of = run.file["participants/group"][:].tolist()
     names = [str(name) for name in run.file["participants/group"].attrs["labels"]]
     cast = run.cast
-    columns = {name: (cast.labels[name], codes.tolist()) for name, codes in cast.codes.items()} if cast else {}
+    columns = {}
+    if cast:
+        columns = {name: (cast.labels[name], codes.tolist()) for name, codes in cast.codes.items()}
+        columns["background_source"] = [source.label for source in Source], cast.source.tolist()
     labels = [status.name.lower() for status in Status]
     said = last_words(run, round_index)
     guesses, status = run.read("guess", round_index).tolist(), run.read("status", round_index).tolist()
@@ -147,7 +154,7 @@ def _parquet(run: Run, path: Path) -> Path:
         raise ConfigError(
             "parquet needs pyarrow, which is not installed: pip install 'pbeauty[export]'; csv and jsonl need nothing"
         ) from None
-    attributes = list(run.cast.codes) if run.cast else []
+    attributes = [*run.cast.codes, "background_source"] if run.cast else []
     schema = pyarrow.schema(
         [
             ("round", pyarrow.uint32()),

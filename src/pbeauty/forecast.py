@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup
+from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.config_file import read_text
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
@@ -30,6 +31,8 @@ _PER_GUESS = 25
 """Bytes of run.h5 per participant and round."""
 _PER_REPLY = 40
 """Bytes that a sealed reply takes besides its text and tokens."""
+_UTILIZATION = 0.92
+"""The share of a GPU's memory that vLLM takes unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Pace:
 
 
 def pace(bench: Path | None, rate: float | None) -> Pace | None:
-    """The pace that a bench's JSON, or a rate in participants/s, stands for; None without either.
+    """The pace of an engine by a bench's JSON (of one rank or of several) or a rate in participants/s; None without.
 
     Raises:
         ConfigError: if the file is no bench result.
@@ -55,19 +58,24 @@ def pace(bench: Path | None, rate: float | None) -> Pace | None:
         return None
     try:
         found = json.loads(read_text(bench))
+        if "together" in found:
+            return Pace(statistics.median(map(float, found["together"])) / int(found["engines"]))
         real = float(found["participants_per_second"]["real"])
         return Pace(real, float(found["output_tokens_per_second"]) / real)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):  # StatisticsError is a ValueError
         raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
-def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | None = None) -> dict[str, Any]:
+def forecast(
+    experiment: Experiment, ranks: int | None = None, measured: Pace | None = None, gpu_memory: float | None = None
+) -> dict[str, Any]:
     """What an experiment will take, as JSON values.
 
     Args:
         experiment: resolved.
         ranks: that it is to be played on; by default the fewest.
         measured: the pace of one engine.
+        gpu_memory: of one GPU, in GiB.
 
     Raises:
         ConfigError: if it cannot be played on so few ranks.
@@ -79,6 +87,7 @@ def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | 
     told = population_facts(experiment)
     rounds = experiment.game.rounds
     requests = most = prompt_tokens = output_tokens = 0
+    longest: dict[str, float] = {}  # conversation of each model, in tokens
     for group in experiment.population:
         if not isinstance(group, LLMGroup):
             continue
@@ -92,6 +101,8 @@ def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | 
         reply = _reply_tokens(group) if measured is None or measured.output_tokens is None else measured.output_tokens
         opening, turn = _prompt_tokens(experiment, group, told)
         per_game = sum(opening + before * (reply + turn) for before in range(rounds))
+        whole = opening + (rounds - 1) * (reply + turn) + reply
+        longest[group.model] = max(whole, longest.get(group.model, 0))
         prompt_tokens += group.count * int(per_game)
         output_tokens += group.count * int(rounds * reply)
     words = output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
@@ -104,7 +115,7 @@ def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | 
         "requests_at_most": most,
         "prompt_tokens": prompt_tokens,
         "output_tokens": output_tokens,
-        "gpu_memory": {name: _memory(experiment.models[name]) for name in sorted(models)},
+        "gpu_memory": {name: _memory(experiment.models[name], longest[name], gpu_memory) for name in sorted(models)},
         "disk_bytes": experiment.count * rounds * _PER_GUESS + words + requests * _PER_REPLY + 100_000,
         "seconds": None,
         "gpu_hours": None,
@@ -134,7 +145,9 @@ def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
             f"model {name}: "
             + (f"{weights:,.2f} GiB of weights per GPU" if weights is not None else "weights not on disk, size unknown")
             + (f", {cache:,.1f} KiB of cache per token" if cache is not None else "")
+            + f", conversations of about {memory['conversation_tokens']:,} tokens"
         )
+        lines += _fit(name, memory)
     if found["seconds"] is None:
         lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
         return lines
@@ -142,6 +155,23 @@ def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
     if limit is not None and found["seconds"] > limit:
         lines.append(
             f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
+        )
+    return lines
+
+
+def _fit(name: str, memory: Mapping[str, Any]) -> list[str]:
+    """What fits into the memory of GPUs of a known size, with a warning if that is too little."""
+    tokens, conversations = memory["cache_tokens"], memory["conversations"]
+    if tokens is None:
+        return []
+    lines = [
+        f"model {name}: room for about {tokens:,} tokens of cache, {conversations:,} whole conversations at a time"
+    ]
+    if not conversations:
+        lines.append(
+            f"WARNING: not one conversation of model {name} fits"
+            + (" beside its weights" if tokens else ", and not even its weights do")
+            + "; give it more GPUs (tensor_parallel_size), a larger gpu_memory_utilization, or shorter games"
         )
     return lines
 
@@ -180,23 +210,33 @@ def actual(run: Run) -> dict[str, Any]:
     return (noted if isinstance(noted, dict) else {}) | counted
 
 
+_BESIDE = {
+    "prompt_tokens": "prompt tokens",
+    "output_tokens": "output tokens",
+    "disk_bytes": "bytes",
+    "seconds": "s in rounds",
+    "wall_seconds": "s from start to end",
+    "cpu_seconds": "s of CPU time",
+    "peak_memory_bytes": "bytes of memory at most over all ranks",
+}
+"""What stands beside its forecast, and the unit that people read."""
+
+
 def beside(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
     """Forecast and outcome on one line; what each rank used is summed up."""
-    names = {
-        "prompt_tokens": "prompt tokens",
-        "output_tokens": "output tokens",
-        "disk_bytes": "bytes",
-        "seconds": "s in rounds",
-        "wall_seconds": "s from start to end",
-        "cpu_seconds": "s of CPU time",
-        "peak_memory_bytes": "bytes of memory at most over all ranks",
-    }
     told = []
-    for key, unit in names.items():
+    for key, unit in _BESIDE.items():
         if key in took:
             wanted = expected.get(key)
             told.append(f"{_sum(took[key]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
     return "took " + ", ".join(told)
+
+
+def total(taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several runs took together, as far as all of them tell it: sums, but the most of memory."""
+    names = [name for name in _BESIDE if all(found.get(name) is not None for found in taken)]
+    over = {name: max if name == "peak_memory_bytes" else sum for name in names}
+    return {name: over[name](_sum(found[name]) for found in taken) for name in names}
 
 
 def _sum(value: float | list[float]) -> float:
@@ -234,8 +274,13 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup, told: dict[str, str]
     return len(system + first) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
 
 
-def _memory(model: Model) -> dict[str, float | None]:
-    """GiB of weights on each GPU, KiB of cache per token, from the checkpoint on disk; None where it is not there."""
+def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict[str, float | None]:
+    """What a model takes of each of its GPUs, and what of a conversation's length fits beside it.
+
+    Weights in GiB and cache in KiB per token are from the checkpoint on disk, None where it is not there; how many
+    tokens of cache, and how many conversations, is for GPUs of `gpu_memory` GiB, None where that is unknown. What the
+    engine takes for its own computations is not in it.
+    """
     folder = Path(__file__).parent / "demo" if model.path == DEMO_MODEL else Path(model.path).expanduser()
     weights = sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
     cache = None
@@ -248,7 +293,15 @@ def _memory(model: Model) -> dict[str, float | None]:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no checkpoint here, or one of a kind that says it otherwise
     share = model.tensor_parallel_size
+    tokens = None
+    if gpu_memory is not None and weights and cache:
+        used = model.engine.get("gpu_memory_utilization", _UTILIZATION)
+        left = gpu_memory * (used if is_number(used) else _UTILIZATION) - weights / share / _GIB
+        tokens = max(0, int(left * _GIB / 1024 / (cache / share)))
     return {
         "weights_gib_per_gpu": weights / share / _GIB if weights else None,
         "cache_kib_per_token": cache / share if cache else None,
+        "conversation_tokens": int(conversation),
+        "cache_tokens": tokens,
+        "conversations": None if tokens is None else int(tokens / conversation),
     }

@@ -18,7 +18,7 @@ from pbeauty.partition import Segment
 from pbeauty.personas import Cast, population_facts
 from pbeauty.ragged import Ragged
 from pbeauty.randomness import seeds
-from pbeauty.records import Announcement, Replies
+from pbeauty.records import Announcement
 from pbeauty.results import Run
 
 EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
@@ -116,10 +116,10 @@ class LLMParticipants:
             self._person = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         self._openings = Kept(int(self._person.max(initial=0)) + 1)
 
-    def settle(self, written: Replies) -> None:
-        """Gives participants the backgrounds that models have written, by id."""
+    def settle(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
+        """Gives participants backgrounds of their own: to the r-th of these ids row r of `texts`."""
         if self.cast:
-            self.cast.settle(np.searchsorted(self.ids, written.participant), written.text)
+            self.cast.settle(np.searchsorted(self.ids, participants), texts, sources)
             self.meet(self.cast)
 
     def tell(self, announcement: Announcement) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pbeauty import asking, backgrounds, scripted
+from pbeauty.backgrounds import Backgrounds
 from pbeauty.config import Experiment, LLMGroup, ScriptedGroup, UniformGroup
 from pbeauty.engine import Engine
 from pbeauty.game import Status
@@ -45,6 +46,8 @@ class Play:
     """False where the round was broken off."""
     journal: Journal | None = None
     """Still open; to be closed once the replies are sealed, or the round broken off."""
+    backgrounds: Backgrounds = field(default_factory=Backgrounds)
+    """Those that were written, in id order, where it is them that were asked for."""
 
 
 class Block:
@@ -108,14 +111,14 @@ class Block:
             recorded: replies from before an interruption.
 
         Returns:
-            As `play`, with the backgrounds as `replies`, in id order; the rows are not used.
+            As `play`, with `backgrounds` in place of rows and replies.
         """
         play = Play({}, Progress())
         if self.llm and (seats := backgrounds.wanted(self.llm)).size:
             play.journal = Journal(journal) if journal else None
             with self._watching(self.llm.engine, play.progress):
                 play.complete = backgrounds.write(
-                    self.llm, seats, play.replies, play.progress, tick, play.journal, recorded
+                    self.llm, seats, play.backgrounds, play.progress, tick, play.journal, recorded
                 )
         return play
 

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -27,6 +28,28 @@ NOBODY = "(none)"
 """The label of participants that have no value of an attribute."""
 LONGEST_BACKGROUND = 100_000
 """Characters."""
+_FOR_PEOPLE = ("participant", "background_source")
+"""Keys of a file of backgrounds that only say where a line comes from."""
+
+
+class Source(IntEnum):
+    """Where a participant's background comes from; stored as uint8."""
+
+    NONE = 0
+    """There is none."""
+    FILE = 1
+    TEMPLATE = 2
+    WRITTEN = 3
+    """The participant's model wrote it."""
+    IN_WORDS = 4
+    """The model was to write it, and gave no usable reply: it is the attributes in words."""
+    UNKNOWN = 5
+    """The run is of a version that did not keep this."""
+
+    @property
+    def label(self) -> str:
+        """As people read it."""
+        return self.name.lower().replace("_", " ")
 
 
 @dataclass
@@ -41,6 +64,8 @@ class Cast:
     """Different backgrounds, UTF-8."""
     row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """int64[participant]: the row of `texts` that is each participant's background, -1 where there is none."""
+    source: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """uint8[participant], values of `Source`."""
 
     def of(self, participants: NDArray[np.int64]) -> Cast:
         """The same of some participants, in the given order; only the backgrounds that they need."""
@@ -49,7 +74,7 @@ class Cast:
         mine = np.full(len(rows), -1)
         mine[rows >= 0] = place
         codes = {name: column[participants] for name, column in self.codes.items()}
-        return Cast(self.labels, codes, Ragged.of(*self.texts.take(used)), mine)
+        return Cast(self.labels, codes, Ragged.of(*self.texts.take(used)), mine, self.source[participants])
 
     def attributes(self, participant: int) -> dict[str, str]:
         """The attributes that a participant (a place in this cast) has, by name."""
@@ -73,10 +98,11 @@ class Cast:
         columns = np.column_stack([self.row, *(column.astype(np.int64) for column in self.codes.values())])
         return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
-    def settle(self, participants: NDArray[np.int64], texts: Ragged) -> None:
+    def settle(self, participants: NDArray[np.int64], texts: Ragged, sources: Sequence[int]) -> None:
         """Gives participants (places in this cast) backgrounds of their own: row r of `texts` to the r-th."""
         for participant, row in zip(participants.tolist(), range(len(texts)), strict=True):
             self.row[participant] = self.texts.append(texts[row])
+        self.source[participants] = sources
 
 
 # --- quotas ------------------------------------------------------------------------------------------------
@@ -147,7 +173,8 @@ def population_facts(experiment: Experiment) -> dict[str, str]:
 def read_file(path: Path, group: str) -> list[dict[str, str]]:
     """The participants that a JSONL file describes: a `background` each, and attributes, which all of them have.
 
-    Lines that name another group in their key `group` are passed over, and `participant` is only for the reader.
+    Lines that name another group in their key `group` are passed over; `participant` and `background_source` are only
+    for people.
 
     Raises:
         ConfigError: saying what is wrong with the file.
@@ -169,7 +196,8 @@ def read_file(path: Path, group: str) -> list[dict[str, str]]:
             raise ConfigError(f"{path}, line {number}: expected an object with the key `background`")
         if entry.pop("group", group) != group:
             continue
-        entry.pop("participant", None)
+        for name in _FOR_PEOPLE:
+            entry.pop(name, None)
         people.append(_person(entry, f"{path}, line {number}"))
         if people[-1].keys() != people[0].keys():
             raise ConfigError(
@@ -207,7 +235,9 @@ def write_file(path: Path, experiment: Experiment, cast: Cast) -> None:
             for participant in range(start, stop):
                 if (background := cast.background(participant)) is not None:
                     entry = {"participant": participant, "group": group.name, **cast.attributes(participant)}
-                    print(json.dumps(entry | {"background": background}, ensure_ascii=False), file=file)
+                    source = Source(cast.source[participant]).label
+                    entry |= {"background": background, "background_source": source}
+                    print(json.dumps(entry, ensure_ascii=False), file=file)
     draft.replace(path)
 
 
@@ -225,7 +255,7 @@ def cast(experiment: Experiment) -> Cast:
     Raises:
         ConfigError: if a file has gone, or changed so that it does not fit any more.
     """
-    made = Cast(row=np.full(experiment.count, -1, np.int64))
+    made = Cast(row=np.full(experiment.count, -1, np.int64), source=np.zeros(experiment.count, np.uint8))
     ends = accumulate((group.count for group in experiment.population), initial=0)
     for group, (start, stop) in zip(experiment.population, pairwise(ends), strict=True):
         if not isinstance(group, LLMGroup) or not group.personas:
@@ -242,7 +272,9 @@ def cast(experiment: Experiment) -> Cast:
             _encode(made, name, values[name], start, experiment.count)
         for offset, person in enumerate(people):
             made.row[start + offset] = made.texts.append(person["background"].encode())
+            made.source[start + offset] = Source.FILE
         if personas.template is not None:
+            made.source[start:stop] = Source.TEMPLATE
             _fill_in(made, personas.template, population_facts(experiment), start, stop)
     return made
 

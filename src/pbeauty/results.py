@@ -20,7 +20,7 @@ from pbeauty.announcing import announcement, needs_guesses
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome, Status
-from pbeauty.personas import Cast
+from pbeauty.personas import Cast, Source
 from pbeauty.ragged import Ragged
 from pbeauty.records import Announcement, Purpose
 from pbeauty.scoring import group_numbers
@@ -271,11 +271,17 @@ class Run:
             names = [name for name in self.file["participants"] if name != "group"]
             columns = {name: self.file[f"participants/{name}"] for name in names}
             texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
+            row = self.file["personas/row"][:]
+            if "source" in self.file["personas"]:
+                source = self.file["personas/source"][:]
+            else:
+                source = np.where(row < 0, Source.NONE, Source.UNKNOWN).astype(np.uint8)
             return Cast(
                 {name: [str(label) for label in column.attrs["labels"]] for name, column in columns.items()},
                 {name: column[:] for name, column in columns.items()},
                 texts,
-                self.file["personas/row"][:],
+                row,
+                source,
             )
 
     def replies(self, round: int, participant: int) -> list[Reply]:

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from pbeauty.config import ConfigError
+from pbeauty.personas import Source
 from pbeauty.untrusted import printable
 
 _LONGEST_TEXT = 1 << 24
@@ -54,6 +55,9 @@ def check_run(file: h5py.File, path: Path) -> None:
             size, bounds = len(_plain(file, "personas/text", path)), _plain(file, "personas/text_offsets", path)[:]
             sound &= bounds[0] == 0 and bounds[-1] == size and bool((bounds[1:] >= bounds[:-1]).all())
             row = file["personas/row"][:]
+            if "source" in file["personas"]:  # earlier versions did not keep it
+                source = _plain(file, "personas/source", path)
+                sound &= source.shape == (participants,) and source.dtype == np.uint8 and source[:].max() < len(Source)
             if not sound or row.min() < -1 or row.max() >= len(bounds) - 1:
                 raise ConfigError(f"{path}: personas are damaged: their backgrounds do not fit together")
         for name in ("experiment", "provenance"):

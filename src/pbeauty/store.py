@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pbeauty import __version__
 from pbeauty.config import Experiment, LLMGroup
 from pbeauty.game import Status
-from pbeauty.personas import Cast
+from pbeauty.personas import Cast, Source
 from pbeauty.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
 from pbeauty.records import PLAY, TOKEN_COUNTS, Purpose, Replies, Rows
 from pbeauty.scoring import Scored
@@ -201,12 +201,14 @@ class RunWriter:
                 del file["personas"]
             text, offsets = cast.texts.take(np.arange(len(cast.texts)))
             datasets: tuple[tuple[str, NDArray, str, str], ...] = (
+                ("source", cast.source, "code", "where each background comes from; `labels` names the codes"),
                 ("row", cast.row, "row", "the background of each participant; -1 where there is none"),
                 ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
                 ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
             )
             for name, values, units, about in datasets:
                 _describe(_checked(file, f"personas/{name}", values, _REPLY_CHUNK), units, about)
+            file["personas/source"].attrs["labels"] = [source.label for source in Source]
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
         """Notes that another job goes on with the run; what it left of an unfinished round is its journals."""

@@ -6,6 +6,9 @@ vary:                           # every combination
   game.multiplier: [1/2, 2/3]
 table: cases.csv                # or a list of mappings, or a YAML file of one: a case per row
 replicates: 3                   # each with a seed of its own
+
+What a file sets or varies takes the place of what its base makes of the same key: cases of the base that differ in
+nothing else become one. So a sweep over models is played with a single one by setting the model.
 """
 
 from __future__ import annotations
@@ -14,19 +17,21 @@ import copy
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pbeauty.config import ConfigError, Experiment, nearest
-from pbeauty.config_file import assign, experiment_of, kind, override, parse, read_text
+from pbeauty.config_file import MISSING, assign, experiment_of, kind, override, parse, read_text
 from pbeauty.randomness import seeds
 
 KEYS = ("name", "base", "set", "vary", "table", "replicates", "results")
 _MOST = 100_000
 _DEEPEST = 5
+_TOLD = 10
+"""Wrong lines of a table that are named."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class _Draft:
     data: dict[str, Any]
     folder: Path
     """What the files that it names are relative to."""
-    parts: list[str] = field(default_factory=list)
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    """Of its name, with the key that each comes from; "" where it comes from none."""
     varied: dict[str, Any] = field(default_factory=dict)
 
 
@@ -98,17 +104,20 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     drafts = _expand(path, faults, 0)
     top = parse(read_text(path), f"{path} is not valid YAML")
     cases: list[Case] = []
-    for number, draft in enumerate(drafts if not faults else [], start=1):
+    unsure = bool(faults)  # what could not be read may have given the keys that seem to be missing
+    for number, draft in enumerate(drafts, start=1):
         try:
             for assignment in overrides:
                 override(draft.data, assignment)
             experiment = experiment_of(draft.data, "", draft.folder)
         except ConfigError as error:
             for line in str(error).splitlines()[1:] or [str(error)]:
+                if unsure and line.endswith(MISSING):
+                    continue
                 faults.setdefault(line.strip(), f"case {number}")
             continue
         taken = {case.name for case in cases}
-        name = "_".join(draft.parts)[:80] or experiment.name
+        name = "_".join(part for _, part in draft.parts)[:80] or experiment.name
         cases.append(Case(name if name not in taken else f"{name}_{number}", experiment, draft.varied))
     if faults:
         lines = "".join(f"\n  {text}" + (f" ({where})" if where else "") for text, where in faults.items())
@@ -147,13 +156,16 @@ def _expand(path: Path, faults: dict[str, str], depth: int) -> list[_Draft]:
     if not isinstance(fixed, dict):
         faults[f"{path.name}: set: expected keys and values, found {kind(fixed)}"] = ""
         fixed = {}
-    made = []
-    for draft, (row, values), replicate in product(drafts, rows, range(replicates)):
-        try:
-            made.append(_case(draft, fixed, row, values, replicate if replicates > 1 else None))
-        except ConfigError as error:
-            faults.setdefault(f"{path.name}: {error}", "")
-    return made
+    given = {str(key) for key in fixed} | {key for row, values in rows for key in (*row, *values)}
+    drafts = _overridden(drafts, given)
+    return [
+        _case(draft, fixed, row, values, replicate if replicates > 1 else None, lambda fault: _add(faults, path, fault))
+        for draft, (row, values), replicate in product(drafts, rows, range(replicates))
+    ]
+
+
+def _add(faults: dict[str, str], path: Path, fault: ConfigError) -> None:
+    faults.setdefault(f"{path.name}: {fault}", "")
 
 
 def _bases(path: Path, base: Any, faults: dict[str, str], depth: int) -> list[_Draft]:
@@ -166,11 +178,30 @@ def _bases(path: Path, base: Any, faults: dict[str, str], depth: int) -> list[_D
             drafts = []
             for name in base:
                 for draft in _expand(path.parent / name, faults, depth + 1):
-                    draft.parts.insert(0, Path(name).stem)
+                    draft.parts.insert(0, ("", Path(name).stem))
                     drafts.append(draft)
             return drafts
     faults[f"{path.name}: base: expected a file, a list of files or an experiment, found {kind(base)}"] = ""
     return []
+
+
+def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
+    """A base's cases without what the file above it gives itself; of those that differ in nothing else, the first."""
+    kept: list[_Draft] = []
+    settled: list[tuple[dict[str, Any], Path]] = []
+    for draft in drafts:
+        replaced = {key for key in draft.varied if any(f"{key}.".startswith(f"{other}.") for other in given)}
+        if replaced:
+            draft.varied = {key: value for key, value in draft.varied.items() if key not in replaced}
+            draft.parts = [(key, part) for key, part in draft.parts if key not in replaced]
+            rest = copy.deepcopy(draft.data)
+            for key in replaced:
+                assign(rest, key, None, key)
+            if (rest, draft.folder) in settled:
+                continue
+            settled.append((rest, draft.folder))
+        kept.append(draft)
+    return kept
 
 
 def _case(
@@ -179,24 +210,29 @@ def _case(
     row: Mapping[str, Any],
     values: Mapping[str, Any],
     replicate: int | None,
+    tell: Callable[[ConfigError], None],
 ) -> _Draft:
+    """One case of a file; faults are told, and what they are about is left as it was."""
     data = copy.deepcopy(draft.data)
     parts, varied = list(draft.parts), dict(draft.varied)
     settings = {key: value for key, value in row.items() if key != "case"}
     for key, value in {**fixed, **settings, **values}.items():
-        assign(data, str(key), copy.deepcopy(value), str(key))
+        try:
+            assign(data, str(key), copy.deepcopy(value), str(key))
+        except ConfigError as error:
+            tell(error)
     if "case" in row:
-        parts.append(_slug(str(row["case"])))
+        parts.append(("", _slug(str(row["case"]))))
     for number, (key, value) in enumerate({**settings, **values}.items(), start=1):
         varied[key] = value
         if key in values or "case" not in row:
             short = value if isinstance(value, (str, int, float)) else number
-            parts.append(_slug(f"{key.rpartition('.')[2]}-{short}"))
+            parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
     if replicate is not None:
         seed = data.get("seed", 0)
         if type(seed) is int:
             data["seed"] = int(seeds(seed, "replicate", 0, replicate, replicate + 1)[0])
-        parts.append(f"r{replicate + 1}")
+        parts.append(("replicate", f"r{replicate + 1}"))
         varied["replicate"] = replicate + 1
     return _Draft(data, draft.folder, parts, varied)
 
@@ -212,12 +248,12 @@ def _rows(
     vary = data.get("vary") or {}
     if not isinstance(vary, dict) or not all(isinstance(values, list) and values for values in vary.values()):
         faults[f"{path.name}: vary: expected a list of values for each key"] = ""
-        return
+        vary = {}
     try:
         table = _table(path, data.get("table"))
     except ConfigError as error:
         faults[f"{path.name}: table: {error}"] = ""
-        return
+        table = [{}]
     for row in table:
         for values in product(*vary.values()):
             named = {str(key): value for key, value in row.items()}
@@ -259,9 +295,11 @@ def read_csv(text: str, name: str, needed: Sequence[str] = ()) -> list[dict[str,
     if missing := [column for column in needed if column not in header]:
         raise ConfigError(f"{name} has no column {', '.join(missing)}; its columns: {', '.join(header)}")
     rows = []
+    if wrong := [(number, len(cells)) for number, cells in lines[1:] if len(cells) != len(header)]:
+        told = "; ".join(f"line {number}: {many} values" for number, many in wrong[:_TOLD])
+        more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
+        raise ConfigError(f"{name} has lines without a value for each of its {len(header)} columns: {told}{more}")
     for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            raise ConfigError(f"{name}, line {number}: {len(cells)} values for the {len(header)} columns of the header")
         values = (parse(cell, f"{name}, line {number}") if cell.strip() else None for cell in cells)
         rows.append(dict(zip(header, values, strict=True)))
     return rows

@@ -23,13 +23,15 @@ def rounds(file: h5py.File) -> Any:
 
 
 def participants(file: h5py.File) -> Any:
-    """One row per participant, with a column for the group and for each attribute of personas.
+    """One row per participant, with a column for the group, each attribute of personas and the background's source.
 
     Returns:
         A pandas frame of categories, whose index `participant` is the id; without pandas a structured array of
-        `participant` and the codes, uint16, which `Run.attributes` has the labels of.
+        `participant` and the codes, which `Run.attributes` has the labels of (`background_source`: `personas.Source`).
     """
-    datasets = file["participants"]
+    datasets = dict(file["participants"])
+    if "personas/source" in file:
+        datasets["background_source"] = file["personas/source"]
     columns = {name: data[:] for name, data in datasets.items()}
     ids = np.arange(datasets["group"].shape[0])
     if pandas := _pandas():
