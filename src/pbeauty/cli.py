@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError, Experiment
@@ -114,6 +114,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.scaling:
+        return _bench_scaling(options)
+    if options.config is None:
+        raise ConfigError("bench: expected an experiment, or --scaling, which brings its own")
+    options.repeats = 5 if options.repeats is None else options.repeats
     if options.storage:
         from pbeauty.bench_storage import bench_storage
 
@@ -122,6 +127,26 @@ def _bench(options: argparse.Namespace) -> int:
         return DONE
     comm = _world()
     return _on_every_rank(comm, lambda comm: _bench_engines(comm, options))
+
+
+def _bench_scaling(options: argparse.Namespace) -> int:
+    from pbeauty.bench_scaling import bench_scaling, draw, table
+
+    if options.config or options.set or options.storage:
+        raise ConfigError("bench --scaling plays jobs of its own: leave out the experiment, --set and --storage")
+    repeats = 3 if options.repeats is None else options.repeats
+    found = bench_scaling(
+        options.most,
+        options.llm_most,
+        options.ranks,
+        repeats,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(found.dump() if options.json else table(found), flush=True)
+    if options.out:
+        for path in draw(found, options.out):
+            print(path, file=sys.stderr, flush=True)
+    return DONE
 
 
 def _bench_engines(comm: Comm, options: argparse.Namespace) -> int:
@@ -200,6 +225,23 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    if not all(part.isdecimal() and int(part) for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers above zero, such as 1,2,3,5,9")
+    return tuple(map(int, text.split(",")))
+
+
+def _count(text: str) -> int:
+    """A whole number, also as 1e6."""
+    try:
+        value = float(text)
+        if value == int(value) >= 0:
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number, such as 1000000 or 1e6")
+
+
 def _confidence(text: str) -> float:
     try:
         value = float(text)
@@ -218,8 +260,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pbeauty {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def experiment(command: argparse.ArgumentParser) -> None:
-        command.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file")
+    def experiment(command: argparse.ArgumentParser, **optional: Any) -> None:
+        command.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file", **optional)
         command.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as game.rounds=10"
         )
@@ -246,9 +288,24 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure what a round costs beside what the model costs; under mpirun, what playing together costs",
     )
-    experiment(measure)
-    measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
+    experiment(measure, nargs="?")
+    measure.add_argument("--repeats", type=int, metavar="N", help="turns to take the median of (5; with --scaling 3)")
     measure.add_argument("--storage", action="store_true", help="what it costs to keep the replies, without an engine")
+    measure.add_argument(
+        "--scaling", action="store_true", help="how cost grows with participants, ranks and rounds: starts jobs itself"
+    )
+    measure.add_argument("--out", type=Path, metavar="FOLDER", help="of --scaling: put its figures and figure there")
+    measure.add_argument("--most", type=_count, default=10**7, metavar="N", help="scripted participants at most (1e7)")
+    measure.add_argument(
+        "--llm-most",
+        type=_count,
+        default=10**4,
+        metavar="N",
+        help="participants of the demo model at most, 0 for none (1e4)",
+    )
+    measure.add_argument(
+        "--ranks", type=_counts, default=(1, 2, 3, 5, 9), metavar="R,R,...", help="numbers of ranks (1,2,3,5,9)"
+    )
     measure.add_argument("--json", action="store_true", help="print the report as JSON")
     measure.set_defaults(command=_bench)
 
