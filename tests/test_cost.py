@@ -33,7 +33,7 @@ def job(participants, ranks, rounds, *, llm=False, nodes=1, cores=2):
     if llm:
         group |= {"kind": "llm", "model": "demo"}
     experiment = loads(json.dumps({"name": "x", "game": {"rounds": rounds}, "population": [group]}))
-    return work_of(experiment, ranks, -(-ranks // nodes), cores)
+    return work_of(experiment, ranks, nodes, cores)
 
 
 JOBS = [job(*of) for of in product((10**3, 10**5, 10**7), (1, 2, 3, 5, 9), (1, 3, 10))]
@@ -60,7 +60,7 @@ def taken(truth, works, noise=0.0, seed=0):
 def exchanged(truth, ranks=(2, 3, 5)):
     c = truth.coefficients
     return [
-        Exchange("gather", size, 8, count, c["latency"] * (size - 1).bit_length() + c["byte_sent"] * count)
+        Exchange("allreduce", size, 8, count, c["latency"] * (size - 1).bit_length() + c["byte_sent"] * count)
         for size in ranks
         for count in (8, 10**3, 10**6)
     ]
@@ -149,7 +149,7 @@ def test_the_work_of_a_mixed_experiment_is_that_of_its_largest_blocks():
         "name: x\ngame: {rounds: 3}\npopulation: [{name: a, count: 101, kind: llm},"
         " {name: b, count: 10, kind: uniform, think_time: 2}]"
     )
-    assert work_of(experiment, 3, 2, 4) == Work(111, 3, 3, 2, 4, 2, 5, 51, 2, 2, 2.0)
+    assert work_of(experiment, 3, 2, 4) == Work(111, 3, 3, 2, 4, 2, 5, 51, 2, 2.0)
     with pytest.raises(ConfigError, match="need"):
         work_of(loads("name: x\nmodels: {m: {path: demo}, n: {path: demo}}\npopulation: [{name: a, count: 1, kind: llm,"
                       " model: m}, {name: b, count: 1, kind: llm, model: n}]"), 2, 2, 2)  # fmt: skip

@@ -27,6 +27,7 @@ from pbeauty import __version__, cost
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.cost import Exchange, Measurement, Scaling, Traffic, Work, work_of
+from pbeauty.devices import visible_gpus
 from pbeauty.results import Run
 
 SCRIPTED, LLM = "scripted", "llm"
@@ -57,21 +58,22 @@ class Job:
         return f"{self.kind} {self.participants:,} x {self.rounds} rounds on {self.ranks} rank(s)"
 
 
-def plan(most: int, llm_most: int, ranks: Sequence[int]) -> tuple[dict[Job, tuple[str, ...]], list[Job]]:
+def plan(
+    most: int, llm_most: int, ranks: Sequence[int], rounds: Sequence[int]
+) -> tuple[dict[Job, tuple[str, ...]], list[Job]]:
     """The jobs that the model is fitted to, with the curves that each belongs to, and those that it has to predict.
 
     Args:
         most: scripted participants of the largest job.
         llm_most: the same of language models; 0 for none.
         ranks: numbers of ranks.
+        rounds: numbers of rounds of scripted participants.
 
     Raises:
-        ConfigError: if no job is left.
+        ConfigError: if there are too few participants for curves.
     """
     if most < _SMALLEST or (llm_most and llm_most < _SMALLEST):
         raise ConfigError(f"--most and --llm-most: expected at least {_SMALLEST} participants (--llm-most 0 for none)")
-    if not ranks or min(ranks) < 1:
-        raise ConfigError("--ranks: expected numbers of ranks, such as 1,2,3,5,9")
     usual = min(ranks, key=lambda count: (abs(count - _USUAL_RANKS), count))
     jobs: dict[Job, tuple[str, ...]] = {}
 
@@ -84,24 +86,25 @@ def plan(most: int, llm_most: int, ranks: Sequence[int]) -> tuple[dict[Job, tupl
     for size in ranks:
         add("ranks", SCRIPTED, fixed, size, _ROUNDS)
         add("share", SCRIPTED, share * max(1, size - 1), size, _ROUNDS)
-    for rounds in (1, _ROUNDS, 10, 30):
-        add("rounds", SCRIPTED, min(most, 100_000), usual, rounds)
+    for number in sorted({_ROUNDS, *rounds}):
+        add("rounds", SCRIPTED, min(most, 100_000), usual, number)
     predicted = [
         Job(SCRIPTED, max(1, 3 * most // 10), usual, 2),
-        Job(SCRIPTED, max(1, fixed // 5), usual + 1, 6),
+        Job(SCRIPTED, max(1, fixed // 5), usual + 1, max(1, max(rounds) // 5)),
         Job(SCRIPTED, max(1, fixed // 2), max(ranks) - 1 or 1, 2),
-        Job(SCRIPTED, max(1, fixed // 30), usual, 20),
+        Job(SCRIPTED, max(1, fixed // 30), usual, max(1, 2 * max(rounds) // 3)),
     ]
     if llm_most:
-        engines = [size for size in ranks if 1 < size <= 1 + _cores()] or [usual]
+        room = len(visible_gpus()) or _cores()
+        engines = [size for size in ranks if 1 < size <= 1 + room] or [usual]
         most_engines = max(engines)
         for count in _powers(llm_most):
             add("participants", LLM, count, most_engines, _ROUNDS)
         middle = max(_SMALLEST, llm_most // 10)
         for size in engines:
             add("ranks", LLM, middle, size, _ROUNDS)
-        for rounds in (_ROUNDS, 2 * _ROUNDS):
-            add("rounds", LLM, middle, most_engines, rounds)
+        for number in (_ROUNDS, 2 * _ROUNDS):
+            add("rounds", LLM, middle, most_engines, number)
         predicted += [
             Job(LLM, 3 * llm_most // 10, most_engines, _ROUNDS - 1),
             Job(LLM, 2 * middle, min(engines), _ROUNDS + 1),
@@ -109,13 +112,16 @@ def plan(most: int, llm_most: int, ranks: Sequence[int]) -> tuple[dict[Job, tupl
     return jobs, [job for job in dict.fromkeys(predicted) if job not in jobs]
 
 
-def bench_scaling(most: int, llm_most: int, ranks: Sequence[int], repeats: int, say: Say) -> Scaling:
+def bench_scaling(
+    most: int, llm_most: int, ranks: Sequence[int], rounds: Sequence[int], repeats: int, say: Say
+) -> Scaling:
     """Measures all jobs of `plan`, and fits the model.
 
     Args:
         most: scripted participants of the largest job.
         llm_most: the same of language models; each of their jobs, which take long to start, is played once.
         ranks: numbers of ranks.
+        rounds: numbers of rounds of scripted participants.
         repeats: how often each scripted job is played, of which the medians count.
         say: is told of progress.
 
@@ -124,7 +130,7 @@ def bench_scaling(most: int, llm_most: int, ranks: Sequence[int], repeats: int, 
     """
     if repeats < 1:
         raise ConfigError("--repeats: expected 1 or more")
-    jobs, predicted = plan(most, llm_most, ranks)
+    jobs, predicted = plan(most, llm_most, ranks, rounds)
     launcher = _launcher()
     began = time.monotonic()
 
@@ -155,7 +161,7 @@ def measure(
     seconds = {part: median[part] for part in cost.PARTS}
     rest = {name: value for name, value in median.items() if name not in cost.PARTS}
     say(f"{job}: {median['wall_seconds']:.2f} s, {median['memory'] / 1e6:,.0f} MB")
-    work = work_of(job.experiment, job.ranks, job.ranks, _cores())
+    work = work_of(job.experiment, job.ranks, 1, _cores())
     return Measurement(work, seconds, **rest, series=tuple(series), held_out=held_out, repeats=repeats)
 
 

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pbeauty.config import Experiment
-from pbeauty.forecast import Pace, actual, beside, describe, forecast
+from pbeauty.forecast import Pace, actual, beside, describe, forecast, ranks_on, seconds_together
 from pbeauty.job import Request, prepare
 from pbeauty.results import Run
 from pbeauty.sweep import is_sweep
 from pbeauty.sweep_job import prepare_sweep
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where an experiment is to be played."""
+
+    ranks: int | None = None
+    """None for as many as fit, or else the fewest."""
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+
+    def forecast(self, experiment: Experiment, measured: Pace | None) -> dict[str, Any]:
+        """What an experiment takes here, as JSON values.
+
+        Raises:
+            ConfigError: if it cannot be played here.
+        """
+        ranks = self.ranks
+        if self.gpus_per_node and not ranks:
+            ranks = ranks_on(experiment, self.nodes or 1, self.gpus_per_node)
+        return forecast(experiment, ranks, measured, self.nodes or 1)
+
+
 def check(
-    request: Request, case: str | None, ranks: int | None, measured: Pace | None, limit: float | None, as_json: bool
+    request: Request, case: str | None, site: Site, measured: Pace | None, limit: float | None, as_json: bool
 ) -> Iterator[str]:
     """What would be played and what it would take, line by line, or as one JSON document.
 
@@ -24,8 +46,8 @@ def check(
     Args:
         request: what is asked for.
         case: of a sweep, one alone.
-        ranks: to be played on; None for the fewest.
-        measured: the pace of one engine.
+        site: where it is to be played.
+        measured: the pace of one engine, and what else was measured.
         limit: seconds that a job may take.
         as_json: as JSON.
 
@@ -39,7 +61,7 @@ def check(
         return
     if not is_sweep(request.config):
         experiment = prepare(request)
-        found = forecast(experiment, ranks, measured)
+        found = site.forecast(experiment, measured)
         if as_json:
             yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found}, indent=1)
             return
@@ -49,7 +71,7 @@ def check(
         return
     sweep = prepare_sweep(request)
     cases = (sweep.pick(case),) if case else sweep.cases
-    forecasts = [forecast(chosen.experiment, ranks, measured) for chosen in cases]
+    forecasts = [site.forecast(chosen.experiment, measured) for chosen in cases]
     if as_json:
         documents = [
             {
@@ -67,9 +89,10 @@ def check(
     for number, (chosen, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
         yield f"  {number}. {chosen.name}: " + "; ".join(_summary(chosen.experiment)[:1])
         yield from (f"       {line}" for line in describe(found, None))
-    total = sum(found["seconds"] or 0.0 for found in forecasts)
+    total = seconds_together(forecasts)
     if measured and len(cases) > 1:
-        yield f"  all cases: about {total:,.0f} s, {sum(found['gpu_hours'] for found in forecasts):,.2f} GPU-hours"
+        gpu_hours = sum(found["gpu_hours"] or 0.0 for found in forecasts)
+        yield f"  all cases: about {total:,.0f} s, {gpu_hours:,.2f} GPU-hours"
     if limit is not None and total > limit:
         yield f"  WARNING: longer than the time limit of {limit:,.0f} s; the job will be interrupted, to be resumed"
 

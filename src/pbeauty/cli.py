@@ -102,13 +102,14 @@ def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pbeauty.checking import check
+    from pbeauty.checking import Site, check
 
     limit = time_limit(options.time_limit) if options.time_limit else None
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
     request = Request(options.config, tuple(options.set))
-    for line in check(request, options.case, options.ranks, pace(options.bench, options.rate), limit, options.json):
+    site = Site(options.ranks, options.nodes, options.gpus_per_node)
+    for line in check(request, options.case, site, pace(options.bench, options.rate), limit, options.json):
         print(line)
     return DONE
 
@@ -139,6 +140,7 @@ def _bench_scaling(options: argparse.Namespace) -> int:
         options.most,
         options.llm_most,
         options.ranks,
+        options.rounds,
         repeats,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
@@ -231,6 +233,12 @@ def _counts(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
+    return int(text)
+
+
 def _count(text: str) -> int:
     """A whole number, also as 1e6."""
     try:
@@ -279,7 +287,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")
     check.add_argument("--case", metavar="CASE", help="of a sweep: this case alone")
     check.add_argument("--ranks", type=int, metavar="N", help="forecast for N ranks (the fewest)")
-    check.add_argument("--bench", type=Path, metavar="FILE", help="forecast times from the JSON of `pbeauty bench`")
+    check.add_argument("--nodes", type=_positive, metavar="N", help="forecast for ranks spread over N nodes (1)")
+    check.add_argument("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
+    check.add_argument(
+        "--bench",
+        type=Path,
+        metavar="FILE",
+        help="forecast times from the JSON of `pbeauty bench`, --scaling or not",
+    )
     check.add_argument("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
     check.add_argument("--time-limit", metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
     check.set_defaults(command=_check)
@@ -305,6 +320,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument(
         "--ranks", type=_counts, default=(1, 2, 3, 5, 9), metavar="R,R,...", help="numbers of ranks (1,2,3,5,9)"
+    )
+    measure.add_argument(
+        "--rounds", type=_counts, default=(1, 3, 10, 30), metavar="T,T,...", help="numbers of rounds (1,3,10,30)"
     )
     measure.add_argument("--json", action="store_true", help="print the report as JSON")
     measure.set_defaults(command=_bench)

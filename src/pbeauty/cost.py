@@ -81,8 +81,8 @@ class Work:
     participants: int
     rounds: int
     ranks: int
-    ranks_per_node: int
-    """On the fullest node."""
+    nodes: int
+    """That they are spread over evenly."""
     cores: int
     """Of a node."""
     hosts: int
@@ -91,7 +91,6 @@ class Work:
     """Scripted participants of the rank that has most."""
     llm_block: int
     engines: int
-    engines_per_node: int
     think_seconds: float = 0.0
     """That every round takes at least."""
 
@@ -110,9 +109,13 @@ class Work:
         """Into run.h5 over all rounds, each of which replaces it as a whole."""
         return self.stored_bytes * (self.rounds + 1) / 2
 
+    def on_a_node(self, ranks: int) -> int:
+        """So many ranks' share on the fullest node."""
+        return -(-ranks // self.nodes)
+
     def crowding(self, busy: int) -> float:
-        """How many times as long work takes with so many busy ranks on a node."""
-        return max(1.0, busy / self.cores)
+        """How many times as long work takes while so many ranks are busy."""
+        return max(1.0, self.on_a_node(busy) / self.cores)
 
 
 @dataclass(frozen=True)
@@ -232,13 +235,13 @@ class CostModel:
         return Prediction(value, moderator, host, moderator + others * host, tuple(dict.fromkeys(unknown)))
 
 
-def work_of(experiment: Experiment, ranks: int, ranks_per_node: int, cores: int) -> Work:
+def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
     """The work that an experiment is.
 
     Args:
         experiment: resolved.
         ranks: that it is to be played on.
-        ranks_per_node: on the fullest node.
+        nodes: that these are spread over.
         cores: of a node.
 
     Raises:
@@ -253,13 +256,12 @@ def work_of(experiment: Experiment, ranks: int, ranks_per_node: int, cores: int)
         participants=experiment.count,
         rounds=experiment.game.rounds,
         ranks=ranks,
-        ranks_per_node=min(ranks, ranks_per_node),
+        nodes=min(nodes, ranks),
         cores=cores,
         hosts=sum(any(block) for block in blocks),
         scripted_block=max(scripted for scripted, _ in blocks),
         llm_block=max(llm for _, llm in blocks),
         engines=engines,
-        engines_per_node=min(engines, ranks_per_node),
         think_seconds=max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0),
     )
 
@@ -291,8 +293,7 @@ def fit(measurements: Iterable[Measurement], exchanges: Sequence[Exchange], traf
 def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
     """How often each coefficient counts, by part of the time and by whose memory."""
     rounds, steps = work.rounds, work.steps
-    hosts_per_node = min(work.hosts, work.ranks_per_node)
-    crowd, engine_crowd = work.crowding(hosts_per_node), work.crowding(work.engines_per_node)
+    crowd, engine_crowd = work.crowding(work.hosts), work.crowding(work.engines)
     loaded = float(work.engines > 0)
     asked = rounds * work.llm_block
     alone = work.ranks == 1
@@ -310,14 +311,14 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
     return {
         "start": {
             "start_per_job": 1,
-            "start_per_rank": work.crowding(work.ranks_per_node),
+            "start_per_rank": work.crowding(work.ranks),
             "leave_engines": loaded,
         },
         "engines": {"load_job": 1, "load_engine": loaded * engine_crowd},
         "playing": {
             "guess": rounds * work.scripted_block * crowd,
             "engine_own": asked * engine_crowd,
-            "engine_shared": asked * work.engines_per_node / work.cores,
+            "engine_shared": asked * work.on_a_node(work.engines) / work.cores,
             "engine_history": asked * (rounds - 1) / 2 * engine_crowd,
             "engine_round": rounds * loaded,
             "report": rounds * (not alone),
@@ -343,8 +344,11 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
 
 
 def _fit_exchanges(exchanges: Sequence[Exchange]) -> dict[str, float | None]:
-    """Latency and bandwidth, from collectives among ranks that do not share cores, where there are such."""
-    timed = [e for e in exchanges if e.ranks > 1 and e.operation != "meeting"]
+    """Latency and bandwidth, from collectives among ranks that do not share cores, where there are such.
+
+    Only those after which every rank has heard of every other: of the rest, several are under way at a time.
+    """
+    timed = [e for e in exchanges if e.ranks > 1 and e.operation in ("barrier", "allreduce")]
     timed = [e for e in timed if e.ranks <= e.cores] or timed
     found: dict[str, float | None] = {"latency": None, "byte_sent": None}
     _solve([({"latency": e.steps, "byte_sent": e.bytes}, e.seconds, 0.0) for e in timed], found)

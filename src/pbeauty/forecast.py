@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup
 from pbeauty.config_file import read_text
+from pbeauty.cost import FORMAT, MEANING, CostModel, parse, work_of
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
@@ -33,40 +34,67 @@ _PER_REPLY = 40
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast one engine is."""
+    """What was measured beforehand: how fast one engine is, and what everything else costs."""
 
-    participants_per_second: float
+    participants_per_second: float | None
+    """Of one engine; None where that is unknown."""
     output_tokens: float | None = None
     """Sampled per participant and round, where that was measured."""
+    model: CostModel | None = None
+    """Of whole jobs, where they were measured."""
 
 
 def pace(bench: Path | None, rate: float | None) -> Pace | None:
-    """The pace that a bench's JSON, or a rate in participants/s, stands for; None without either.
+    """What a bench's JSON, or a rate in participants/s, stands for; None without either.
+
+    Args:
+        bench: of `pbeauty bench --json` or `pbeauty bench --scaling --json`.
+        rate: of one engine; of a bench's figures it replaces this one.
 
     Raises:
         ConfigError: if the file is no bench result.
     """
-    if rate is not None:
-        if not 0 < rate < float("inf"):
-            raise ConfigError("--rate: expected participants per second and engine, above zero")
-        return Pace(rate)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ConfigError("--rate: expected participants per second and engine, above zero")
     if bench is None:
-        return None
+        return None if rate is None else Pace(rate)
+    text = read_text(bench)
+    if FORMAT.rpartition("-")[0] in text:
+        model = parse(text, str(bench)).model
+        return Pace(rate, None, model.with_engine_rate(rate)) if rate else Pace(model.engine_rate, None, model)
+    if rate is not None:
+        return Pace(rate)
     try:
-        found = json.loads(read_text(bench))
+        found = json.loads(text)
         real = float(found["participants_per_second"]["real"])
         return Pace(real, float(found["output_tokens_per_second"]) / real)
     except (ValueError, KeyError, TypeError, ZeroDivisionError):
         raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
-def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | None = None) -> dict[str, Any]:
+def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
+    """The ranks that so many nodes have room for: the moderator, and an engine for every GPU, or set of GPUs.
+
+    Raises:
+        ConfigError: if a node has too few GPUs for an engine.
+    """
+    used = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+    size = max((experiment.models[name].tensor_parallel_size for name in used), default=1)
+    if gpus_per_node < size:
+        raise ConfigError(f"an engine takes {size} GPUs (tensor_parallel_size), but a node has {gpus_per_node}")
+    return 1 + nodes * (gpus_per_node // size)
+
+
+def forecast(
+    experiment: Experiment, ranks: int | None = None, measured: Pace | None = None, nodes: int = 1
+) -> dict[str, Any]:
     """What an experiment will take, as JSON values.
 
     Args:
         experiment: resolved.
         ranks: that it is to be played on; by default the fewest.
-        measured: the pace of one engine.
+        measured: the pace of one engine, and what else was measured.
+        nodes: that the ranks are spread over, each like the one that was measured.
 
     Raises:
         ConfigError: if it cannot be played on so few ranks.
@@ -109,11 +137,28 @@ def forecast(experiment: Experiment, ranks: int | None = None, measured: Pace | 
         "gpu_hours": None,
     }
     thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-    if measured:
+    if measured and measured.model:
+        return found | _whole(experiment, measured.model, ranks, nodes, found["gpus"])
+    if measured and measured.participants_per_second:
         largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)
         found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
     return found
+
+
+def _whole(experiment: Experiment, model: CostModel, ranks: int, nodes: int, gpus: int) -> dict[str, Any]:
+    """What a cost model says of the whole job, as JSON values."""
+    expected = model.predict(work_of(experiment, ranks, nodes, model.cores))
+    return {
+        "seconds": expected.round_seconds,
+        "wall_seconds": expected.wall_seconds,
+        "seconds_by_part": expected.seconds,
+        "gpu_hours": expected.wall_seconds * gpus / 3600,
+        "nodes": nodes,
+        "memory_bytes": {"moderator": expected.moderator_memory, "host": expected.host_memory},
+        "peak_memory_bytes": expected.memory,
+        "undetermined": list(expected.unknown),
+    }
 
 
 def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
@@ -137,12 +182,48 @@ def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
     if found["seconds"] is None:
         lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
         return lines
-    lines.append(f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours")
-    if limit is not None and found["seconds"] > limit:
+    if "wall_seconds" in found:
+        lines += _describe_whole(found)
+    else:
+        lines.append(
+            f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours"
+        )
+    if limit is not None and found.get("wall_seconds", found["seconds"]) > limit:
         lines.append(
             f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
         )
     return lines
+
+
+def _describe_whole(found: Mapping[str, Any]) -> list[str]:
+    parts, memory = found["seconds_by_part"], found["memory_bytes"]
+    lines = [
+        f"about {found['wall_seconds']:,.1f} s on {found['nodes']} node(s): start {parts['start']:,.1f} s, engines "
+        f"{parts['engines']:,.1f} s, playing {parts['playing']:,.1f} s, between and storing {parts['between']:,.1f} s, "
+        f"figures {parts['figures']:,.1f} s; {found['gpu_hours']:,.2f} GPU-hours",
+        f"about {memory['moderator'] / _GIB:,.2f} GiB of memory on the moderator"
+        + (f", {memory['host'] / _GIB:,.2f} GiB on the fullest other rank" if memory["host"] else "")
+        + f", {found['peak_memory_bytes'] / _GIB:,.2f} GiB in all",
+    ]
+    if found["undetermined"]:
+        about = "; ".join(f"{name} ({MEANING[name][1]})" for name in found["undetermined"])
+        lines.append(f"WARNING: counted as nothing, since the bench did not determine it: {about}")
+    return lines
+
+
+def whole_seconds(found: Mapping[str, Any]) -> float:
+    """How long it takes, as far as that is known: with start, engines and figures where whole jobs were measured."""
+    return found.get("wall_seconds", found["seconds"]) or 0.0
+
+
+def seconds_together(forecasts: Sequence[Mapping[str, Any]]) -> float:
+    """How long a sweep takes: its job starts and loads engines once, if they stay the same."""
+    again = [
+        sum(found["seconds_by_part"][part] for part in ("start", "engines"))
+        for found in forecasts
+        if "seconds_by_part" in found
+    ]
+    return sum(map(whole_seconds, forecasts)) - sum(again) + max(again, default=0.0)
 
 
 def time_limit(text: str) -> float:
