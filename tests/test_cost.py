@@ -16,6 +16,7 @@ from pbeauty import cost
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.cost import PARTS, CostModel, Exchange, Measurement, Scaling, Traffic, Work, fit, work_of
+from pbeauty.forecast import forecast, pace
 
 TRAFFIC = Traffic(meetings=3, collectives=4, bytes=200, bytes_per_rank=30, bytes_per_participant=23)
 TYPICAL = {
@@ -142,6 +143,21 @@ def test_the_rate_of_an_engine_can_come_from_elsewhere():
     faster = model(engine_round=0.0, report=0.0).with_engine_rate(50.0)
     assert faster.engine_rate == 50.0
     assert faster.predict(work).seconds["playing"] == pytest.approx(3 * 10**5 / 50)
+
+
+def test_what_one_model_took_is_not_said_of_another(tmp_path):
+    (tmp_path / "s.json").write_text(dataclasses.replace(SCALING, model=model()).dump())
+    described = "name: x\nmodels: {m: {path: %s}}\npopulation: [{name: a, count: 1000, kind: llm, model: m}]"
+    shipped, other = (loads(described % path) for path in ("demo", "/somewhere/else"))
+    assert forecast(shipped, 2, pace(tmp_path / "s.json", None))["undetermined"] == []
+    found = forecast(other, 2, pace(tmp_path / "s.json", None))
+    assert {"load_engine", "engine_own", "engine_memory"} <= set(found["undetermined"])
+    found = forecast(other, 2, pace(tmp_path / "s.json", 20.0))
+    assert {"load_engine", "engine_memory"} <= set(found["undetermined"])
+    assert "engine_own" not in found["undetermined"]
+    assert found["seconds_by_part"]["playing"] == pytest.approx(
+        other.game.rounds * (1000 / 20 + TYPICAL["report"]), rel=1e-6
+    )
 
 
 def test_the_work_of_a_mixed_experiment_is_that_of_its_largest_blocks():

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from pbeauty.config import ConfigError, Experiment, LLMGroup, UniformGroup
 from pbeauty.config_file import read_text
@@ -224,6 +223,11 @@ class CostModel:
         engine: dict[str, float | None] = {"engine_own": 1 / rate, "engine_shared": 0.0, "engine_history": 0.0}
         return dataclasses.replace(self, coefficients=self.coefficients | engine)
 
+    def without_engines(self) -> CostModel:
+        """The same for models other than the one that played, about which it says nothing."""
+        own = ("load_engine", "engine_own", "engine_shared", "engine_history", "engine_round", "engine_memory")
+        return dataclasses.replace(self, coefficients=self.coefficients | dict.fromkeys(own))
+
     def predict(self, work: Work) -> Prediction:
         """What so much work should take."""
         terms = _terms(work, self.traffic)
@@ -362,6 +366,8 @@ def _solve(rows: Sequence[tuple[Mapping[str, float], float, float]], found: dict
         rows: how often each coefficient counts, the measured sum, and the least that its errors are relative to.
         found: gets the new values.
     """
+    from scipy.optimize import nnls  # here, since every rank of a job loads this module, and none fits anything
+
     if not rows:
         return
     names = list(dict.fromkeys(name for terms, *_ in rows for name in terms if found[name] is None))

@@ -37,7 +37,7 @@ class Pace:
     """What was measured beforehand: how fast one engine is, and what everything else costs."""
 
     participants_per_second: float | None
-    """Of one engine; None where that is unknown."""
+    """Of one engine; None for that of `model`."""
     output_tokens: float | None = None
     """Sampled per participant and round, where that was measured."""
     model: CostModel | None = None
@@ -60,8 +60,7 @@ def pace(bench: Path | None, rate: float | None) -> Pace | None:
         return None if rate is None else Pace(rate)
     text = read_text(bench)
     if FORMAT.rpartition("-")[0] in text:
-        model = parse(text, str(bench)).model
-        return Pace(rate, None, model.with_engine_rate(rate)) if rate else Pace(model.engine_rate, None, model)
+        return Pace(rate, None, parse(text, str(bench)).model)
     if rate is not None:
         return Pace(rate)
     try:
@@ -138,7 +137,12 @@ def forecast(
     }
     thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
     if measured and measured.model:
-        return found | _whole(experiment, measured.model, ranks, nodes, found["gpus"])
+        model = measured.model
+        if any(experiment.models[name].path != DEMO_MODEL for name in models):
+            model = model.without_engines()
+        if measured.participants_per_second:
+            model = model.with_engine_rate(measured.participants_per_second)
+        return found | _whole(experiment, model, ranks, nodes, found["gpus"])
     if measured and measured.participants_per_second:
         largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)

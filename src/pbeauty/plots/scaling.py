@@ -64,12 +64,15 @@ def curves(scaling: Scaling) -> Figure:
             line("scripted", _SCRIPTED, series, x, y, llm=False),
         ]
 
-    for panel, kind, look, llm in ((0, "with language models", _ENGINE, True), (1, "without", _SCRIPTED, False)):
+    for panel, kind, look, llm in (
+        (0, "round of language models", _ENGINE, True),
+        (1, "scripted round", _SCRIPTED, False),
+    ):
         of_round = [
             line("engine" if llm else "guessing", look, "participants", _count, _per_round("playing"), llm=llm),
             line("all else", _REST, "participants", _count, _per_round("between"), llm=llm),
         ]
-        _draw(panels[panel], f"A round {kind}: time", "participants", "s", of_round, guide=True)
+        _draw(panels[panel], f"A {kind}: time", "participants", "s", of_round, guide=True)
     whole = both("participants", _count, lambda m: m.memory / 1e9)
     _draw(panels[2], "A job: peak memory of all ranks", "participants", "GB", whole)
     whole = both("participants", _count, lambda m: m.cpu_seconds)
@@ -181,20 +184,30 @@ def _limits(y: Any) -> tuple[float, float]:
     """Limits with some air, a decade apart at least."""
     low, high = float(np.min(y)), float(np.max(y))
     middle, half = np.sqrt(low * high), max(np.sqrt(high / low), 10**0.5)
-    return float(middle / half / 1.25), float(middle * half * 1.6)
+    return float(middle / half / 1.25), float(middle * half * 1.25 * (half * half) ** 0.15)
 
 
 def _label_ends(axes: Axes, lines: Sequence[Curve], low: float, high: float) -> None:
-    """Names at the right of the last points, moved apart where they would lie over each other."""
-    for end in {line.x[-1] for line in lines}:
-        here = sorted((line for line in lines if line.x[-1] == end), key=lambda line: line.y[-1])
-        wanted = [float(np.log(line.y[-1] / low) / np.log(high / low)) for line in here]
-        for line, place in zip(here, _apart(wanted, [1 + line.label.count("\n") for line in here]), strict=True):
-            color = GREY if line.look is _GUIDE else line.look["color"]
+    """Names at the right of the last points, moved apart where they would lie over each other.
+
+    Those of lines that end earlier stand above the ends, where no longer line runs through them.
+    """
+    last = max(line.x[-1] for line in lines)
+    for line in lines:
+        if line.x[-1] < last:
             axes.annotate(
-                line.label, (end, low * (high / low) ** place), (7, 0), textcoords="offset points", va="center",
-                color=color, fontsize=_SIZE, fontweight="normal" if line.look is _GUIDE else "bold", linespacing=1.05,
+                line.label.replace("\n", " "), (line.x[-1], line.y[-1]), (0, 6), textcoords="offset points",
+                ha="center", color=line.look["color"], fontsize=_SIZE, fontweight="bold",
             )  # fmt: skip
+    here = sorted((line for line in lines if line.x[-1] == last), key=lambda line: line.y[-1])
+    wanted = [float(np.log(line.y[-1] / low) / np.log(high / low)) for line in here]
+    for line, place in zip(here, _apart(wanted, [1 + line.label.count("\n") for line in here]), strict=True):
+        guide = line.look is _GUIDE
+        axes.annotate(
+            line.label, (last, low * (high / low) ** place), (7, 0), textcoords="offset points", va="center",
+            color=GREY if guide else line.look["color"], fontsize=_SIZE, fontweight="normal" if guide else "bold",
+            linespacing=1.05,
+        )  # fmt: skip
 
 
 def _apart(wanted: Sequence[float], lines: Sequence[int]) -> list[float]:
@@ -214,7 +227,7 @@ def _ticks(axes: Axes, x: Any, low: float, high: float, at_points: bool) -> None
     powers = 10.0 ** np.arange(np.ceil(np.log10(x.min())), np.log10(x.max()) + 0.01)
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(x)) if at_points else powers.tolist()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    steps = (1, 2, 5) if high / low < 60 else (1,)
+    steps = (1, 2, 5) if high / low < 130 else (1,)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     places = [step * 10.0**decade for decade in decades for step in steps]
     axes.yaxis.set_major_locator(FixedLocator([place for place in places if low <= place <= high]))
@@ -225,7 +238,7 @@ def _ticks(axes: Axes, x: Any, low: float, high: float, at_points: bool) -> None
 
 def _foretold(axes: Axes, scaling: Scaling) -> None:
     """Wall time of the jobs that were held out, and of the others, against what the model says."""
-    _titled(axes, "The whole job: model against clock", "measured (s)", "predicted (s)")
+    _titled(axes, "A job: model against clock", "measured (s)", "predicted (s)")
     axes.texts[-1].set(ha="left", position=(2, 5))
     axes.set(xscale="log", yscale="log")
     groups = ((False, PALE, "o", "fitted"), (True, BLACK, "D", "held out of the fit"))
