@@ -104,7 +104,11 @@ def test_check_forecasts_nodes_with_gpus(bench, capsys):
     found = json.loads(capsys.readouterr().out)["forecast"]
     assert (found["ranks"], found["engines"], found["nodes"]) == (33, 32, 4)
     cores = cost.load(path).model.cores
-    assert found["seconds_by_part"]["playing"] >= 3 * 2000 / 20 * max(1, 8 / cores)
+    assert found["seconds_by_part"]["playing"] >= 3 * 2000 / 20 * max(1, 8 / cores), "engines share the cores"
+    assert main(["check", "configs/bench.yaml", "--set", "population.0.count=64000", *site, "--cores-per-node", "64",
+                 "--json"]) == 0  # fmt: skip
+    roomy = json.loads(capsys.readouterr().out)["forecast"]
+    assert 300 <= roomy["seconds_by_part"]["playing"] < 310 and roomy["cores_per_node"] == 64
     assert "load_engine" in found["undetermined"]
     assert main(["check", "configs/bench.yaml", *site]) == 0
     assert "WARNING: counted as nothing, since the bench did not determine it: leave_engines" in capsys.readouterr().out

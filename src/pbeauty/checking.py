@@ -23,6 +23,8 @@ class Site:
     """None for as many as fit, or else the fewest."""
     nodes: int | None = None
     gpus_per_node: int | None = None
+    cores_per_node: int | None = None
+    """None for as many as the machine had that was measured."""
 
     def forecast(self, experiment: Experiment, measured: Pace | None) -> dict[str, Any]:
         """What an experiment takes here, as JSON values.
@@ -33,7 +35,7 @@ class Site:
         ranks = self.ranks
         if self.gpus_per_node and not ranks:
             ranks = ranks_on(experiment, self.nodes or 1, self.gpus_per_node)
-        return forecast(experiment, ranks, measured, self.nodes or 1)
+        return forecast(experiment, ranks, measured, self.nodes or 1, self.cores_per_node)
 
 
 def check(

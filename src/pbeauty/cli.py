@@ -108,7 +108,7 @@ def _check(options: argparse.Namespace) -> int:
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
     request = Request(options.config, tuple(options.set))
-    site = Site(options.ranks, options.nodes, options.gpus_per_node)
+    site = Site(options.ranks, options.nodes, options.gpus_per_node, options.cores_per_node)
     for line in check(request, options.case, site, pace(options.bench, options.rate), limit, options.json):
         print(line)
     return DONE
@@ -289,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--ranks", type=int, metavar="N", help="forecast for N ranks (the fewest)")
     check.add_argument("--nodes", type=_positive, metavar="N", help="forecast for ranks spread over N nodes (1)")
     check.add_argument("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
+    check.add_argument("--cores-per-node", type=_positive, metavar="C", help="of these nodes (those of the bench's)")
     check.add_argument(
         "--bench",
         type=Path,

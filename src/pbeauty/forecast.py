@@ -15,7 +15,7 @@ from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup
 from pbeauty.config_file import read_text
-from pbeauty.cost import FORMAT, MEANING, CostModel, parse, work_of
+from pbeauty.cost import FORMAT, MEANING, CostModel, Prediction, Work, parse, work_of
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
@@ -85,7 +85,11 @@ def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
 
 
 def forecast(
-    experiment: Experiment, ranks: int | None = None, measured: Pace | None = None, nodes: int = 1
+    experiment: Experiment,
+    ranks: int | None = None,
+    measured: Pace | None = None,
+    nodes: int = 1,
+    cores_per_node: int | None = None,
 ) -> dict[str, Any]:
     """What an experiment will take, as JSON values.
 
@@ -94,6 +98,7 @@ def forecast(
         ranks: that it is to be played on; by default the fewest.
         measured: the pace of one engine, and what else was measured.
         nodes: that the ranks are spread over, each like the one that was measured.
+        cores_per_node: where they have more cores than that, or fewer.
 
     Raises:
         ConfigError: if it cannot be played on so few ranks.
@@ -142,7 +147,8 @@ def forecast(
             model = model.without_engines()
         if measured.participants_per_second:
             model = model.with_engine_rate(measured.participants_per_second)
-        return found | _whole(experiment, model, ranks, nodes, found["gpus"])
+        work = work_of(experiment, ranks, nodes, cores_per_node or model.cores)
+        return found | _whole(model.predict(work), work, found["gpus"])
     if measured and measured.participants_per_second:
         largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)
@@ -150,15 +156,15 @@ def forecast(
     return found
 
 
-def _whole(experiment: Experiment, model: CostModel, ranks: int, nodes: int, gpus: int) -> dict[str, Any]:
+def _whole(expected: Prediction, work: Work, gpus: int) -> dict[str, Any]:
     """What a cost model says of the whole job, as JSON values."""
-    expected = model.predict(work_of(experiment, ranks, nodes, model.cores))
     return {
         "seconds": expected.round_seconds,
         "wall_seconds": expected.wall_seconds,
         "seconds_by_part": expected.seconds,
         "gpu_hours": expected.wall_seconds * gpus / 3600,
-        "nodes": nodes,
+        "nodes": work.nodes,
+        "cores_per_node": work.cores,
         "memory_bytes": {"moderator": expected.moderator_memory, "host": expected.host_memory},
         "peak_memory_bytes": expected.memory,
         "undetermined": list(expected.unknown),
@@ -202,9 +208,10 @@ def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
 def _describe_whole(found: Mapping[str, Any]) -> list[str]:
     parts, memory = found["seconds_by_part"], found["memory_bytes"]
     lines = [
-        f"about {found['wall_seconds']:,.1f} s on {found['nodes']} node(s): start {parts['start']:,.1f} s, engines "
-        f"{parts['engines']:,.1f} s, playing {parts['playing']:,.1f} s, between and storing {parts['between']:,.1f} s, "
-        f"figures {parts['figures']:,.1f} s; {found['gpu_hours']:,.2f} GPU-hours",
+        f"about {found['wall_seconds']:,.1f} s on {found['nodes']} node(s) of {found['cores_per_node']} core(s): "
+        f"start {parts['start']:,.1f} s, engines {parts['engines']:,.1f} s, playing {parts['playing']:,.1f} s, between "
+        f"and storing {parts['between']:,.1f} s, figures {parts['figures']:,.1f} s; "
+        f"{found['gpu_hours']:,.2f} GPU-hours",
         f"about {memory['moderator'] / _GIB:,.2f} GiB of memory on the moderator"
         + (f", {memory['host'] / _GIB:,.2f} GiB on the fullest other rank" if memory["host"] else "")
         + f", {found['peak_memory_bytes'] / _GIB:,.2f} GiB in all",
