@@ -13,7 +13,7 @@ from pbeauty.cli import main
 from pbeauty.results import Run
 from pbeauty.usage import Meter, used
 
-CONFIG = "name: crowd\ngame: {rounds: 2}\npopulation: [{name: crowd, count: %d, kind: uniform}]\n"
+CONFIG = "name: crowd\ngame: {rounds: 2}\npopulation: [{name: crowd, count: 1000, kind: uniform}]\n"
 MIB = 1 << 20
 
 
@@ -36,7 +36,7 @@ def test_a_run_that_is_not_the_first_does_not_pay_for_what_went_before():
 
 
 def test_every_rank_notes_down_what_it_used(tmp_path, capsys):
-    (tmp_path / "crowd.yaml").write_text(CONFIG % 3_000_000)
+    (tmp_path / "crowd.yaml").write_text(CONFIG)
     done = mpi.mpirun(3, "run", tmp_path / "crowd.yaml", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     with Run(tmp_path / "run") as run:
@@ -46,7 +46,7 @@ def test_every_rank_notes_down_what_it_used(tmp_path, capsys):
     assert all(0 < seconds < 60 for seconds in took["cpu_seconds"])
     moderator, *hosts = took["peak_memory_bytes"]
     assert min(hosts) > 20 * MIB, "an interpreter with numpy"
-    assert moderator > 3_000_000 * 8, "who draws the figures holds all guesses of a round"
+    assert moderator > 1.1 * max(hosts), "the figures have been drawn already, which takes matplotlib"
     parts = [took[f"{part}_seconds"] for part in ("starting", "engines", "game")]
     assert rounds < took["game_seconds"]
     assert sum(parts) < took["wall_seconds"], "the figures come last"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.config import Experiment
-from pbeauty.forecast import Pace, actual, beside, describe, forecast, total
+from pbeauty.forecast import Pace, actual, beside, describe, forecast, ranks_on, seconds_together, total
 from pbeauty.job import Request, prepare
 from pbeauty.results import Run
 from pbeauty.runs import find
@@ -19,20 +19,31 @@ from pbeauty.sweep_job import prepare_sweep
 
 @dataclass(frozen=True)
 class Terms:
-    """What a job is to be played with, as far as that is known beforehand."""
+    """What a job is to be played with, and where, as far as that is known beforehand."""
 
     ranks: int | None = None
-    """None for the fewest."""
+    """None for as many as fit, or else the fewest."""
     measured: Pace | None = None
-    """Of one engine."""
+    """Of one engine, and what else was measured."""
     limit: float | None = None
     """Seconds that a job may take."""
     gpu_memory: float | None = None
     """Of one GPU, in GiB."""
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+    cores_per_node: int | None = None
+    """None for as many as the machine had that was measured."""
 
     def forecast(self, experiment: Experiment) -> dict[str, Any]:
-        """What an experiment will take under these terms."""
-        return forecast(experiment, self.ranks, self.measured, self.gpu_memory)
+        """What an experiment will take under these terms, as JSON values.
+
+        Raises:
+            ConfigError: if it cannot be played under them.
+        """
+        ranks, nodes = self.ranks, self.nodes or 1
+        if self.gpus_per_node and not ranks:
+            ranks = ranks_on(experiment, nodes, self.gpus_per_node)
+        return forecast(experiment, ranks, self.measured, nodes, self.cores_per_node, self.gpu_memory)
 
 
 def check(request: Request, case: str | None, terms: Terms, as_json: bool) -> Iterator[str]:
@@ -82,9 +93,10 @@ def check(request: Request, case: str | None, terms: Terms, as_json: bool) -> It
     for number, (chosen, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
         yield f"  {number}. {chosen.name}: " + "; ".join(_summary(chosen.experiment)[:1])
         yield from (f"       {line}" for line in describe(found, None))
-    seconds = sum(found["seconds"] or 0.0 for found in forecasts)
+    seconds = seconds_together(forecasts)
     if terms.measured and len(cases) > 1:
-        yield f"  all cases: about {seconds:,.0f} s, {sum(found['gpu_hours'] for found in forecasts):,.2f} GPU-hours"
+        gpu_hours = sum(found["gpu_hours"] or 0.0 for found in forecasts)
+        yield f"  all cases: about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours"
     if terms.limit is not None and seconds > terms.limit:
         longer = f"longer than the time limit of {terms.limit:,.0f} s"
         yield f"  WARNING: {longer}; the job will be interrupted, to be resumed"

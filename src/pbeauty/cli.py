@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pbeauty import __version__, config_file
 from pbeauty.config import ConfigError, Experiment
@@ -119,13 +119,26 @@ def _check(options: argparse.Namespace) -> int:
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
     request = Request(options.config, tuple(options.set))
-    terms = Terms(options.ranks, pace(options.bench, options.rate), limit, options.gpu_memory)
+    terms = Terms(
+        options.ranks,
+        pace(options.bench, options.rate),
+        limit,
+        options.gpu_memory,
+        options.nodes,
+        options.gpus_per_node,
+        options.cores_per_node,
+    )
     for line in check(request, options.case, terms, options.json):
         print(line)
     return DONE
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.scaling:
+        return _bench_scaling(options)
+    if options.config is None:
+        raise ConfigError("bench: expected an experiment, or --scaling, which brings its own")
+    options.repeats = 5 if options.repeats is None else options.repeats
     if options.storage:
         from pbeauty.bench_storage import bench_storage
 
@@ -134,6 +147,27 @@ def _bench(options: argparse.Namespace) -> int:
         return DONE
     comm = _world()
     return _on_every_rank(comm, lambda comm: _bench_engines(comm, options))
+
+
+def _bench_scaling(options: argparse.Namespace) -> int:
+    from pbeauty.bench_scaling import bench_scaling, draw, table
+
+    if options.config or options.set or options.storage:
+        raise ConfigError("bench --scaling plays jobs of its own: leave out the experiment, --set and --storage")
+    repeats = 3 if options.repeats is None else options.repeats
+    found = bench_scaling(
+        options.most,
+        options.llm_most,
+        options.ranks,
+        options.rounds,
+        repeats,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(found.dump() if options.json else table(found), flush=True)
+    if options.out:
+        for path in draw(found, options.out):
+            print(path, file=sys.stderr, flush=True)
+    return DONE
 
 
 def _bench_engines(comm: Comm, options: argparse.Namespace) -> int:
@@ -212,6 +246,29 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    if not all(part.isdecimal() and int(part) for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers above zero, such as 1,2,3,5,9")
+    return tuple(map(int, text.split(",")))
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    """A whole number, also as 1e6."""
+    try:
+        value = float(text)
+        if value == int(value) >= 0:
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number, such as 1000000 or 1e6")
+
+
 def _confidence(text: str) -> float:
     try:
         value = float(text)
@@ -230,8 +287,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pbeauty {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def experiment(command: argparse.ArgumentParser) -> None:
-        command.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file")
+    def experiment(command: argparse.ArgumentParser, **optional: Any) -> None:
+        command.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file", **optional)
         command.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as game.rounds=10"
         )
@@ -249,7 +306,15 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")
     check.add_argument("--case", metavar="CASE", help="of a sweep: this case alone")
     check.add_argument("--ranks", type=int, metavar="N", help="forecast for N ranks (the fewest)")
-    check.add_argument("--bench", type=Path, metavar="FILE", help="forecast times from the JSON of `pbeauty bench`")
+    check.add_argument("--nodes", type=_positive, metavar="N", help="forecast for ranks spread over N nodes (1)")
+    check.add_argument("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
+    check.add_argument("--cores-per-node", type=_positive, metavar="C", help="of these nodes (those of the bench's)")
+    check.add_argument(
+        "--bench",
+        type=Path,
+        metavar="FILE",
+        help="forecast times from the JSON of `pbeauty bench`, --scaling or not",
+    )
     check.add_argument("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
     check.add_argument(
         "--gpu-memory", type=_gib, metavar="GIB", help="say what fits into GPUs of this size, such as 80"
@@ -261,9 +326,27 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure what a round costs beside what the model costs; under mpirun, what playing together costs",
     )
-    experiment(measure)
-    measure.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
+    experiment(measure, nargs="?")
+    measure.add_argument("--repeats", type=int, metavar="N", help="turns to take the median of (5; with --scaling 3)")
     measure.add_argument("--storage", action="store_true", help="what it costs to keep the replies, without an engine")
+    measure.add_argument(
+        "--scaling", action="store_true", help="how cost grows with participants, ranks and rounds: starts jobs itself"
+    )
+    measure.add_argument("--out", type=Path, metavar="FOLDER", help="of --scaling: put its figures and figure there")
+    measure.add_argument("--most", type=_count, default=10**7, metavar="N", help="scripted participants at most (1e7)")
+    measure.add_argument(
+        "--llm-most",
+        type=_count,
+        default=10**4,
+        metavar="N",
+        help="participants of the demo model at most, 0 for none (1e4)",
+    )
+    measure.add_argument(
+        "--ranks", type=_counts, default=(1, 2, 3, 5, 9), metavar="R,R,...", help="numbers of ranks (1,2,3,5,9)"
+    )
+    measure.add_argument(
+        "--rounds", type=_counts, default=(1, 3, 10, 30), metavar="T,T,...", help="numbers of rounds (1,3,10,30)"
+    )
     measure.add_argument("--json", action="store_true", help="print the report as JSON")
     measure.set_defaults(command=_bench)
 

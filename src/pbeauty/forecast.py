@@ -16,6 +16,7 @@ from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.config_file import read_text
+from pbeauty.cost import FORMAT, MEANING, CostModel, Prediction, Work, parse, work_of
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
@@ -27,8 +28,8 @@ _CHARACTERS = 4
 _DIRECT, _REASONED = 8, 160
 """Tokens of a reply: a number, or a few sentences (the published runs had 155 to 249)."""
 _GIB = 1 << 30
-_PER_GUESS = 25
-"""Bytes of run.h5 per participant and round."""
+_PER_GUESS, _PER_REPLY_ROW = 9, 16
+"""Bytes per participant and round: the guess with its status, and the counts of tokens where there are models."""
 _PER_REPLY = 40
 """Bytes that a sealed reply takes besides its text and tokens."""
 _UTILIZATION = 0.92
@@ -37,27 +38,37 @@ _UTILIZATION = 0.92
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast one engine is."""
+    """What was measured beforehand: how fast one engine is, and what everything else costs."""
 
-    participants_per_second: float
+    participants_per_second: float | None
+    """Of one engine; None for that of `model`."""
     output_tokens: float | None = None
     """Sampled per participant and round, where that was measured."""
+    model: CostModel | None = None
+    """Of whole jobs, where they were measured."""
 
 
 def pace(bench: Path | None, rate: float | None) -> Pace | None:
-    """The pace of an engine by a bench's JSON (of one rank or of several) or a rate in participants/s; None without.
+    """What a bench's JSON, or a rate in participants/s, stands for; None without either.
+
+    Args:
+        bench: of `pbeauty bench --json`, of one rank or of several, or of `pbeauty bench --scaling --json`.
+        rate: of one engine; of a bench's figures it replaces this one.
 
     Raises:
         ConfigError: if the file is no bench result.
     """
-    if rate is not None:
-        if not 0 < rate < float("inf"):
-            raise ConfigError("--rate: expected participants per second and engine, above zero")
-        return Pace(rate)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ConfigError("--rate: expected participants per second and engine, above zero")
     if bench is None:
-        return None
+        return None if rate is None else Pace(rate)
+    text = read_text(bench)
+    if FORMAT.rpartition("-")[0] in text:
+        return Pace(rate, None, parse(text, str(bench)).model)
+    if rate is not None:
+        return Pace(rate)
     try:
-        found = json.loads(read_text(bench))
+        found = json.loads(text)
         if "together" in found:
             return Pace(statistics.median(map(float, found["together"])) / int(found["engines"]))
         real = float(found["participants_per_second"]["real"])
@@ -66,15 +77,35 @@ def pace(bench: Path | None, rate: float | None) -> Pace | None:
         raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
+def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
+    """The ranks that so many nodes have room for: the moderator, and an engine for every GPU, or set of GPUs.
+
+    Raises:
+        ConfigError: if a node has too few GPUs for an engine.
+    """
+    used = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+    size = max((experiment.models[name].tensor_parallel_size for name in used), default=1)
+    if gpus_per_node < size:
+        raise ConfigError(f"an engine takes {size} GPUs (tensor_parallel_size), but a node has {gpus_per_node}")
+    return 1 + nodes * (gpus_per_node // size)
+
+
 def forecast(
-    experiment: Experiment, ranks: int | None = None, measured: Pace | None = None, gpu_memory: float | None = None
+    experiment: Experiment,
+    ranks: int | None = None,
+    measured: Pace | None = None,
+    nodes: int = 1,
+    cores_per_node: int | None = None,
+    gpu_memory: float | None = None,
 ) -> dict[str, Any]:
     """What an experiment will take, as JSON values.
 
     Args:
         experiment: resolved.
         ranks: that it is to be played on; by default the fewest.
-        measured: the pace of one engine.
+        measured: the pace of one engine, and what else was measured.
+        nodes: that the ranks are spread over, each like the one that was measured.
+        cores_per_node: where they have more cores than that, or fewer.
         gpu_memory: of one GPU, in GiB.
 
     Raises:
@@ -106,6 +137,7 @@ def forecast(
         prompt_tokens += group.count * int(per_game)
         output_tokens += group.count * int(rounds * reply)
     words = output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
+    row = _PER_GUESS + (_PER_REPLY_ROW if models else 0)
     found: dict[str, Any] = {
         "ranks": ranks,
         "blocks": blocks,
@@ -116,16 +148,39 @@ def forecast(
         "prompt_tokens": prompt_tokens,
         "output_tokens": output_tokens,
         "gpu_memory": {name: _memory(experiment.models[name], longest[name], gpu_memory) for name in sorted(models)},
-        "disk_bytes": experiment.count * rounds * _PER_GUESS + words + requests * _PER_REPLY + 100_000,
+        "disk_bytes": experiment.count * rounds * row + words + requests * _PER_REPLY + 100_000,
         "seconds": None,
         "gpu_hours": None,
     }
     thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-    if measured:
+    if measured and measured.model:
+        model = measured.model
+        if any(experiment.models[name].path != DEMO_MODEL for name in models):
+            model = model.without_engines()
+        if measured.participants_per_second:
+            model = model.with_engine_rate(measured.participants_per_second)
+        work = work_of(experiment, ranks, nodes, cores_per_node or model.cores)
+        return found | _whole(model.predict(work), work, found["gpus"])
+    if measured and measured.participants_per_second:
         largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)
         found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
     return found
+
+
+def _whole(expected: Prediction, work: Work, gpus: int) -> dict[str, Any]:
+    """What a cost model says of the whole job, as JSON values."""
+    return {
+        "seconds": expected.round_seconds,
+        "wall_seconds": expected.wall_seconds,
+        "seconds_by_part": expected.seconds,
+        "gpu_hours": expected.wall_seconds * gpus / 3600,
+        "nodes": work.nodes,
+        "cores_per_node": work.cores,
+        "memory_bytes": {"moderator": expected.moderator_memory, "host": expected.host_memory},
+        "peak_memory_bytes": expected.memory,
+        "undetermined": list(expected.unknown),
+    }
 
 
 def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
@@ -151,8 +206,13 @@ def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
     if found["seconds"] is None:
         lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
         return lines
-    lines.append(f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours")
-    if limit is not None and found["seconds"] > limit:
+    if "wall_seconds" in found:
+        lines += _describe_whole(found)
+    else:
+        lines.append(
+            f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours"
+        )
+    if limit is not None and found.get("wall_seconds", found["seconds"]) > limit:
         lines.append(
             f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
         )
@@ -174,6 +234,38 @@ def _fit(name: str, memory: Mapping[str, Any]) -> list[str]:
             + "; give it more GPUs (tensor_parallel_size), a larger gpu_memory_utilization, or shorter games"
         )
     return lines
+
+
+def _describe_whole(found: Mapping[str, Any]) -> list[str]:
+    parts, memory = found["seconds_by_part"], found["memory_bytes"]
+    lines = [
+        f"about {found['wall_seconds']:,.1f} s on {found['nodes']} node(s) of {found['cores_per_node']} core(s): "
+        f"start {parts['start']:,.1f} s, engines {parts['engines']:,.1f} s, playing {parts['playing']:,.1f} s, between "
+        f"and storing {parts['between']:,.1f} s, figures {parts['figures']:,.1f} s; "
+        f"{found['gpu_hours']:,.2f} GPU-hours",
+        f"about {memory['moderator'] / _GIB:,.2f} GiB of memory on the moderator"
+        + (f", {memory['host'] / _GIB:,.2f} GiB on the fullest other rank" if memory["host"] else "")
+        + f", {found['peak_memory_bytes'] / _GIB:,.2f} GiB in all",
+    ]
+    if found["undetermined"]:
+        about = "; ".join(f"{name} ({MEANING[name][1]})" for name in found["undetermined"])
+        lines.append(f"WARNING: counted as nothing, since the bench did not determine it: {about}")
+    return lines
+
+
+def whole_seconds(found: Mapping[str, Any]) -> float:
+    """How long it takes, as far as that is known: with start, engines and figures where whole jobs were measured."""
+    return found.get("wall_seconds", found["seconds"]) or 0.0
+
+
+def seconds_together(forecasts: Sequence[Mapping[str, Any]]) -> float:
+    """How long a sweep takes: its job starts and loads engines once, if they stay the same."""
+    again = [
+        sum(found["seconds_by_part"][part] for part in ("start", "engines"))
+        for found in forecasts
+        if "seconds_by_part" in found
+    ]
+    return sum(map(whole_seconds, forecasts)) - sum(again) + max(again, default=0.0)
 
 
 def time_limit(text: str) -> float:

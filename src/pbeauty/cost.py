@@ -1,0 +1,468 @@
+"""What a job costs, as a sum of physical terms: a model that is fitted to measured runs and predicts others.
+
+Time has five parts, of which the middle three are the job itself:
+
+    start      the launcher, loading the program, planning; leaving in good order
+    engines    loading the model
+    playing    T rounds of the largest block's work, as fast as its rank is
+    between    what a round costs besides: meetings of the ranks, collectives, scoring, storing
+    figures    drawn at the end
+
+Each is linear in coefficients that have units (`MEANING`), so that every part is fitted by non-negative least squares
+on relative residuals, and a coefficient that the measured runs say nothing about stays undetermined (None) instead
+of being invented. Ranks of a node share its cores: work of b busy ranks on c cores takes max(1, b / c) times as long.
+A collective among R ranks takes ceil(log2 R) steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.config import ConfigError, Experiment, LLMGroup, UniformGroup
+from pbeauty.config_file import read_text
+from pbeauty.partition import hostings
+
+FORMAT = "pbeauty-scaling-1"
+"""Names the JSON of `pbeauty bench --scaling`, and its version."""
+SCRIPTED_BYTES, LLM_BYTES = 9, 25
+"""Of run.h5 per participant and round: guess and status; with language models, tokens too."""
+PARTS = ("start", "engines", "playing", "between", "figures")
+MEANING = {
+    "start_per_job": ("s", "starting and leaving, of a job"),
+    "start_per_rank": ("s", "loading the program, of a rank with a core of its own"),
+    "leave_engines": ("s", "more of a job with engines: checking, leaving"),
+    "load_job": ("s", "agreeing on the engines, of a job"),
+    "load_engine": ("s", "loading a model, of an engine with a core of its own"),
+    "guess": ("s", "a scripted guess, on a core of its own"),
+    "engine_own": ("s", "a participant's round on an engine: the part that takes one core, or its GPU"),
+    "engine_shared": ("s", "a participant's round on an engine: the part that all engines of a node share"),
+    "engine_history": ("s", "the same, more per round played before: a longer conversation"),
+    "engine_round": ("s", "filling and draining an engine, per round"),
+    "report": ("s", "until the moderator hears of the end of a round"),
+    "round": ("s", "a round's fixed part: announcing, files"),
+    "meeting": ("s", "ranks waiting for each other, per meeting and step of log2 ranks"),
+    "latency": ("s", "a collective of a few bytes, per step of log2 ranks"),
+    "byte_sent": ("s", "a byte through a collective; its inverse is the bandwidth"),
+    "score": ("s", "taking a guess into account, on the rank that hosts it"),
+    "moderate": ("s", "taking a guess into account, on the moderator"),
+    "byte_stored": ("s", "a byte written into run.h5; its inverse is the storage rate"),
+    "reply_stored": ("s", "sealing what a language model replied"),
+    "figures_per_job": ("s", "figures, of a job"),
+    "figures_per_round": ("s", "figures, of a round"),
+    "figures_per_guess": ("s", "figures, of a guess"),
+    "rank_memory": ("bytes", "the program, on any rank"),
+    "moderator_memory": ("bytes", "more on the moderator: what draws figures"),
+    "engine_memory": ("bytes", "more on a rank with an engine, the model included"),
+    "guess_memory": ("bytes", "of a scripted participant, on its rank"),
+    "participant_memory": ("bytes", "of a language model's participant, on its rank"),
+    "moderated_memory": ("bytes", "of any participant, on the moderator"),
+    "stored_memory": ("bytes", "of a byte of run.h5, on the moderator"),
+}
+"""Units and meanings of all coefficients."""
+_FLOOR = 0.02
+"""Share of a whole run below which an error of one of its parts is of no interest."""
+_INDEPENDENT = 1e-6
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that the cost of an experiment on a number of ranks depends on."""
+
+    participants: int
+    rounds: int
+    ranks: int
+    nodes: int
+    """That they are spread over evenly."""
+    cores: int
+    """Of a node."""
+    hosts: int
+    """Ranks with participants."""
+    scripted_block: int
+    """Scripted participants of the rank that has most."""
+    llm_block: int
+    engines: int
+    think_seconds: float = 0.0
+    """That every round takes at least."""
+
+    @property
+    def steps(self) -> int:
+        """Of a collective: ceil(log2 ranks)."""
+        return (self.ranks - 1).bit_length()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of run.h5 at the end."""
+        return self.participants * self.rounds * (LLM_BYTES if self.engines else SCRIPTED_BYTES)
+
+    @property
+    def written_bytes(self) -> float:
+        """Into run.h5 over all rounds, each of which replaces it as a whole."""
+        return self.stored_bytes * (self.rounds + 1) / 2
+
+    def on_a_node(self, ranks: int) -> int:
+        """So many ranks' share on the fullest node."""
+        return -(-ranks // self.nodes)
+
+    def crowding(self, busy: int) -> float:
+        """How many times as long work takes while so many ranks are busy."""
+        return max(1.0, self.on_a_node(busy) / self.cores)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Collectives of a round, counted."""
+
+    meetings: float = 0.0
+    """Of all ranks, idle until the last has come."""
+    collectives: float = 0.0
+    """All others."""
+    bytes: float = 0.0
+    """Through the busiest rank, whatever the size of the job."""
+    bytes_per_rank: float = 0.0
+    bytes_per_participant: float = 0.0
+
+    def bytes_of(self, work: Work) -> float:
+        """Of one round, through the busiest rank."""
+        return self.bytes + self.bytes_per_rank * work.ranks + self.bytes_per_participant * work.participants
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One kind of collective as it was timed."""
+
+    operation: str
+    ranks: int
+    cores: int
+    bytes: int
+    """That each rank gives or gets."""
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """ceil(log2 ranks)"""
+        return (self.ranks - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one job took: medians over its repetitions."""
+
+    work: Work
+    seconds: dict[str, float]
+    """By `PARTS`."""
+    wall_seconds: float
+    cpu_seconds: float
+    """Of all ranks."""
+    moderator_memory: float
+    """Peak resident bytes."""
+    host_memory: float
+    """Of the rank with participants, the moderator apart, that has most; 0 where there is none."""
+    memory: float
+    """Of all ranks together."""
+    series: tuple[str, ...] = ()
+    """Curves that it belongs to."""
+    held_out: bool = False
+    """Whether it is predicted instead of fitted."""
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a job should take."""
+
+    seconds: dict[str, float]
+    """By `PARTS`."""
+    moderator_memory: float
+    """Bytes, as are the next ones."""
+    host_memory: float
+    """Of the fullest rank with participants, the moderator apart."""
+    memory: float
+    """Of all ranks, at most."""
+    unknown: tuple[str, ...]
+    """Coefficients that matter here and that the measured runs have not determined; they count as nothing."""
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the launcher's start to its end."""
+        return sum(self.seconds.values())
+
+    @property
+    def round_seconds(self) -> float:
+        """Of all rounds."""
+        return self.seconds["playing"] + self.seconds["between"]
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Coefficients, and the collectives that a round has."""
+
+    coefficients: dict[str, float | None]
+    """By the names in `MEANING`; None where the measured runs say nothing about it."""
+    traffic: Traffic = field(default_factory=Traffic)
+    cores: int = 1
+    """Of the machine that was measured."""
+
+    @property
+    def engine_rate(self) -> float | None:
+        """Participants/s of one engine that has a node to itself, in a first round; None where that is unknown."""
+        own, shared = self.coefficients["engine_own"], self.coefficients["engine_shared"]
+        seconds = (own or 0.0) + (shared or 0.0) / self.cores
+        return 1 / seconds if seconds else None
+
+    def with_engine_rate(self, rate: float) -> CostModel:
+        """The same with engines that play `rate` participants/s each, however many rounds they have played."""
+        engine: dict[str, float | None] = {"engine_own": 1 / rate, "engine_shared": 0.0, "engine_history": 0.0}
+        return dataclasses.replace(self, coefficients=self.coefficients | engine)
+
+    def without_engines(self) -> CostModel:
+        """The same for models other than the one that played, about which it says nothing."""
+        own = ("load_engine", "engine_own", "engine_shared", "engine_history", "engine_round", "engine_memory")
+        return dataclasses.replace(self, coefficients=self.coefficients | dict.fromkeys(own))
+
+    def predict(self, work: Work) -> Prediction:
+        """What so much work should take."""
+        terms = _terms(work, self.traffic)
+        unknown = [name for part in terms.values() for name, n in part.items() if n and self.coefficients[name] is None]
+        value = {part: sum(n * (self.coefficients[name] or 0.0) for name, n in terms[part].items()) for part in terms}
+        value["playing"] = max(value["playing"], work.rounds * work.think_seconds)
+        moderator, host = value.pop("moderator_memory"), value.pop("host_memory")
+        others = work.hosts - (work.ranks == 1)
+        return Prediction(value, moderator, host, moderator + others * host, tuple(dict.fromkeys(unknown)))
+
+
+def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
+    """The work that an experiment is.
+
+    Args:
+        experiment: resolved.
+        ranks: that it is to be played on.
+        nodes: that these are spread over.
+        cores: of a node.
+
+    Raises:
+        ConfigError: if it cannot be played on so few ranks.
+    """
+    blocks = []
+    for hosting in hostings(experiment, ranks):
+        llm = sum(len(s) for s in hosting if isinstance(experiment.population[s.group], LLMGroup))
+        blocks.append((sum(map(len, hosting)) - llm, llm))
+    engines = sum(llm > 0 for _, llm in blocks)
+    return Work(
+        participants=experiment.count,
+        rounds=experiment.game.rounds,
+        ranks=ranks,
+        nodes=min(nodes, ranks),
+        cores=cores,
+        hosts=sum(any(block) for block in blocks),
+        scripted_block=max(scripted for scripted, _ in blocks),
+        llm_block=max(llm for _, llm in blocks),
+        engines=engines,
+        think_seconds=max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0),
+    )
+
+
+def fit(measurements: Iterable[Measurement], exchanges: Sequence[Exchange], traffic: Traffic) -> CostModel:
+    """The model that fits measured runs best, those apart that are held out.
+
+    Args:
+        measurements: of runs.
+        exchanges: timed collectives, from which latency and bandwidth come.
+        traffic: the collectives of a round.
+
+    Raises:
+        ConfigError: if there is nothing to fit to.
+    """
+    used = [m for m in measurements if not m.held_out]
+    if not used:
+        raise ConfigError("a cost model needs measured runs; there are none that are not held out")
+    found: dict[str, float | None] = {**dict.fromkeys(MEANING), **_fit_exchanges(exchanges)}
+    rows = [(m, _terms(m.work, traffic)) for m in used]
+    for part in PARTS:
+        _solve([(terms[part], m.seconds[part], _FLOOR * m.wall_seconds) for m, terms in rows], found)
+    memory = [(terms["moderator_memory"], m.moderator_memory, 0.0) for m, terms in rows]
+    memory += [(terms["host_memory"], m.host_memory, 0.0) for m, terms in rows if m.host_memory]
+    _solve(memory, found)
+    return CostModel(found, traffic, used[0].work.cores)
+
+
+def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
+    """How often each coefficient counts, by part of the time and by whose memory."""
+    rounds, steps = work.rounds, work.steps
+    crowd, engine_crowd = work.crowding(work.hosts), work.crowding(work.engines)
+    loaded = float(work.engines > 0)
+    asked = rounds * work.llm_block
+    alone = work.ranks == 1
+    block = {
+        "engine_memory": loaded,
+        "guess_memory": work.scripted_block,
+        "participant_memory": work.llm_block,
+    }
+    moderator = {
+        "rank_memory": 1,
+        "moderator_memory": 1,
+        "moderated_memory": work.participants,
+        "stored_memory": work.stored_bytes,
+    }
+    return {
+        "start": {
+            "start_per_job": 1,
+            "start_per_rank": work.crowding(work.ranks),
+            "leave_engines": loaded,
+        },
+        "engines": {"load_job": 1, "load_engine": loaded * engine_crowd},
+        "playing": {
+            "guess": rounds * work.scripted_block * crowd,
+            "engine_own": asked * engine_crowd,
+            "engine_shared": asked * work.on_a_node(work.engines) / work.cores,
+            "engine_history": asked * (rounds - 1) / 2 * engine_crowd,
+            "engine_round": rounds * loaded,
+            "report": rounds * (not alone),
+        },
+        "between": {
+            "round": rounds,
+            "meeting": rounds * traffic.meetings * steps,
+            "latency": rounds * traffic.collectives * steps,
+            "byte_sent": rounds * traffic.bytes_of(work) * (not alone),
+            "score": rounds * (work.scripted_block + work.llm_block) * crowd,
+            "moderate": rounds * work.participants,
+            "byte_stored": work.written_bytes,
+            "reply_stored": asked * engine_crowd,
+        },
+        "figures": {
+            "figures_per_job": 1,
+            "figures_per_round": rounds,
+            "figures_per_guess": rounds * work.participants,
+        },
+        "moderator_memory": moderator | (block if alone else {}),
+        "host_memory": {} if alone else {"rank_memory": 1} | block,
+    }
+
+
+def _fit_exchanges(exchanges: Sequence[Exchange]) -> dict[str, float | None]:
+    """Latency and bandwidth, from collectives among ranks that do not share cores, where there are such.
+
+    Only those after which every rank has heard of every other: of the rest, several are under way at a time.
+    """
+    timed = [e for e in exchanges if e.ranks > 1 and e.operation in ("barrier", "allreduce")]
+    timed = [e for e in timed if e.ranks <= e.cores] or timed
+    found: dict[str, float | None] = {"latency": None, "byte_sent": None}
+    _solve([({"latency": e.steps, "byte_sent": e.bytes}, e.seconds, 0.0) for e in timed], found)
+    return found
+
+
+def _solve(rows: Sequence[tuple[Mapping[str, float], float, float]], found: dict[str, float | None]) -> None:
+    """Fits the coefficients that `found` has no value for, on relative residuals, as far as the rows determine them.
+
+    Args:
+        rows: how often each coefficient counts, the measured sum, and the least that its errors are relative to.
+        found: gets the new values.
+    """
+    from scipy.optimize import nnls  # here, since every rank of a job loads this module, and none fits anything
+
+    if not rows:
+        return
+    names = list(dict.fromkeys(name for terms, *_ in rows for name in terms if found[name] is None))
+    scale = np.array([max(total, floor) for _, total, floor in rows])
+    known = [sum(n * (found[name] or 0.0) for name, n in terms.items() if name not in names) for terms, *_ in rows]
+    target = np.array([total for _, total, _ in rows]) - np.array(known)
+    counts = np.array([[terms.get(name, 0.0) for name in names] for terms, *_ in rows], float).reshape(len(rows), -1)
+    good = scale > 0
+    counts, target = counts[good] / scale[good, None], target[good] / scale[good]
+    told = _independent(counts)
+    if told:
+        values, _ = nnls(counts[:, told], np.maximum(target, 0.0))
+        found.update({names[column]: float(value) for column, value in zip(told, values, strict=True)})
+
+
+def _independent(columns: NDArray[np.float64]) -> list[int]:
+    """The columns, from the left, that are no combination of those before them."""
+    chosen: list[int] = []
+    basis = np.empty((len(columns), 0))
+    for index, column in enumerate(columns.T):
+        length = np.linalg.norm(column)
+        if not length:
+            continue
+        rest = column / length
+        for _ in range(2):  # once more, for what rounding has left
+            rest = rest - basis @ (basis.T @ rest)
+        if np.linalg.norm(rest) > _INDEPENDENT:
+            chosen.append(index)
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+    return chosen
+
+
+# --- as JSON ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """All that `pbeauty bench --scaling` finds out."""
+
+    machine: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    exchanges: tuple[Exchange, ...]
+    model: CostModel
+
+    def dump(self) -> str:
+        """As one JSON document, which `parse` takes back."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, allow_nan=False)
+
+
+def parse(text: str, source: str = "the document") -> Scaling:
+    """What `Scaling.dump` wrote.
+
+    Raises:
+        ConfigError: if it did not write this.
+    """
+    try:
+        found = json.loads(text)
+        if found["format"] != FORMAT:
+            raise ConfigError(f"{source} is of format {str(found['format'])[:40]!r}, this pbeauty reads {FORMAT!r}")
+        model = found["model"]
+        coefficients = {name: _number(model["coefficients"][name]) for name in MEANING}
+        return Scaling(
+            machine=dict(found["machine"]),
+            measurements=tuple(_measurement(entry) for entry in found["measurements"]),
+            exchanges=tuple(Exchange(**entry) for entry in found["exchanges"]),
+            model=CostModel(coefficients, Traffic(**model["traffic"]), _cores(model["cores"])),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ConfigError(f"{source} is not the result of `pbeauty bench --scaling --json`") from None
+
+
+def load(path: Path) -> Scaling:
+    """The result of a bench, from a file.
+
+    Raises:
+        ConfigError: if it cannot be read, or is none.
+    """
+    return parse(read_text(path), str(path))
+
+
+def _measurement(entry: Mapping[str, Any]) -> Measurement:
+    work = Work(**entry["work"])
+    seconds = {part: float(entry["seconds"][part]) for part in PARTS}
+    return Measurement(**{**entry, "work": work, "seconds": seconds, "series": tuple(entry["series"])})
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError("no coefficient")
+    return float(value)
+
+
+def _cores(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("no number of cores")
+    return value
