@@ -29,6 +29,7 @@ from pbeauty.config_file import loads
 from pbeauty.cost import Exchange, Measurement, Scaling, Traffic, Work, work_of
 from pbeauty.devices import visible_gpus
 from pbeauty.results import Run
+from pbeauty.usage import cores
 
 SCRIPTED, LLM = "scripted", "llm"
 _SMALLEST = 100
@@ -90,12 +91,13 @@ def plan(
         add("rounds", SCRIPTED, min(most, 100_000), usual, number)
     predicted = [
         Job(SCRIPTED, max(1, 3 * most // 10), usual, 2),
+        Job(SCRIPTED, max(1, 6 * most // 10), usual, 2),
         Job(SCRIPTED, max(1, fixed // 5), usual + 1, max(1, max(rounds) // 5)),
         Job(SCRIPTED, max(1, fixed // 2), max(ranks) - 1 or 1, 2),
         Job(SCRIPTED, max(1, fixed // 30), usual, max(1, 2 * max(rounds) // 3)),
     ]
     if llm_most:
-        room = len(visible_gpus()) or _cores()
+        room = len(visible_gpus()) or cores()
         engines = [size for size in ranks if 1 < size <= 1 + room] or [usual]
         most_engines = max(engines)
         for count in _powers(llm_most):
@@ -161,7 +163,7 @@ def measure(
     seconds = {part: median[part] for part in cost.PARTS}
     rest = {name: value for name, value in median.items() if name not in cost.PARTS}
     say(f"{job}: {median['wall_seconds']:.2f} s, {median['memory'] / 1e6:,.0f} MB")
-    work = work_of(job.experiment, job.ranks, 1, _cores())
+    work = work_of(job.experiment, job.ranks, 1, cores())
     return Measurement(work, seconds, **rest, series=tuple(series), held_out=held_out, repeats=repeats)
 
 
@@ -192,7 +194,7 @@ def _play(launcher: str, job: Job) -> dict[str, float]:
 
 
 def _exchanged(launcher: str, ranks: int, say: Say) -> dict[str, Any]:
-    found = json.loads(_launch(launcher, ranks, "-m", "pbeauty.bench_collectives", str(_cores())).splitlines()[-1])
+    found = json.loads(_launch(launcher, ranks, "-m", "pbeauty.bench_collectives", str(cores())).splitlines()[-1])
     say(f"collectives of {ranks} rank(s) timed and counted")
     return found
 
@@ -246,16 +248,12 @@ def _powers(most: int) -> Iterator[int]:
     yield most
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _machine(mpi: str) -> dict[str, Any]:
     """Where the figures are from."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory_bytes": memory,
         "system": platform.platform(),
         "python": platform.python_version(),

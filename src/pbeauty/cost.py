@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pbeauty.config import ConfigError, Experiment, LLMGroup, UniformGroup
 from pbeauty.config_file import read_text
-from pbeauty.partition import hostings
+from pbeauty.partition import drawers, hostings
 
 FORMAT = "pbeauty-scaling-1"
 """Names the JSON of `pbeauty bench --scaling`, and its version."""
@@ -55,10 +55,11 @@ MEANING = {
     "score": ("s", "taking a guess into account, on the rank that hosts it"),
     "moderate": ("s", "taking a guess into account, on the moderator"),
     "byte_stored": ("s", "a byte written into run.h5; its inverse is the storage rate"),
+    "byte_by_block": ("s", "a byte written by the rank that has it; its inverse is that storage rate"),
     "reply_stored": ("s", "sealing what a language model replied"),
     "figures_per_job": ("s", "figures, of a job"),
-    "figures_per_round": ("s", "figures, of a round"),
-    "figures_per_guess": ("s", "figures, of a guess"),
+    "figures_per_round": ("s", "a figure, of those that one rank draws"),
+    "figures_per_guess": ("s", "the same, of a guess in it"),
     "rank_memory": ("bytes", "the program, on any rank"),
     "moderator_memory": ("bytes", "more on the moderator: what draws figures"),
     "engine_memory": ("bytes", "more on a rank with an engine, the model included"),
@@ -92,6 +93,8 @@ class Work:
     engines: int
     think_seconds: float = 0.0
     """That every round takes at least."""
+    gathered: bool = True
+    """Whether guesses are gathered into run.h5; otherwise each rank writes its own."""
 
     @property
     def steps(self) -> int:
@@ -101,12 +104,23 @@ class Work:
     @property
     def stored_bytes(self) -> int:
         """Of run.h5 at the end."""
-        return self.participants * self.rounds * (LLM_BYTES if self.engines else SCRIPTED_BYTES)
+        return self.gathered * self.participants * self.rounds * (LLM_BYTES if self.engines else SCRIPTED_BYTES)
 
     @property
     def written_bytes(self) -> float:
         """Into run.h5 over all rounds, each of which replaces it as a whole."""
         return self.stored_bytes * (self.rounds + 1) / 2
+
+    @property
+    def written_by_block(self) -> float:
+        """Bytes that the rank with most participants writes of its own over all rounds."""
+        row = LLM_BYTES if self.engines else SCRIPTED_BYTES
+        return 0 if self.gathered else row * self.rounds * (self.scripted_block + self.llm_block)
+
+    @property
+    def figures(self) -> float:
+        """Figures that each of those draws who draw them."""
+        return -(-(self.rounds + 1) // drawers(self.ranks, self.cores, self.rounds))
 
     def on_a_node(self, ranks: int) -> int:
         """So many ranks' share on the fullest node."""
@@ -132,7 +146,11 @@ class Traffic:
 
     def bytes_of(self, work: Work) -> float:
         """Of one round, through the busiest rank."""
-        return self.bytes + self.bytes_per_rank * work.ranks + self.bytes_per_participant * work.participants
+        return (
+            self.bytes
+            + self.bytes_per_rank * work.ranks
+            + self.bytes_per_participant * work.participants * work.gathered
+        )
 
 
 @dataclass(frozen=True)
@@ -266,6 +284,7 @@ def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
         scripted_block=max(scripted for scripted, _ in blocks),
         llm_block=max(llm for _, llm in blocks),
         engines=engines,
+        gathered=experiment.gathered,
         think_seconds=max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0),
     )
 
@@ -309,7 +328,7 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
     moderator = {
         "rank_memory": 1,
         "moderator_memory": 1,
-        "moderated_memory": work.participants,
+        "moderated_memory": work.participants * work.gathered,
         "stored_memory": work.stored_bytes,
     }
     return {
@@ -333,14 +352,15 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
             "latency": rounds * traffic.collectives * steps,
             "byte_sent": rounds * traffic.bytes_of(work) * (not alone),
             "score": rounds * (work.scripted_block + work.llm_block) * crowd,
-            "moderate": rounds * work.participants,
+            "moderate": rounds * work.participants * work.gathered,
             "byte_stored": work.written_bytes,
+            "byte_by_block": work.written_by_block * crowd,
             "reply_stored": asked * engine_crowd,
         },
         "figures": {
             "figures_per_job": 1,
-            "figures_per_round": rounds,
-            "figures_per_guess": rounds * work.participants,
+            "figures_per_round": work.figures,
+            "figures_per_guess": work.figures * rounds / (rounds + 1) * work.participants,
         },
         "moderator_memory": moderator | (block if alone else {}),
         "host_memory": {} if alone else {"rank_memory": 1} | block,

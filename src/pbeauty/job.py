@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,13 @@ from pbeauty.live import Live
 from pbeauty.lock import Lock, this_process
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
-from pbeauty.partition import Hosting, hostings
+from pbeauty.partition import Hosting, drawers, hostings
 from pbeauty.personas import Cast
 from pbeauty.progress import Display
 from pbeauty.results import Run
 from pbeauty.store import RUN_FILE, RunWriter, journals
 from pbeauty.together import DONE, FAILED, INTERRUPTED, everywhere, on_root
-from pbeauty.usage import Meter, Usage
+from pbeauty.usage import Meter, Usage, cores
 from pbeauty.watchdog import Watchdog
 from pbeauty.wire import meet, place
 
@@ -63,6 +64,22 @@ class Plan:
     """Of an engine, for the forecast."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The figures of a run, which some ranks draw together."""
+
+    path: Path
+    drawers: int
+    """The ranks below this one."""
+
+    def draw(self, rank: int) -> None:
+        """Draws a rank's share."""
+        if rank < self.drawers:
+            from pbeauty.plots import plot_run
+
+            plot_run(self.path, share=(rank, self.drawers))
 
 
 class KeptEngine:
@@ -166,8 +183,12 @@ def play(
     if written:
         play_game(comm, block, hosted, plan.folder, plan.session, moderator)
     meter.lap("game")
+    drawing = _end_game(moderator, writer, live, comm.size) if moderator and live else None
+    meet(comm)
+    if drawing := comm.bcast(drawing):
+        everywhere(comm, partial(drawing.draw, comm.rank))
     used = comm.gather(meter.used())
-    code = _close(moderator, writer, live, meter, used[1:]) if moderator and live and used else DONE
+    code = _close(moderator, writer, meter, used[1:]) if moderator and used else DONE
     meet(comm)
     return comm.bcast(code)
 
@@ -261,13 +282,11 @@ def _needs_model(experiment: Experiment) -> bool:
     return any(isinstance(group, LLMGroup) for group in experiment.population)
 
 
-def _close(moderator: Moderator, writer: RunWriter, live: Live, meter: Meter, others: Sequence[Usage]) -> int:
-    """The end as rank 0 tells it: the live state, plots, the folder, the exit code, what it all took."""
+def _end_game(moderator: Moderator, writer: RunWriter, live: Live, ranks: int) -> Drawing | None:
+    """The end of the game as rank 0 tells it; what is to be drawn then."""
     display = moderator.display
     if moderator.finished:
-        with Run(writer.path) as run:
-            took = actual(run)
-        writer.finish({"ended": provenance.now(), "actual": took})
+        writer.finish({"ended": provenance.now()})
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)
@@ -280,10 +299,15 @@ def _close(moderator: Moderator, writer: RunWriter, live: Live, meter: Meter, ot
         )
     # An interrupted job may have seconds left; the one that goes on draws the figures.
     if moderator.rounds_played and (moderator.finished or moderator.failure):
-        from pbeauty.plots import plot_run
+        return Drawing(writer.path, drawers(ranks, cores(), moderator.rounds_played))
+    return None
 
-        plot_run(writer.path)
-    if moderator.finished:  # again, since figures take time and memory too
+
+def _close(moderator: Moderator, writer: RunWriter, meter: Meter, others: Sequence[Usage]) -> int:
+    """The very end: what it all took, the folder, the exit code."""
+    if moderator.finished:
+        with Run(writer.path) as run:
+            took = actual(run)
         writer.finish({"ended": provenance.now(), "actual": took | meter.bill(others)})
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED

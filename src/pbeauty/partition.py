@@ -86,6 +86,14 @@ def rows_of(hosting: Hosting) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
+def drawers(ranks: int, cores: int, rounds: int) -> int:
+    """How many ranks draw a run's figures, one per round and one of all, together.
+
+    Each needs a core, and two figures at least to be worth the loading of what draws them.
+    """
+    return max(1, min(ranks, cores, (rounds + 1) // 2))
+
+
 def split(count: int, parts: int) -> list[int]:
     """`count` things in `parts` shares that differ by one at most, the larger ones first."""
     share, rest = divmod(count, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
@@ -20,6 +21,11 @@ class Usage:
     """In user and system mode together, over all threads and the children that have ended."""
     peak_memory_bytes: int
     """The most that was resident at any time. What processes share, libraries above all, counts in each of them."""
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def used() -> Usage:
