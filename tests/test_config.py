@@ -14,9 +14,11 @@ from pydantic import ValidationError
 
 from pbeauty.config import KINDS, ConfigError, Experiment, Game, Model, UniformGroup
 from pbeauty.config_file import load, loads
+from pbeauty.library import entries
 from pbeauty.prompts import SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.sweep import is_sweep, load_sweep
 
+FIT_ANY_GAME = sorted(entry.name for entry in entries() if entry.kind == "system" and not entry.needs)
 BASE = "name: trial\npopulation: [{name: crowd, count: 3, kind: uniform}]\n"
 
 
@@ -650,7 +652,7 @@ def groups(draw, name, models, low, high):
     if models:
         kinds["llm"] = {
             "model": st.sampled_from(models),
-            "system_prompt": st.sampled_from(sorted(SYSTEM_PROMPTS)),
+            "system_prompt": st.sampled_from(FIT_ANY_GAME),
             "user_prompt": st.sampled_from(sorted(USER_PROMPTS)),
             "extraction": st.sampled_from(["pattern", "pattern-then-model", "model"]),
             "guided": st.sampled_from([None, "number"]),

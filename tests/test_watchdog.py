@@ -44,7 +44,7 @@ FAKES = """
 import sys, time
 from types import SimpleNamespace
 from mpi4py import MPI
-from pbeauty import asking, job, participants
+from pbeauty import asking, job, participants, partition
 
 ENGINE = SimpleNamespace(gpus=[], arguments={{"model": "/nonexistent"}}, in_flight=7)
 
@@ -59,7 +59,7 @@ def play(llm, announcement, rows, replies, progress, tick, *rest):
 asking.play = play
 job.KeptEngine.get = lambda kept, comm, experiment, hosted: ENGINE if hosted[comm.rank] else None
 participants.LLMParticipants = lambda experiment, segments, engine, cast: SimpleNamespace(
-    engine=engine, notes=lambda: []
+    engine=engine, notes=lambda: [], ids=partition.ids(segments)
 )
 from pbeauty.cli import main
 sys.exit(main())

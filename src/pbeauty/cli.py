@@ -91,11 +91,9 @@ def _on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
     except BaseException as error:
         # A rank that ends alone leaves the others waiting in a collective for good: end them all.
         told = "" if isinstance(error, (ConfigError, SilentRankError)) else traceback.format_exc()
-        print(
-            f"{told}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}",
-            file=sys.stderr,
-            flush=True,
-        )
+        # In one piece, or what two ranks say at the same time would run into each other.
+        sys.stderr.write(f"{told}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}\n")
+        sys.stderr.flush()
         sys.stdout.flush()
         time.sleep(SECONDS_TO_BE_HEARD)
         comm.Abort(FAILED)  # which comes back under some MPI libraries

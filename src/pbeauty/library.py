@@ -28,13 +28,14 @@ class Entry:
 
 def entries(experiment: Experiment | None = None) -> list[Entry]:
     """All prompts of the library, and an experiment's own."""
-    common = population_facts(loads(EXAMPLE)).keys() - {"only_one"}
+    games = [population_facts(loads(EXAMPLE, [f"game.multiplier={p}"])).keys() for p in ("2/3", "1")]
+    common = set.intersection(*map(set, games)) - {"only_one"}
     found = []
     for kind, texts in (("system", SYSTEM_PROMPTS), ("user", USER_PROMPTS)):
         own = getattr(experiment.prompts, kind) if experiment else {}
         for name, text in {**texts, **own}.items():
             wanted = needed(text, {"players": "individuals"}) if kind == "system" else placeholders(text)
-            rare = [placeholder for placeholder in wanted if placeholder not in common or placeholder == "percent"]
+            rare = [placeholder for placeholder in wanted if placeholder not in common]
             found.append(Entry(name, kind, ABOUT.get(name, "the experiment's own"), rare))
     return found
 

@@ -91,7 +91,7 @@ ABOUT: dict[str, str] = {
     "p-fraction": "p as a fraction, as short as it can be",
     "p-decimal": "p as a decimal, where it has an exact one",
     "p-percent": "p in per cent, where that is exact",
-    "p-words": "p in words",
+    "p-words": "p in words, where it has them",
     "shifted": "a game with an offset, which is pointed out",
     "median": "a game of the median, which is explained",
     "background": "a background to play, and the rules",
