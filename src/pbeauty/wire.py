@@ -26,6 +26,8 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_BETWEEN_LOOKS = 0.1
 _RANKS_NAMED = 20
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
+_LATE = 0.1
+"""The share of a wait by which a nap may overshoot its end: a round has a dozen waits, most of a few milliseconds."""
 _SECONDS_AWAKE = 1e-3
 """How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
 
@@ -39,7 +41,6 @@ def meet(comm: Comm, patience: float | None = None) -> None:
     """
     request = comm.Ibarrier()
     clock = WakingClock(longest_nap=1.0)
-    nap = _SHORTEST_NAP
     while not request.Test():
         if (waited := clock()) < _SECONDS_AWAKE:
             os.sched_yield()
@@ -49,8 +50,12 @@ def meet(comm: Comm, patience: float | None = None) -> None:
                 f"rank {comm.rank} has waited {patience + SILENCE:g} s (patience) for the other ranks between two "
                 "rounds; what was finished is kept, and --resume goes on with it"
             )
-        time.sleep(nap)
-        nap = min(2 * nap, _LONGEST_NAP)
+        _nap(waited)
+
+
+def _nap(waited: float) -> None:
+    """Sleeps, the longer the longer the wait has been, in s."""
+    time.sleep(min(max(_SHORTEST_NAP, _LATE * waited), _LONGEST_NAP))
 
 
 class Ranks:
@@ -117,13 +122,12 @@ class Reporter:
     def finish(self, progress: Progress) -> None:
         """Reports for the last time this round, and waits for the order that the moderator still owes."""
         self._send(progress, finished=True)
-        nap = _SHORTEST_NAP
+        began = time.monotonic()
         while self._order is None:
             if self._comm.Iprobe(source=0, tag=_ORDER_TAG):
                 self._receive_order()
             else:
-                time.sleep(nap)
-                nap = min(2 * nap, _LONGEST_NAP)
+                _nap(time.monotonic() - began)
 
     def _send(self, progress: Progress, *, finished: bool) -> None:
         self._comm.Send(np.append(progress.pack(), int(finished)), dest=0, tag=_PROGRESS_TAG)
@@ -155,10 +159,9 @@ def oversee(
     latest = {rank: Progress() for rank in range(1, comm.size)}
     ordered: set[int] = set()
     message = np.empty(len(Progress().pack()) + 1, np.int64)
-    nap = _SHORTEST_NAP
     clock = WakingClock(longest_nap=1.0)
     heard = dict.fromkeys(latest, 0.0)
-    next_look = 0.0
+    next_look = last_word = 0.0
 
     def order(rank: int, what: int) -> None:
         if rank not in ordered:
@@ -184,10 +187,9 @@ def oversee(
                     f"{ranks}; what they did before is kept, and --resume goes on with it"
                 )
         if not comm.Iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
-            time.sleep(nap)
-            nap = min(2 * nap, _LONGEST_NAP)
+            _nap(now - last_word)
             continue
-        nap = _SHORTEST_NAP
+        last_word = now
         rank = status.Get_source()
         comm.Recv(message, source=rank, tag=_PROGRESS_TAG)
         latest[rank] = Progress.unpack(message[:-1])
