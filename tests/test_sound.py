@@ -36,9 +36,9 @@ def folder(tmp_path):
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        path = seal_replies(tmp_path, round_index, 0, replies)
+        paths = seal_replies(tmp_path, round_index, 0, replies)
         scored = score_alone(experiment.game, rows["guess"], rows["status"])
-        writer.commit(round_index, rows, scored, 1.0, [Sealed(path)])
+        writer.commit(round_index, rows, scored, 1.0, [Sealed(paths)])
     return tmp_path
 
 
@@ -49,8 +49,8 @@ def read_all(folder):
         assert run.provenance == {"host": "here"}
         for round_index in range(run.round_count):
             run.outcome(round_index), run.guesses[round_index], run.status[round_index]
-            said, rows = run.said(round_index, np.arange(4))
-            assert [said[row].tolist() for row in rows] == [[who, 7] for who in range(4)]
+            said = run.said(round_index, np.arange(4))
+            assert [said[seat].tolist() for seat in range(4)] == [[who, 7] for who in range(4)]
 
 
 def test_a_sound_run_is_read_to_the_end(folder):

@@ -54,7 +54,7 @@ def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
     members, groups = group_of(experiment), len(experiment.population)
     scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
-    writer.commit(round_index, rows, scored, 1.5, [Sealed(path) for path in sealed])
+    writer.commit(round_index, rows, scored, 1.5, [Sealed(paths) for paths in sealed])
     return rows, scored.outcome
 
 
@@ -138,7 +138,7 @@ def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
             assert item.attrs["description"], name
             assert item.dtype.kind in "iuf", name
 
-    for path in (tmp_path / "run.h5", tmp_path / sealed):
+    for path in (tmp_path / "run.h5", tmp_path / sealed[0]):
         with h5py.File(path) as file:
             file.visititems(inspect)
     assert {"rounds/guess", "participants/group", "text", "tokens"} <= set(found)
@@ -200,7 +200,7 @@ SAID = [
 
 
 def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_path):
-    path = seal_replies(tmp_path, 4, 120, replies(*SAID))
+    (path,) = seal_replies(tmp_path, 4, 120, replies(*SAID))
     assert path == "replies/0005/000000120.h5"
     assert files(tmp_path) == [path]
     with h5py.File(tmp_path / path) as sealed:
@@ -240,22 +240,25 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
 
 
 def test_no_replies_and_empty_replies_can_be_sealed(tmp_path):
-    with h5py.File(tmp_path / seal_replies(tmp_path, 0, 0, replies())) as sealed:
+    (path,) = seal_replies(tmp_path, 0, 0, replies())
+    with h5py.File(tmp_path / path) as sealed:
         assert (len(sealed["text"]), sealed["text_offsets"][:].tolist()) == (0, [0])
     silent = replies((2, Purpose.ANSWER, ""), (1, Purpose.ANSWER, ""))
-    with h5py.File(tmp_path / seal_replies(tmp_path, 0, 1, silent)) as sealed:
+    (path,) = seal_replies(tmp_path, 0, 1, silent)
+    with h5py.File(tmp_path / path) as sealed:
         assert sealed["participant"][:].tolist() == [1, 2]
         assert texts(sealed) == ["", ""]
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes(tmp_path):
-    with h5py.File(tmp_path / seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))) as sealed:
+    (path,) = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
+    with h5py.File(tmp_path / path) as sealed:
         assert texts(sealed) == ["3?"]
 
 
 def test_sealing_again_replaces(tmp_path):
     seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "first")))
-    path = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
+    (path,) = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
     with h5py.File(tmp_path / path) as sealed:
         assert texts(sealed) == ["second"]
     assert files(tmp_path) == [path]

@@ -53,7 +53,7 @@ def folder(tmp_path, monkeypatch):
         for block in BLOCKS:
             seats = np.concatenate([np.arange(*stretch) for stretch in block])
             mine = {name: values[seats] for name, values in rows.items()}
-            sealed.append(Sealed(None, seal_guesses(tmp_path, round_index, block, mine)))
+            sealed.append(Sealed([], seal_guesses(tmp_path, round_index, block, mine)))
         writer.commit(round_index, None, score_alone(EXPERIMENT.game, rows["guess"], rows["status"]), 1.0, sealed)
     return tmp_path
 

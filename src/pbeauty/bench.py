@@ -18,8 +18,8 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -235,17 +235,17 @@ class _Player:
         self._engine = ChatEngine(the_model(experiment), Place(0, 1), experiment.seed)
         self._hosted = hostings(experiment, 1)
         self._interrupt = Interrupt()
-        block = self._game()
-        assert block.llm is not None  # there is a model, and one rank hosts everybody
-        self.llm = block.llm
-        self._asked = [self._prompts(round_index) for round_index in range(experiment.game.rounds)]
+        with self._game() as block:  # prompts are read from the folder, which is thrown away
+            assert block.llm is not None  # there is a model, and one rank hosts everybody
+            self.llm = block.llm
+            self._asked = [self._prompts(round_index) for round_index in range(experiment.game.rounds)]
 
     def play(self, way: str) -> tuple[float, float]:
         """Plays all rounds in one of `WAYS`; the wall seconds and the CPU seconds that it took."""
         self._engine.forget()
         if way == "real":
-            self._game()
-            return self._took
+            with self._game():
+                return self._took
         began, began_cpu = time.perf_counter(), time.process_time()
         match way:
             case "naive":
@@ -281,20 +281,21 @@ class _Player:
             ):
                 stack.enter_context(mock.patch.object(owner, name, _timed(getattr(owner, name), what, parts)))
             self._engine.forget()
-            self._game()
-            total, _ = self._took
+            with self._game():
+                total, _ = self._took
         parts["rest"] = total - sum(parts.values())
         return {what: seconds / total for what, seconds in parts.items()}, self._tokens
 
-    def _game(self) -> Block:
-        """The real way: all rounds, from announcement to stored result, in a folder that is thrown away."""
+    @contextmanager
+    def _game(self) -> Iterator[Block]:
+        """The real way: all rounds, from announcement to stored result; the block, while the folder is there."""
         everybody = cast(self._experiment) if has_personas(self._experiment) else None
         block = Block(self._experiment, self._hosted[0], self._engine, cast=everybody)
         with tempfile.TemporaryDirectory() as name:
             self._took = play_whole(self._comm, self._experiment, self._hosted, block, Path(name), self._interrupt)
             with Run(name) as run:
                 self._tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
-        return block
+            yield block
 
     def _prompts(self, round_index: int) -> _Prompts:
         block = self.llm

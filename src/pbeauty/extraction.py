@@ -99,12 +99,14 @@ _REWRITTEN = [
 ]
 """Markup, LaTeX and white space, so that the other patterns need not know them."""
 
+# Repeated groups that give nothing back are written (?>...): before Python 3.11.5 `*+` after a group could fail where
+# it should match (python/cpython#106052).
 _NUMBER = re.compile(
     r"""(?<![A-Za-z0-9_]) (?<![0-9][.,])                        # not inside a word or a longer number
     (?P<sign> (?<![\w.)\]%])[-+](?=[0-9.]) | (?<=[^\x00-\x7f])[-+](?=[0-9.]) | -[ ](?=[0-9.])
             | (?<![A-Za-z])(?:minus|negative)[ ] )?
-    (?P<digits> [0-9]++(?:[.,][0-9]++)*+ | (?<![\w.])\.[0-9]++ )  # "1.2.3" and "1,2,3" whole: see `_value`
-    (?P<exponent> [eE][-+]?[0-9]++ )?+ (?![A-Za-z_])""",
+    (?P<digits> (?>[0-9]+(?:[.,][0-9]+)*) | (?<![\w.])\.[0-9]++ )  # "1.2.3" and "1,2,3" whole: see `_value`
+    (?>(?P<exponent> [eE][-+]?[0-9]+ )?) (?![A-Za-z_])""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -162,9 +164,9 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-    r"(?:[ \n:=\"'(\[{<>}*_|#≈~→—]|(?:about|around|approximately|approx\.?|roughly|exactly|precisely|simply|just"
+    r"(?>(?:[ \n:=\"'(\[{<>}*_|#≈~→—]|(?:about|around|approximately|approx\.?|roughly|exactly|precisely|simply|just"
     r"|somewhere|something|an?|the|my|our|final|number|guess|value|integer|choice|answer|pick|of|like|as|at|be|is)\b"
-    r"|数字|大约|大概|约|是|为|了|一个){0,24}+",
+    r"|数字|大约|大概|约|是|为|了|一个){0,24})",
     re.IGNORECASE,
 )
 """What may stand between the words that lead in a choice and its number."""
@@ -356,7 +358,7 @@ def _value(text: str, number: re.Match[str], low: float, high: float) -> float:
     sign, digits = (number["sign"] or "").lower(), number["digits"]
     if sign == "- " and (low < 0 or text[max(0, number.start() - 2) : number.start()].rstrip(" ")[-1:] in (":", "=")):
         return math.nan
-    if re.fullmatch(r"[1-9][0-9]{0,2}(?:,[0-9]{3})++(?:\.[0-9]++)?", digits):
+    if re.fullmatch(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?", digits):
         if digits.count(",") == 1 and max(abs(low), abs(high)) < 1000:
             return math.nan
         digits = digits.replace(",", "")

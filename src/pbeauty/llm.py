@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pbeauty.config import ConfigError, Experiment, LLMGroup, Sampling
 from pbeauty.conversation import Conversation
 from pbeauty.engine import Engine
 from pbeauty.game import number_text
+from pbeauty.history import Remembered, Spoken, look_up
 from pbeauty.partition import Segment
 from pbeauty.personas import Cast, population_facts
 from pbeauty.ragged import Ragged
@@ -73,8 +75,9 @@ class Seating:
 class LLMParticipants:
     """The language models that one rank hosts, all at one engine.
 
-    A conversation is stored once: what a group was told per round as token ids, what a participant said as a row
-    of a flat array. A seat is a participant's number among those of this object.
+    A conversation is stored once: what a group was told per round as token ids, what a participant said in the files
+    of sealed replies, from which it is read again as it is needed. A seat is a participant's number among those of
+    this object.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class LLMParticipants:
         self.meet(cast)
         self._told: list[dict[int, Message]] = []  # per round, by group
         self._ranks: list[NDArray[np.int32] | None] = []  # per round, by seat
-        self._said: list[tuple[Ragged, NDArray[np.int64]]] = []  # per finished round: tokens, row of each seat
+        self._said: list[Remembered | Spoken] = []  # per finished round
         self._check_room()
 
     def meet(self, cast: Cast | None) -> None:
@@ -147,7 +150,11 @@ class LLMParticipants:
     def remember(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
         """Adds what everybody said in the round that was last told: row `rows[seat]` of `tokens`."""
         del self._said[len(self._told) - 1 :]
-        self._said.append((tokens, rows))
+        self._said.append(Remembered(tokens, rows))
+
+    def look_up(self, sealed: Sequence[Path]) -> None:
+        """What was said in the round that was last told lies in these files now, and is read from there."""
+        self._said[-1] = look_up(sealed, self.ids)
 
     def notes(self) -> list[str]:
         """What a person should know about how conversations are held with this model."""
@@ -158,7 +165,7 @@ class LLMParticipants:
         """Takes the conversations of a run's finished rounds up again."""
         for round_index in range(run.round_count):
             self.tell(run.announcement(round_index))
-            self.remember(*run.said(round_index, self.ids))
+            self._said.append(run.said(round_index, self.ids))
 
     def seating(self, seat: int) -> Seating:
         """The settings of the participant at `seat`."""
@@ -263,8 +270,7 @@ class LLMParticipants:
         raise AssertionError("a round is always told something")
 
     def _reply(self, round_index: int, seat: int) -> list[int]:
-        tokens, rows = self._said[round_index]
-        return tokens[rows[seat]].tolist()
+        return self._said[round_index][seat].tolist()
 
     def _seat(self, group: Any) -> Seating:
         game = self.experiment.game

@@ -130,28 +130,41 @@ def play_game(
         session: a name for this job, which no earlier job on the same run has had.
         moderator: on rank 0, None elsewhere.
     """
+    while (announcement := _broadcast(comm, block.experiment.patience, moderator)) is not None:
+        _play_round(comm, block, hostings, folder, session, moderator, announcement)
+
+
+def _play_round(
+    comm: Comm,
+    block: Block,
+    hostings: Sequence[Hosting],
+    folder: Path,
+    session: str,
+    moderator: Moderator | None,
+    announcement: Announcement,
+) -> None:
+    """One round, of which nothing but the block's own state stays in memory."""
     experiment = block.experiment
-    while (announcement := _broadcast(comm, experiment.patience, moderator)) is not None:
-        began = time.monotonic()
-        journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
-        play = play_together(comm, partial(_play, block, announcement, journal), moderator, announcement.round_index)
-        if play.journal:
-            play.journal.close()
-        played = time.monotonic() - began
-        # Whoever waits for the moderator here may wait for a straggler's whole round; the moderator knows better.
-        patience = moderator.experiment.patience if moderator else None
-        meet(comm, patience)
-        if not all(comm.allgather(play.complete)):
-            continue  # broken off: the moderator has its reason not to announce another
-        scored = _score(block, play, Ranks(comm, patience))
-        rows = gather(comm, play.rows, hostings) if experiment.gathered else None
-        seconds = time.monotonic() - began
-        sealed = _seal(folder, announcement, block, play)
-        meet(comm, patience)
-        ended = comm.gather((sealed, played, block.count))
-        if moderator and ended is not None:
-            parts = time_parts([times for _, *times in ended], seconds, time.monotonic() - began)
-            moderator.close_round(scored, rows, seconds, [sealed for sealed, *_ in ended], parts)
+    began = time.monotonic()
+    journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
+    play = play_together(comm, partial(_play, block, announcement, journal), moderator, announcement.round_index)
+    if play.journal:
+        play.journal.close()
+    played = time.monotonic() - began
+    # Whoever waits for the moderator here may wait for a straggler's whole round; the moderator knows better.
+    patience = moderator.experiment.patience if moderator else None
+    meet(comm, patience)
+    if not all(comm.allgather(play.complete)):
+        return  # broken off: the moderator has its reason not to announce another
+    scored = _score(block, play, Ranks(comm, patience))
+    rows = gather(comm, play.rows, hostings) if experiment.gathered else None
+    seconds = time.monotonic() - began
+    sealed = _seal(folder, announcement, block, play)
+    meet(comm, patience)
+    ended = comm.gather((sealed, played, block.count))
+    if moderator and ended is not None:
+        parts = time_parts([times for _, *times in ended], seconds, time.monotonic() - began)
+        moderator.close_round(scored, rows, seconds, [sealed for sealed, *_ in ended], parts)
 
 
 def _score(block: Block, play: Play, ranks: Ranks) -> Scored:
@@ -218,9 +231,10 @@ def play_together(comm: Comm, play: Callable[[Tick], Play], moderator: Moderator
 
 def _seal(folder: Path, announcement: Announcement, block: Block, play: Play) -> Sealed:
     """Writes what is this rank's to write: what was said, and guesses that are not gathered."""
-    replies, guesses = None, []
+    replies, guesses = [], []
     if len(play.replies):
         replies = seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)
+        block.sealed([folder / path for path in replies])
     if not block.experiment.gathered:
         guesses = seal_guesses(folder, announcement.round_index, stretches(block.hosting), play.rows)
     return Sealed(replies, guesses)

@@ -166,6 +166,11 @@ class Block:
             progress.done = self.count
         return play
 
+    def sealed(self, files: Sequence[Path]) -> None:
+        """The replies of the round that was played last are in these files now."""
+        if self.llm:
+            self.llm.look_up(files)
+
     def _guess(self, group: ScriptedGroup, segment: Segment, announcement: Announcement, guesses: Floats) -> None:
         """Fills in the guesses of a segment without a model, a piece at a time."""
         for start in range(segment.start, segment.stop, _AT_ONCE):

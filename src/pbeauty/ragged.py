@@ -43,9 +43,9 @@ class Ragged:
         start = self._offsets[self._rows]
         stop = start + len(row)
         if stop > len(self._flat):
-            self._flat = np.resize(self._flat, max(stop, 2 * len(self._flat)))
+            self._flat = _longer(self._flat, max(stop, 2 * len(self._flat)))
         if self._rows + 1 >= len(self._offsets):
-            self._offsets = np.resize(self._offsets, 2 * len(self._offsets))
+            self._offsets = _longer(self._offsets, 2 * len(self._offsets))
         self._flat[start:stop] = row
         self._offsets[self._rows + 1] = stop
         self._rows += 1
@@ -54,6 +54,13 @@ class Ragged:
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
         """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
         return gather(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
+
+
+def _longer(array: NDArray, size: int) -> NDArray:
+    """A copy with room for more, which is not touched, and so takes no memory before it is used."""
+    longer = np.empty(size, array.dtype)
+    longer[: len(array)] = array
+    return longer
 
 
 def gather(flat: NDArray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:

@@ -20,11 +20,12 @@ from pbeauty.announcing import announcement, needs_guesses
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
 from pbeauty.game import Outcome, Status
+from pbeauty.history import Spoken, check_tokens, find_answers
 from pbeauty.personas import Cast, Source
 from pbeauty.ragged import Ragged
 from pbeauty.records import Announcement, Purpose
 from pbeauty.scoring import group_numbers
-from pbeauty.sound import check_experiment, check_run, check_stretches, reading, sealed_replies
+from pbeauty.sound import check_experiment, check_run, check_stretches, reading, sealed_block, sealed_names
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 from pbeauty.untrusted import printable
 
@@ -77,7 +78,7 @@ class Run:
         """
         path = Path(path)
         self._checked = False
-        self._blocks: dict[int, dict[Path, h5py.Group]] = {}
+        self._blocks: dict[tuple[int, str], tuple[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
             self.file = h5py.File(self.path, "r")
@@ -224,7 +225,7 @@ class Run:
         seen = [self.read(name, last) for name in ("guess", "status")] if needs_guesses(self.experiment) else []
         return announcement(self.experiment, round_index, self.outcome(last), self.group_numbers(last), *seen)
 
-    def said(self, round_index: int, participants: NDArray[np.int64]) -> tuple[Ragged, NDArray[np.int64]]:
+    def said(self, round_index: int, participants: NDArray[np.int64]) -> Spoken:
         """What language models said in a round, as far as their conversations go on from it.
 
         Args:
@@ -232,31 +233,26 @@ class Run:
             participants: ids, ascending.
 
         Returns:
-            Token ids, and the row of them that is each participant's last answer, int64[len(participants)].
+            Token ids by position in `participants`. They have been held against their checksums.
 
         Raises:
             ConfigError: if a reply is missing or damaged.
         """
-        flats, lengths, found = [], [], []
-        for path, block in sealed_replies(self.file, self.path.parent, round_index).items():
-            with reading(path):
-                ids = block["participant"][:].astype(np.int64)
-                spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
-                rows = Ragged.of(block["tokens"][:], block["token_offsets"][:])
-            last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)]
-            last = last[np.isin(ids[last], participants, assume_unique=True)]
-            tokens, offsets = rows.take(last)
-            flats.append(tokens)
-            lengths.append(np.diff(offsets))
-            found.append(ids[last])
-        everyone = np.concatenate(found) if found else np.empty(0, np.int64)
-        order = np.argsort(everyone)
-        if not np.array_equal(everyone[order], participants):
+        found, missing = [], len(participants)
+        for path, block in self._sealed_until(round_index, int(participants[-1])) if missing else ():
+            answers = find_answers(path, block, participants)
+            if len(answers.participants):
+                check_tokens(path, block)
+                found.append(answers)
+                missing -= len(answers.participants)
+            if not missing:
+                break
+        try:
+            return Spoken(found, participants)
+        except LookupError:
             raise ConfigError(
                 f"{self.path}: replies of round {round_index + 1} are missing from {self.path.parent / 'replies'}"
-            )
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
-        return Ragged.of(np.concatenate(flats) if flats else np.empty(0, np.int32), offsets), order
+            ) from None
 
     @cached_property
     def cast(self) -> Cast | None:
@@ -301,18 +297,19 @@ class Run:
                 f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
                 f"{count - 1}"
             )
-        blocks = self._sealed(round - 1)
-        starts = [path for path in sorted(blocks) if int(path.stem) <= participant]
-        if not starts:
-            return []
-        block = blocks[starts[-1]]
-        with reading(starts[-1]):
-            first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
-            offsets = block["text_offsets"][first : last + 1]
-            return [
-                Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
-                for purpose, start, stop in zip(block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
-            ]
+        for path, block in self._sealed_until(round - 1, participant):
+            with reading(path):
+                first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
+                if first == last:
+                    continue
+                offsets = block["text_offsets"][first : last + 1]
+                return [
+                    Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+                    for purpose, start, stop in zip(
+                        block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True
+                    )
+                ]
+        return []
 
     def _round(self, name: str) -> h5py.Dataset:
         """A dataset of `/rounds`; the files that it refers to, if it does, are checked once."""
@@ -322,8 +319,15 @@ class Run:
             self._checked = True
         return dataset
 
-    def _sealed(self, round_index: int) -> dict[Path, h5py.Group]:
-        """The sealed replies of a round, checked once."""
-        if round_index not in self._blocks:
-            self._blocks[round_index] = sealed_replies(self.file, self.path.parent, round_index)
-        return self._blocks[round_index]
+    def _sealed_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
+        """Files of sealed replies that may have a participant, each checked once; the likeliest come first.
+
+        A file begins with the participant that names it, but where models take turns in the order of ids, those of
+        another block may lie between its own.
+        """
+        for name in reversed(sealed_names(self.file, round_index)):
+            if int(name) > participant:
+                continue
+            if (round_index, name) not in self._blocks:
+                self._blocks[round_index, name] = sealed_block(self.file, self.path.parent, round_index, name)
+            yield self._blocks[round_index, name]

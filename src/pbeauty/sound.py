@@ -88,31 +88,54 @@ def check_experiment(text: str, path: Path) -> None:
 
 
 def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
-    """The sealed replies of a round by path of their block, checked: only files of the run's own folder are opened.
+    """The sealed replies of a round by path, in the order of participants, checked; arguments as for `sealed_block`.
+
+    Raises:
+        ConfigError: if some are missing or damaged, naming the file.
+    """
+    names = sealed_names(file, round_index)
+    return dict(sealed_block(file, folder, round_index, name) for name in names)
+
+
+def sealed_names(file: h5py.File, round_index: int) -> list[str]:
+    """The files of a round's sealed replies, in order: each is named by the first participant that may be in it.
+
+    Raises:
+        ConfigError: if run.h5 is damaged.
+    """
+    path = Path(file.filename)
+    names = list(_own(file, f"replies/{round_index + 1:04d}", path))
+    for name in names:
+        if not (name.isdecimal() and name.isascii()):
+            raise ConfigError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
+    return sorted(names, key=int)
+
+
+def sealed_block(file: h5py.File, folder: Path, round_index: int, name: str) -> tuple[Path, h5py.Group]:
+    """One file of a round's sealed replies, checked: only files of the run's own folder are opened.
 
     Args:
         file: run.h5.
         folder: the run's folder.
         round_index: from 0.
+        name: one of `sealed_names`.
 
     Raises:
-        ConfigError: if some are missing or damaged, naming the file.
+        ConfigError: if it is missing or damaged, naming the file.
     """
     number = f"{round_index + 1:04d}"
-    links = _own(file, f"replies/{number}", Path(file.filename))
-    blocks = {}
-    for name in sorted(links):
-        path = folder / "replies" / number / f"{name}.h5"
-        link = links.get(name, getlink=True)
-        own = isinstance(link, h5py.ExternalLink) and (link.filename, link.path) == (f"replies/{number}/{name}.h5", "/")
-        try:
-            if not (own and name.isdecimal() and stat.S_ISREG(path.stat().st_mode)):
-                raise ValueError
-            blocks[path] = links[name]
-            _check_replies(blocks[path], path)
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
-            raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
-    return blocks
+    links = file[f"replies/{number}"]
+    path = folder / "replies" / number / f"{name}.h5"
+    link = links.get(name, getlink=True)
+    own = isinstance(link, h5py.ExternalLink) and (link.filename, link.path) == (f"replies/{number}/{name}.h5", "/")
+    try:
+        if not (own and stat.S_ISREG(path.stat().st_mode)):
+            raise ValueError
+        block = links[name]
+        _check_replies(block, path)
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
+    return path, block
 
 
 def check_stretches(file: h5py.File, folder: Path) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ RUN_FILE = "run.h5"
 JOURNALS = "journal"
 REPLIES = "replies"
 GUESSES = "guesses"
-_CHUNK, _REPLY_CHUNK = 1 << 16, 1 << 20
+_CHUNK, _REPLY_CHUNK, _TOKEN_CHUNK = 1 << 16, 1 << 20, 1 << 17
 _ROWS_PER_FILE = 1 << 22
 """Participants whose rows are in one file: a file is put together in memory."""
+_BYTES_PER_FILE = 1 << 25
+"""Of replies that are in one file, for the same reason."""
+_PER_REPLY = 25
+"""Bytes of a sealed reply besides its text and tokens."""
 _GROWTH = 1 << 22
 """Bytes by which a file in memory grows."""
 
@@ -95,8 +100,8 @@ class Stretch:
 class Sealed:
     """What one rank has written of a round."""
 
-    replies: str | None
-    """A path relative to the run's folder; None where nothing was said."""
+    replies: list[str] = dataclasses.field(default_factory=list)
+    """Paths relative to the run's folder; empty where nothing was said."""
     guesses: list[Stretch] = dataclasses.field(default_factory=list)
     """Where rows are not gathered."""
 
@@ -182,7 +187,7 @@ class RunWriter:
                 if name in rounds:
                     _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in (one.replies for one in sealed if one.replies):
+            for path in (path for one in sealed for path in one.replies):
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
     def keep_personas(self, cast: Cast) -> None:
@@ -243,33 +248,59 @@ def journals(folder: Path, round_index: int) -> list[Path]:
     return sorted(path for path in (folder / JOURNALS / f"{round_index + 1:04d}").glob("*") if path.is_file())
 
 
-def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> str:
-    """Writes one block's replies of one round and returns the path relative to `folder`.
+def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> list[str]:
+    """Writes one block's replies of one round, to as many files as keep each small in memory.
+
+    Args:
+        folder: the run's.
+        round_index: from 0.
+        first_participant: of the block.
+        replies: in any order; a participant's in that of its calls.
+
+    Returns:
+        Paths relative to `folder`, in the order of participants. A file is named by the first that may be in it.
 
     Raises:
         StoreError: if they cannot be written.
     """
-    relative = f"{REPLIES}/{round_index + 1:04d}/{first_participant:09d}.h5"
-    participant = np.array(replies.participant, np.uint64)
+    participant, purpose = np.array(replies.participant, np.uint64), np.array(replies.purpose, np.uint8)
     order = np.argsort(participant, kind="stable")
-    text, text_offsets = replies.text.take(order)
-    tokens, token_offsets = replies.tokens.take(order)
-    columns: dict[str, NDArray[Any]] = {
-        "participant": participant[order],
-        "purpose": np.array(replies.purpose, np.uint8)[order],
-        "text": text,
-        "text_offsets": text_offsets,
-        "tokens": tokens,
-        "token_offsets": token_offsets,
-    }
-    path = folder / relative
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(path) as file:
-        for name, values in columns.items():
-            _describe(_checked(file, name, values, _REPLY_CHUNK), *_REPLIES[name])
-        file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
-    return relative
+    sizes = (replies.text.lengths() + 4 * replies.tokens.lengths() + _PER_REPLY)[order]
+    written = []
+    for first, last in _pieces(participant[order], sizes):
+        rows = order[first:last]
+        text, text_offsets = replies.text.take(rows)
+        tokens, token_offsets = replies.tokens.take(rows)
+        columns: tuple[tuple[str, NDArray[Any], int], ...] = (
+            ("participant", participant[rows], _REPLY_CHUNK),
+            ("purpose", purpose[rows], _REPLY_CHUNK),
+            ("text", text, _REPLY_CHUNK),
+            ("text_offsets", text_offsets, _REPLY_CHUNK),
+            ("tokens", tokens, _TOKEN_CHUNK),
+            ("token_offsets", token_offsets, _REPLY_CHUNK),
+        )
+        begin = int(participant[rows[0]]) if written else first_participant
+        relative = f"{REPLIES}/{round_index + 1:04d}/{begin:09d}.h5"
+        path = folder / relative
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _replaced(path) as file:
+            for name, values, chunk in columns:
+                _describe(_checked(file, name, values, chunk), *_REPLIES[name])
+            file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
+        written.append(relative)
+    return written
+
+
+def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Replies in the order of participants, in pieces of about `_BYTES_PER_FILE`: (first, last) of each, at least one.
+
+    A participant's replies are never in two of them.
+    """
+    heads = np.flatnonzero(np.diff(participant, prepend=participant[:1] + 1))
+    piece = ((np.cumsum(sizes) - sizes) // _BYTES_PER_FILE)[heads]
+    cuts = heads[np.flatnonzero(np.diff(piece)) + 1]
+    return pairwise([0, *cuts.tolist(), len(participant)])
 
 
 def seal_guesses(folder: Path, round_index: int, stretches: Sequence[tuple[int, int]], rows: Rows) -> list[Stretch]:
