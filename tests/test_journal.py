@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbeauty.journal import Journal, Record, Recorded, read
+from pbeauty.store import journal_path, journals
 
 RECORDS = st.lists(
     st.builds(
@@ -105,3 +106,23 @@ def test_replies_are_found_by_participant_and_call_whatever_file_holds_them(tmp_
     recorded = Recorded(files, wanted, 2**31, pytest.fail)
     assert len(recorded) == len(own)
     assert all(recorded.get(*call) == record for call, record in own.items())
+
+
+def test_only_journals_that_may_have_a_blocks_replies_are_read(tmp_path):
+    """By name; those with names of another kind may have anything."""
+    blocks = [(0, 10), (10, 30), (30, 31), (5, 40), (0, 0)]
+    for rank, span in enumerate(blocks):
+        written(journal_path(tmp_path, 2, "5e55", rank, span), [])
+    (tmp_path / "journal/0003/5e55-00007").touch()
+
+    def found(start, stop):
+        names = [path.name.removeprefix("5e55-") for path in journals(tmp_path, 2, (start, stop))]
+        assert names[-1] == "00007"
+        return [blocks[int(name[:5])] for name in names[:-1]]
+
+    assert found(0, 40) == blocks[:4]
+    assert found(0, 5) == [(0, 10)]
+    assert found(10, 30) == [(10, 30), (5, 40)]
+    assert found(31, 39) == [(5, 40)]
+    assert found(39, 99) == [(5, 40)]
+    assert journals(tmp_path, 0, (0, 40)) == []

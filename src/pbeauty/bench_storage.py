@@ -20,7 +20,7 @@ from pbeauty.randomness import uniforms
 from pbeauty.records import Purpose, Replies, new_rows
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
-from pbeauty.store import JOURNALS, RunWriter, Sealed, journals, seal_replies
+from pbeauty.store import RunWriter, Sealed, journal_path, journals, seal_replies
 
 _TEXT = "I choose 33.5."
 _TOKENS = list(range(10))
@@ -85,14 +85,14 @@ def bench_storage(experiment: Experiment) -> StorageReport:
         with Run(folder) as run:
             run.said(0, np.arange(count))
         restore = clock.lap()
-        recorded = Recorded(journals(folder, 0), np.arange(count), len(_TOKENS), warn=print)
+        recorded = Recorded(journals(folder, 0, (0, count)), np.arange(count), len(_TOKENS), warn=print)
         recall = clock.lap()
         assert len(recorded) == count
     return StorageReport(count, journal, seal, commit, restore, recall)
 
 
 def _write_journal(folder: Path, order: list[int]) -> None:
-    journal = Journal(folder / JOURNALS / "0001" / "bench")
+    journal = Journal(journal_path(folder, 0, "bench", 0, (0, len(order))))
     for number, participant in enumerate(order):
         journal.append(Record(participant, 0, False, 300, 200, _TOKENS))
         if number % _REPLIES_PER_FLUSH == 0:

@@ -14,11 +14,11 @@ from pbeauty.config import Experiment
 from pbeauty.journal import Recorded
 from pbeauty.moderator import Moderator, play_together
 from pbeauty.participants import Block
-from pbeauty.partition import Hosting, ids
+from pbeauty.partition import Hosting, ids, span
 from pbeauty.personas import Cast, Source, has_personas, write_file
 from pbeauty.personas import cast as make_cast
 from pbeauty.results import Run
-from pbeauty.store import JOURNALS, RUN_FILE, drop_journals, journals
+from pbeauty.store import RUN_FILE, drop_journals, journal_path, journals
 from pbeauty.together import on_root_alone
 from pbeauty.wire import meet
 
@@ -77,7 +77,7 @@ def write_backgrounds(
     """
     if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
         return True
-    journal = folder / JOURNALS / f"{_BEFORE_THE_FIRST + 1:04d}" / f"{session}-{comm.rank:05d}"
+    journal = journal_path(folder, _BEFORE_THE_FIRST, session, comm.rank, span(block.hosting))
     recorded = _recorded(block, folder, session)
     written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, _BEFORE_THE_FIRST)
     if written.journal:
@@ -107,9 +107,9 @@ def _recorded(block: Block, folder: Path, session: str) -> Recorded | None:
     """The replies for this block that earlier jobs, broken off while backgrounds were written, left in journals."""
     if block.llm is None:
         return None
-    left = [path for path in journals(folder, _BEFORE_THE_FIRST) if not path.name.startswith(session)]
+    left = journals(folder, _BEFORE_THE_FIRST, span(block.hosting))
     return Recorded(
-        left,
+        [path for path in left if not path.name.startswith(session)],
         block.llm.ids,
         len(block.llm.engine.tokenizer),
         warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),

@@ -24,7 +24,7 @@ from pbeauty.live import Live
 from pbeauty.lock import Lock, this_process
 from pbeauty.moderator import Moderator, play_game
 from pbeauty.participants import Block
-from pbeauty.partition import Hosting, drawers, hostings
+from pbeauty.partition import Hosting, drawers, hostings, span
 from pbeauty.personas import Cast
 from pbeauty.progress import Display
 from pbeauty.results import Run
@@ -262,7 +262,7 @@ def _seat(plan: Plan, hosting: Hosting, engine: Engine | None, watchdog: Watchdo
     block = Block(plan.experiment, hosting, engine, watchdog, cast)
     if (plan.folder / RUN_FILE).exists():
         with Run(plan.folder) as run:
-            left = journals(plan.folder, run.round_count)
+            left = journals(plan.folder, run.round_count, span(hosting))
             block.restore(run, left, lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True))
     return block
 

@@ -14,13 +14,13 @@ from pbeauty.game import NoValidGuessError, Outcome
 from pbeauty.interrupt import Interrupt
 from pbeauty.live import Live
 from pbeauty.participants import Block, Play, Tick
-from pbeauty.partition import Hosting, rows_of, stretches
+from pbeauty.partition import Hosting, rows_of, span, stretches
 from pbeauty.personas import Cast
 from pbeauty.progress import Display
 from pbeauty.records import Announcement, Progress, Rows
 from pbeauty.results import Run
 from pbeauty.scoring import Scored, score
-from pbeauty.store import JOURNALS, RunWriter, Sealed, drop_journals, seal_guesses, seal_replies
+from pbeauty.store import RunWriter, Sealed, drop_journals, journal_path, seal_guesses, seal_replies
 from pbeauty.wire import Ranks, Reporter, add, gather, meet, oversee
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _play_round(
     """One round, of which nothing but the block's own state stays in memory."""
     experiment = block.experiment
     began = time.monotonic()
-    journal = folder / JOURNALS / f"{announcement.round_index + 1:04d}" / f"{session}-{comm.rank:05d}"
+    journal = journal_path(folder, announcement.round_index, session, comm.rank, span(block.hosting))
     play = play_together(comm, partial(_play, block, announcement, journal), moderator, announcement.round_index)
     if play.journal:
         play.journal.close()

@@ -80,6 +80,11 @@ def stretches(hosting: Hosting) -> list[tuple[int, int]]:
     return found
 
 
+def span(hosting: Hosting) -> tuple[int, int]:
+    """The first participant of a block and the one after its last, between whom others' may lie; nobody: (0, 0)."""
+    return (hosting[0].start, hosting[-1].stop) if hosting else (0, 0)
+
+
 def rows_of(hosting: Hosting) -> list[slice]:
     """Where each segment of a block is in arrays over the block."""
     ends = accumulate(map(len, hosting), initial=0)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -243,9 +244,23 @@ def drop_journals(folder: Path, round_index: int) -> None:
     shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
 
 
-def journals(folder: Path, round_index: int) -> list[Path]:
-    """The journals that earlier jobs left of a round."""
-    return sorted(path for path in (folder / JOURNALS / f"{round_index + 1:04d}").glob("*") if path.is_file())
+def journal_path(folder: Path, round_index: int, session: str, rank: int, span: tuple[int, int]) -> Path:
+    """Where a rank takes a round's replies down: its name says whose they may be, participants span[0]..span[1] - 1."""
+    return folder / JOURNALS / f"{round_index + 1:04d}" / f"{session}-{rank:05d}-{span[0]}-{span[1]}"
+
+
+def journals(folder: Path, round_index: int, span: tuple[int, int]) -> list[Path]:
+    """The journals of a round, in which there may be replies of participants span[0]..span[1] - 1.
+
+    A job with many ranks leaves many: nobody needs to read them all.
+    """
+    found = []
+    for path in sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*")):
+        told = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
+        elsewhere = told and (int(told[2]) <= span[0] or int(told[1]) >= span[1])
+        if path.is_file() and not elsewhere:
+            found.append(path)
+    return found
 
 
 def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> list[str]:
