@@ -24,7 +24,7 @@ TYPICAL = {
     "guess": 5e-8, "engine_own": 8e-4, "engine_shared": 6e-4, "engine_history": 1e-4, "engine_round": 0.1,
     "report": 0.01, "round": 0.02, "meeting": 0.015, "latency": 2e-5, "byte_sent": 1e-9, "score": 1e-7,
     "moderate": 3e-8, "byte_stored": 1e-9, "byte_by_block": 2e-9, "reply_stored": 5e-6, "figures_per_job": 0.4,
-    "figures_per_round": 0.25, "figures_per_guess": 1e-7, "rank_memory": 6e7, "moderator_memory": 9e7,
+    "figures_per_round": 0.25, "figures_per_guess": 1e-7, "rank_memory": 6e7, "drawing_memory": 9e7,
     "engine_memory": 2e9, "guess_memory": 60.0, "participant_memory": 4e3, "moderated_memory": 80.0,
     "stored_memory": 2.0,
 }  # fmt: skip

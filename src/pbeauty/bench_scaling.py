@@ -2,7 +2,8 @@
 
 Every job is `mpirun -n R pbeauty run FILE --out FOLDER` in a temporary folder; what it took is its own wall time and
 what its ranks noted down (`usage.Meter`). A job of another kind times collectives and counts those of a round. The
-cost model is fitted to the runs, but for some of other sizes, ranks and rounds that it has to predict.
+cost model is fitted to the runs, but for some of other sizes, ranks and rounds that it has to predict. All take turns,
+in another order each time: a machine whose speed drifts must not drift along a curve.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -35,6 +37,8 @@ SCRIPTED, LLM = "scripted", "llm"
 _SMALLEST = 100
 _ROUNDS = 3
 _USUAL_RANKS = 3
+_MANY = 10_000
+"""Language models whose jobs take minutes: those are played in one turn alone, and smaller ones in all but one."""
 Say = Callable[[str], None]
 
 
@@ -54,6 +58,12 @@ class Job:
         if self.kind == LLM:
             group |= {"kind": "llm", "model": "demo"}
         return loads(json.dumps({"name": "scaling", "seed": 1, "game": {"rounds": self.rounds}, "population": [group]}))
+
+    def turns(self, repeats: int) -> int:
+        """In how many turns it is played."""
+        if self.kind == SCRIPTED:
+            return repeats
+        return 1 if self.participants > _MANY else max(1, repeats - 1)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.participants:,} x {self.rounds} rounds on {self.ranks} rank(s)"
@@ -102,7 +112,7 @@ def plan(
         most_engines = max(engines)
         for count in _powers(llm_most):
             add("participants", LLM, count, most_engines, _ROUNDS)
-        middle = max(_SMALLEST, llm_most // 10)
+        middle = max(_SMALLEST, min(llm_most, 50_000) // 10)
         for size in engines:
             add("ranks", LLM, middle, size, _ROUNDS)
         for number in (_ROUNDS, 2 * _ROUNDS):
@@ -121,10 +131,10 @@ def bench_scaling(
 
     Args:
         most: scripted participants of the largest job.
-        llm_most: the same of language models; each of their jobs, which take long to start, is played once.
+        llm_most: the same of language models.
         ranks: numbers of ranks.
         rounds: numbers of rounds of scripted participants.
-        repeats: how often each scripted job is played, of which the medians count.
+        repeats: turns, of which the medians count; the large jobs of language models are played in one of them.
         say: is told of progress.
 
     Raises:
@@ -142,29 +152,26 @@ def bench_scaling(
     found = [_exchanged(launcher, size, told) for size in sorted(set(ranks))]
     exchanges = tuple(Exchange(**entry) for document in found for entry in document["exchanges"])
     traffic = _traffic([count for document in found for count in document["counts"]])
-    measurements = [
-        measure(launcher, job, repeats if job.kind == SCRIPTED else 1, series, held_out=not series, say=told)
-        for job, series in (*jobs.items(), *((job, ()) for job in predicted))
-    ]
+    everything = [*jobs, *predicted]
+    taken: dict[Job, list[dict[str, float]]] = {job: [] for job in everything}
+    shuffled = random.Random(_ROUNDS)
+    for turn in range(repeats):
+        for job in shuffled.sample(everything, len(everything)):
+            if turn < job.turns(repeats):
+                taken[job].append(one := _play(launcher, job))
+                told(f"turn {turn + 1}: {job}: {one['wall_seconds']:.2f} s, {one['memory'] / 1e6:,.0f} MB")
+    measurements = [_medians(job, taken[job], jobs.get(job, ()), held_out=job not in jobs) for job in everything]
     model = cost.fit(measurements, exchanges, traffic)
     return Scaling(_machine(found[0]["mpi"]), tuple(measurements), exchanges, model)
 
 
-def measure(
-    launcher: str, job: Job, repeats: int, series: Sequence[str] = (), *, held_out: bool = False, say: Say = print
-) -> Measurement:
-    """Plays a job so often, each time anew; medians of what it took.
-
-    Raises:
-        ConfigError: if it fails.
-    """
-    taken = [_play(launcher, job) for _ in range(repeats)]
+def _medians(job: Job, taken: Sequence[dict[str, float]], series: Sequence[str], *, held_out: bool) -> Measurement:
+    """A job as it counts, from what it took each time."""
     median = {name: statistics.median(one[name] for one in taken) for name in taken[0]}
     seconds = {part: median[part] for part in cost.PARTS}
     rest = {name: value for name, value in median.items() if name not in cost.PARTS}
-    say(f"{job}: {median['wall_seconds']:.2f} s, {median['memory'] / 1e6:,.0f} MB")
     work = work_of(job.experiment, job.ranks, 1, cores())
-    return Measurement(work, seconds, **rest, series=tuple(series), held_out=held_out, repeats=repeats)
+    return Measurement(work, seconds, **rest, series=tuple(series), held_out=held_out, repeats=len(taken))
 
 
 def _play(launcher: str, job: Job) -> dict[str, float]:

@@ -61,7 +61,7 @@ MEANING = {
     "figures_per_round": ("s", "a figure, of those that one rank draws"),
     "figures_per_guess": ("s", "the same, of a guess in it"),
     "rank_memory": ("bytes", "the program, on any rank"),
-    "moderator_memory": ("bytes", "more on the moderator: what draws figures"),
+    "drawing_memory": ("bytes", "more on a rank that draws figures"),
     "engine_memory": ("bytes", "more on a rank with an engine, the model included"),
     "guess_memory": ("bytes", "of a scripted participant, on its rank"),
     "participant_memory": ("bytes", "of a language model's participant, on its rank"),
@@ -118,9 +118,14 @@ class Work:
         return 0 if self.gathered else row * self.rounds * (self.scripted_block + self.llm_block)
 
     @property
+    def drawers(self) -> int:
+        """Ranks that draw figures, the moderator first."""
+        return drawers(self.ranks, self.cores, self.rounds)
+
+    @property
     def figures(self) -> float:
-        """Figures that each of those draws who draw them."""
-        return -(-(self.rounds + 1) // drawers(self.ranks, self.cores, self.rounds))
+        """Figures that each of them draws."""
+        return -(-(self.rounds + 1) // self.drawers)
 
     def on_a_node(self, ranks: int) -> int:
         """So many ranks' share on the fullest node."""
@@ -253,8 +258,10 @@ class CostModel:
         value = {part: sum(n * (self.coefficients[name] or 0.0) for name, n in terms[part].items()) for part in terms}
         value["playing"] = max(value["playing"], work.rounds * work.think_seconds)
         moderator, host = value.pop("moderator_memory"), value.pop("host_memory")
-        others = work.hosts - (work.ranks == 1)
-        return Prediction(value, moderator, host, moderator + others * host, tuple(dict.fromkeys(unknown)))
+        drawing = self.coefficients["drawing_memory"] or 0.0
+        idle = (work.ranks - 1) - (work.drawers - 1)  # ranks beside the moderator that draw nothing
+        memory = moderator + (work.ranks - 1) * host - (idle * drawing if work.drawers > 1 else 0.0)
+        return Prediction(value, moderator, host, memory, tuple(dict.fromkeys(unknown)))
 
 
 def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
@@ -327,7 +334,7 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
     }
     moderator = {
         "rank_memory": 1,
-        "moderator_memory": 1,
+        "drawing_memory": 1,
         "moderated_memory": work.participants * work.gathered,
         "stored_memory": work.stored_bytes,
     }
@@ -363,7 +370,7 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
             "figures_per_guess": work.figures * rounds / (rounds + 1) * work.participants,
         },
         "moderator_memory": moderator | (block if alone else {}),
-        "host_memory": {} if alone else {"rank_memory": 1} | block,
+        "host_memory": {} if alone else {"rank_memory": 1, "drawing_memory": work.drawers > 1} | block,
     }
 
 

@@ -29,7 +29,7 @@ from pbeauty.sound import check_experiment, check_run, check_stretches, reading,
 from pbeauty.store import RUN_FILE, SCHEMA_VERSION
 from pbeauty.untrusted import printable
 
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
 
 
@@ -153,10 +153,10 @@ class Run:
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
         """Guesses and statuses of a round from 0, some participants at a time, in id order."""
-        guesses, status = self.guesses, self.status
-        for start in range(0, guesses.shape[1], _AT_ONCE):
+        for start in range(0, self.guesses.shape[1], _AT_ONCE):
             where = slice(start, start + _AT_ONCE)
-            yield guesses[round_index, where], status[round_index, where]
+            # Opened anew each time: a dataset that refers to files keeps all of them open that it has looked into.
+            yield self.guesses[round_index, where], self.status[round_index, where]
 
     @property
     def guesses(self) -> LazyArray:
