@@ -91,7 +91,7 @@ def plan(
     def add(series: str, *job: Any) -> None:
         jobs[Job(*job)] = (*jobs.get(Job(*job), ()), series)
 
-    for count in _powers(most):
+    for count in sorted({*_powers(most), max(_SMALLEST, 3 * most // 10)}):
         add("participants", SCRIPTED, count, usual, _ROUNDS)
     fixed, share = min(most, 1_000_000), max(1, min(most, 1_000_000) // 8)
     for size in ranks:
@@ -100,7 +100,7 @@ def plan(
     for number in sorted({_ROUNDS, *rounds}):
         add("rounds", SCRIPTED, min(most, 100_000), usual, number)
     predicted = [
-        Job(SCRIPTED, max(1, 3 * most // 10), usual, 2),
+        Job(SCRIPTED, max(1, 2 * most // 10), usual, 2),
         Job(SCRIPTED, max(1, 6 * most // 10), usual, 2),
         Job(SCRIPTED, max(1, fixed // 5), usual + 1, max(1, max(rounds) // 5)),
         Job(SCRIPTED, max(1, fixed // 2), max(ranks) - 1 or 1, 2),

@@ -355,7 +355,7 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
         },
         "between": {
             "round": rounds,
-            "meeting": rounds * traffic.meetings * steps,
+            "meeting": rounds * traffic.meetings * steps * work.crowding(work.ranks),
             "latency": rounds * traffic.collectives * steps,
             "byte_sent": rounds * traffic.bytes_of(work) * (not alone),
             "score": rounds * (work.scripted_block + work.llm_block) * crowd,
@@ -367,7 +367,7 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
         "figures": {
             "figures_per_job": 1,
             "figures_per_round": work.figures,
-            "figures_per_guess": work.figures * rounds / (rounds + 1) * work.participants,
+            "figures_per_guess": -(-rounds // work.drawers) * work.participants,
         },
         "moderator_memory": moderator | (block if alone else {}),
         "host_memory": {} if alone else {"rank_memory": 1, "drawing_memory": work.drawers > 1} | block,
