@@ -23,6 +23,8 @@ _APART = 0.1
 """Between the centres of two lines of text, as a share of a panel's height."""
 _ROOM = 0.34
 """Of a panel's width, to the right of the lines, for their labels."""
+_LABELS = 6
+"""Powers of ten that a panel has room for."""
 _WITHIN = 0.15
 """The error that predictions are to keep within."""
 _GUIDE: dict[str, Any] = {"color": PALE, "linestyle": "-", "marker": ""}
@@ -225,6 +227,8 @@ def _apart(wanted: Sequence[float], lines: Sequence[int]) -> list[float]:
 
 def _ticks(axes: Axes, x: Any, low: float, high: float, at_points: bool) -> None:
     powers = 10.0 ** np.arange(np.ceil(np.log10(x.min())), np.log10(x.max()) + 0.01)
+    if len(powers) > _LABELS:
+        powers = powers[::2]
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(x)) if at_points else powers.tolist()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     steps = (1, 2, 5) if high / low < 130 else (1,)
