@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 import mpi
-from pbeauty import store
+from pbeauty import results, store
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.folder import earlier
@@ -72,6 +74,18 @@ def test_they_read_as_if_they_were_in_the_file(folder):
         pieces = [guess for guess, _ in run.pieces(1)]
         np.testing.assert_equal(np.concatenate(pieces), guesses(1))
     assert len(plot_run(folder)) == 6
+
+
+def test_going_through_a_round_keeps_no_file_open(folder, monkeypatch):
+    """Each that is open takes memory, and a hundred million participants have dozens of them in every round."""
+    monkeypatch.setattr(results, "_AT_ONCE", 10)
+    with Run(folder) as run:
+        counts = []
+        for _ in run.pieces(0):
+            open_files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+            counts.append(sum("guesses/0001" in name for name in open_files))
+    assert len(counts) == 5
+    assert max(counts) <= 2
 
 
 def test_a_folder_that_has_moved_is_read_where_it_is(folder, tmp_path_factory):
