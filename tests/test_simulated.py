@@ -309,6 +309,24 @@ def test_results_are_the_same_to_the_bit_on_257_ranks(name, tmp_path):
     mpi.assert_same(mpi.results(tmp_path / "257"), mpi.results(tmp_path / "1"))
 
 
+@pytest.mark.parametrize("name", ["mean", "by block"])
+def test_more_ranks_make_no_more_collectives(name, tmp_path):
+    """So that a round's cost can grow with the logarithm of ranks, which is what a collective takes."""
+    experiment = game(**MANY | GAMES[name])
+    looking = {"Iprobe", "Send", "Recv", "Test"}  # a message of each rank a round, and looks for them
+    calls, received = [], []
+    for ranks in (5, 17, 129):
+        ended = play(ranks, experiment, tmp_path / str(ranks))
+        of_each = [Counter({n: c for n, c in comm.calls.items() if n not in looking}) for comm in ended.comms]
+        assert all(one == of_each[0] for one in of_each), "ranks differ in what they call"
+        calls.append(of_each[0])
+        gathered = sum(ended.comms[0].received.values()) - ended.comms[0].received["Recv"]
+        received.append(gathered)
+    assert calls[0] == calls[1] == calls[2]
+    more_ranks, many_more = received[1] - received[0], received[2] - received[1]
+    assert many_more < 1000 * 3 * (129 - 17) and more_ranks < 1000 * 3 * (17 - 5), "some bytes of each rank a round"
+
+
 def test_a_round_that_is_broken_off_ends_on_every_rank(tmp_path):
     """Everybody thinks for a minute; the moderator is interrupted once all have reported."""
     experiment = loads("name: t\ngame: {rounds: 2}\npopulation: [{name: u, count: 99, kind: uniform, think_time: 60}]")
