@@ -53,6 +53,7 @@ def test_collectives_are_timed_and_counted(scaling):
     traffic = scaling.model.traffic
     assert traffic.meetings >= 1 and traffic.collectives >= 1, "somebody announces, somebody gathers"
     assert traffic.bytes + 3 * traffic.bytes_per_rank > 0
+    assert traffic.bytes_per_participant == pytest.approx(9, rel=0.01), "a guess and its status are gathered"
 
 
 def test_the_model_says_what_it_does_not_know(scaling):

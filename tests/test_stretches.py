@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_going_through_a_round_keeps_no_file_open(folder, monkeypatch):
     with Run(folder) as run:
         counts = []
         for _ in run.pieces(0):
-            open_files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+            open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
             counts.append(sum("guesses/0001" in name for name in open_files))
     assert len(counts) == 5
     assert max(counts) <= 2

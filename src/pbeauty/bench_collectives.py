@@ -136,7 +136,8 @@ def _count(comm: MPI.Intracomm, participants: int, rounds: int) -> dict[str, flo
     return {
         "meetings": counting.meetings,
         "collectives": counting.collectives,
-        "bytes": collected + shared,
+        "collected_bytes": collected,
+        "shared_bytes": shared,
     }
 
 

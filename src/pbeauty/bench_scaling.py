@@ -211,11 +211,14 @@ def _traffic(counts: Sequence[dict[str, float]]) -> Traffic:
     among = [count for count in counts if count["ranks"] > 1]
     if not among:
         return Traffic()
+    # What ranks share has one size on all of them: more or less of it, as the search for the quartiles goes.
     columns = np.array([[1.0, count["ranks"], count["participants"]] for count in among])
-    target = np.array([count["bytes"] for count in among], float)
+    target = np.array([count["collected_bytes"] for count in among], float)
     fixed, per_rank, per_participant = (float(max(0.0, x)) for x in np.linalg.lstsq(columns, target, rcond=None)[0])
-    meetings, collectives = (statistics.fmean(count[name] for count in among) for name in ("meetings", "collectives"))
-    return Traffic(meetings, collectives, fixed, per_rank, per_participant)
+    meetings, collectives, shared = (
+        statistics.fmean(count[name] for count in among) for name in ("meetings", "collectives", "shared_bytes")
+    )
+    return Traffic(meetings, collectives, fixed + shared, per_rank, per_participant)
 
 
 def _launch(launcher: str, ranks: int, *arguments: str) -> str:
