@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pbeauty import participants
 from pbeauty.config import CognitiveHierarchyGroup, FixedGroup, Game, LevelKGroup, UniformGroup
+from pbeauty.config_file import loads
+from pbeauty.participants import Block
+from pbeauty.partition import hostings
+from pbeauty.records import Announcement
 from pbeauty.scripted import guess, hierarchy_guesses, level_k_guess, poisson_shares
 
 UNIFORM = UniformGroup(name="u", count=1, kind="uniform")
@@ -229,3 +234,22 @@ def test_results_stay_the_same_between_versions():
         [16.106436205631184, 58.81131648986474, 54.927322642109445],
         [26.666666666666664, 33.33333333333333, 33.33333333333333],
     ]
+
+
+@pytest.mark.parametrize("stop_after", [None, 0, 2])
+def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, monkeypatch):
+    monkeypatch.setattr(participants, "_AT_ONCE", 10)
+    experiment = loads(
+        "name: x\npopulation: [{name: a, count: 25, kind: uniform}, {name: b, count: 15, kind: uniform}]"
+    )
+    heard = []
+
+    def tick(progress):
+        heard.append(progress.done)
+        return stop_after is None or len(heard) <= stop_after
+
+    play = Block(experiment, hostings(experiment, 1)[0]).play(Announcement(0, {}), tick)
+    assert heard == [10, 20, 35][: None if stop_after is None else stop_after + 1]
+    assert play.complete == (stop_after is None)
+    if play.complete:
+        assert play.progress.done == 40 and not np.isnan(play.rows["guess"]).any()

@@ -143,7 +143,9 @@ class Block:
                 continue
             if isinstance(group, UniformGroup):
                 thinking = max(thinking, group.think_time)
-            self._guess(group, segment, announcement, rows["guess"][where])
+            if not self._guess(group, segment, announcement, rows["guess"][where], progress, tick):
+                play.complete = False
+                return play
             rows["status"][where] = Status.OK
         # Everybody thinks at the same time, the language models meanwhile.
         awake = began + thinking
@@ -171,9 +173,19 @@ class Block:
         if self.llm:
             self.llm.look_up(files)
 
-    def _guess(self, group: ScriptedGroup, segment: Segment, announcement: Announcement, guesses: Floats) -> None:
-        """Fills in the guesses of a segment without a model, a piece at a time."""
+    def _guess(
+        self,
+        group: ScriptedGroup,
+        segment: Segment,
+        announcement: Announcement,
+        guesses: Floats,
+        progress: Progress,
+        tick: Tick,
+    ) -> bool:
+        """Fills in the guesses of a segment without a model, a piece at a time; False where that was broken off."""
         for start in range(segment.start, segment.stop, _AT_ONCE):
+            if start > segment.start and not tick(progress):
+                return False
             stop = min(start + _AT_ONCE, segment.stop)
             guesses[start - segment.start : stop - segment.start] = scripted.guess(
                 group,
@@ -184,6 +196,9 @@ class Block:
                 start=start,
                 stop=stop,
             )
+            if not (isinstance(group, UniformGroup) and group.think_time):
+                progress.done += stop - start
+        return True
 
     def _watching(self, engine: Engine, progress: Progress) -> contextlib.AbstractContextManager[None]:
         if self._watchdog is None:
