@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbeauty import cost
+from pbeauty import cost_file
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
-from pbeauty.cost import PARTS, CostModel, Exchange, Measurement, Scaling, Traffic, Work, fit, work_of
+from pbeauty.cost import PARTS, CostModel, Exchange, Measurement, Traffic, Work, work_of
+from pbeauty.cost_file import Scaling
+from pbeauty.cost_fit import fit
 from pbeauty.forecast import forecast, pace
 
 TRAFFIC = Traffic(meetings=3, collectives=4, bytes=200, bytes_per_rank=30, bytes_per_participant=23)
@@ -178,9 +180,9 @@ SCALING = Scaling(
 
 
 def test_the_result_of_a_bench_comes_back_as_it_was(tmp_path):
-    assert cost.parse(SCALING.dump()) == SCALING
+    assert cost_file.parse(SCALING.dump()) == SCALING
     (tmp_path / "s.json").write_text(SCALING.dump())
-    assert cost.load(tmp_path / "s.json") == SCALING
+    assert cost_file.load(tmp_path / "s.json") == SCALING
 
 
 @settings(max_examples=60)
@@ -198,7 +200,7 @@ def test_other_files_are_refused_with_a_sentence(value, data):
         at = at[key]
     at[last] = value
     try:
-        found = cost.parse(json.dumps(document))
+        found = cost_file.parse(json.dumps(document))
     except ConfigError as error:
         assert "the document is" in str(error)
     else:  # an empty list of runs, or a coefficient that could be one
@@ -208,4 +210,4 @@ def test_other_files_are_refused_with_a_sentence(value, data):
 def test_no_json_at_all_is_refused():
     for text in ("", "[]", "{}", "[" * 100_000, '{"format": "pbeauty-scaling-0"}'):
         with pytest.raises(ConfigError, match="the document is"):
-            cost.parse(text)
+            cost_file.parse(text)

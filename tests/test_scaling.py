@@ -7,7 +7,7 @@ import json
 import pytest
 
 import mpi
-from pbeauty import cost
+from pbeauty import cost_file
 from pbeauty.bench_scaling import LLM, SCRIPTED, Job, plan, table
 from pbeauty.cli import main
 from pbeauty.config import ConfigError
@@ -30,7 +30,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scaling(bench):
-    return cost.parse(bench[0])
+    return cost_file.parse(bench[0])
 
 
 def test_every_job_is_measured_in_parts_that_add_up(scaling):
@@ -104,7 +104,7 @@ def test_check_forecasts_nodes_with_gpus(bench, capsys):
     assert main(["check", "configs/bench.yaml", "--set", "population.0.count=64000", *site, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["forecast"]
     assert (found["ranks"], found["engines"], found["nodes"]) == (33, 32, 4)
-    cores = cost.load(path).model.cores
+    cores = cost_file.load(path).model.cores
     assert found["seconds_by_part"]["playing"] >= 3 * 2000 / 20 * max(1, 8 / cores), "engines share the cores"
     assert main(["check", "configs/bench.yaml", "--set", "population.0.count=64000", *site, "--cores-per-node", "64",
                  "--json"]) == 0  # fmt: skip

@@ -28,7 +28,9 @@ import numpy as np
 from pbeauty import __version__, cost
 from pbeauty.config import ConfigError, Experiment
 from pbeauty.config_file import loads
-from pbeauty.cost import Exchange, Measurement, Scaling, Traffic, Work, work_of
+from pbeauty.cost import Exchange, Measurement, Traffic, Work, work_of
+from pbeauty.cost_file import Scaling
+from pbeauty.cost_fit import fit
 from pbeauty.devices import visible_gpus
 from pbeauty.results import Run
 from pbeauty.usage import cores
@@ -161,7 +163,7 @@ def bench_scaling(
                 taken[job].append(one := _play(launcher, job))
                 told(f"turn {turn + 1}: {job}: {one['wall_seconds']:.2f} s, {one['memory'] / 1e6:,.0f} MB")
     measurements = [_medians(job, taken[job], jobs.get(job, ()), held_out=job not in jobs) for job in everything]
-    model = cost.fit(measurements, exchanges, traffic)
+    model = fit(measurements, exchanges, traffic)
     return Scaling(_machine(found[0]["mpi"]), tuple(measurements), exchanges, model)
 
 

@@ -17,22 +17,11 @@ A collective among R ranks takes ceil(log2 R) steps.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pbeauty.config import ConfigError, Experiment, LLMGroup, UniformGroup
-from pbeauty.config_file import read_text
+from pbeauty.config import Experiment, LLMGroup, UniformGroup
 from pbeauty.partition import drawers, hostings
 
-FORMAT = "pbeauty-scaling-1"
-"""Names the JSON of `pbeauty bench --scaling`, and its version."""
 SCRIPTED_BYTES, LLM_BYTES = 9, 25
 """Of run.h5 per participant and round: guess and status; with language models, tokens too."""
 PARTS = ("start", "engines", "playing", "between", "figures")
@@ -69,9 +58,6 @@ MEANING = {
     "stored_memory": ("bytes", "of a byte of run.h5, on the moderator"),
 }
 """Units and meanings of all coefficients."""
-_FLOOR = 0.02
-"""Share of a whole run below which an error of one of its parts is of no interest."""
-_INDEPENDENT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -253,7 +239,7 @@ class CostModel:
 
     def predict(self, work: Work) -> Prediction:
         """What so much work should take."""
-        terms = _terms(work, self.traffic)
+        terms = terms_of(work, self.traffic)
         unknown = [name for part in terms.values() for name, n in part.items() if n and self.coefficients[name] is None]
         value = {part: sum(n * (self.coefficients[name] or 0.0) for name, n in terms[part].items()) for part in terms}
         value["playing"] = max(value["playing"], work.rounds * work.think_seconds)
@@ -296,31 +282,7 @@ def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
     )
 
 
-def fit(measurements: Iterable[Measurement], exchanges: Sequence[Exchange], traffic: Traffic) -> CostModel:
-    """The model that fits measured runs best, those apart that are held out.
-
-    Args:
-        measurements: of runs.
-        exchanges: timed collectives, from which latency and bandwidth come.
-        traffic: the collectives of a round.
-
-    Raises:
-        ConfigError: if there is nothing to fit to.
-    """
-    used = [m for m in measurements if not m.held_out]
-    if not used:
-        raise ConfigError("a cost model needs measured runs; there are none that are not held out")
-    found: dict[str, float | None] = {**dict.fromkeys(MEANING), **_fit_exchanges(exchanges)}
-    rows = [(m, _terms(m.work, traffic)) for m in used]
-    for part in PARTS:
-        _solve([(terms[part], m.seconds[part], _FLOOR * m.wall_seconds) for m, terms in rows], found)
-    memory = [(terms["moderator_memory"], m.moderator_memory, 0.0) for m, terms in rows]
-    memory += [(terms["host_memory"], m.host_memory, 0.0) for m, terms in rows if m.host_memory]
-    _solve(memory, found)
-    return CostModel(found, traffic, used[0].work.cores)
-
-
-def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
+def terms_of(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
     """How often each coefficient counts, by part of the time and by whose memory."""
     rounds, steps = work.rounds, work.steps
     crowd, engine_crowd = work.crowding(work.hosts), work.crowding(work.engines)
@@ -372,124 +334,3 @@ def _terms(work: Work, traffic: Traffic) -> dict[str, dict[str, float]]:
         "moderator_memory": moderator | (block if alone else {}),
         "host_memory": {} if alone else {"rank_memory": 1, "drawing_memory": work.drawers > 1} | block,
     }
-
-
-def _fit_exchanges(exchanges: Sequence[Exchange]) -> dict[str, float | None]:
-    """Latency and bandwidth, from collectives among ranks that do not share cores, where there are such.
-
-    Only those after which every rank has heard of every other: of the rest, several are under way at a time.
-    """
-    timed = [e for e in exchanges if e.ranks > 1 and e.operation in ("barrier", "allreduce")]
-    timed = [e for e in timed if e.ranks <= e.cores] or timed
-    found: dict[str, float | None] = {"latency": None, "byte_sent": None}
-    _solve([({"latency": e.steps, "byte_sent": e.bytes}, e.seconds, 0.0) for e in timed], found)
-    return found
-
-
-def _solve(rows: Sequence[tuple[Mapping[str, float], float, float]], found: dict[str, float | None]) -> None:
-    """Fits the coefficients that `found` has no value for, on relative residuals, as far as the rows determine them.
-
-    Args:
-        rows: how often each coefficient counts, the measured sum, and the least that its errors are relative to.
-        found: gets the new values.
-    """
-    from scipy.optimize import nnls  # here, since every rank of a job loads this module, and none fits anything
-
-    if not rows:
-        return
-    names = list(dict.fromkeys(name for terms, *_ in rows for name in terms if found[name] is None))
-    scale = np.array([max(total, floor) for _, total, floor in rows])
-    known = [sum(n * (found[name] or 0.0) for name, n in terms.items() if name not in names) for terms, *_ in rows]
-    target = np.array([total for _, total, _ in rows]) - np.array(known)
-    counts = np.array([[terms.get(name, 0.0) for name in names] for terms, *_ in rows], float).reshape(len(rows), -1)
-    good = scale > 0
-    counts, target = counts[good] / scale[good, None], target[good] / scale[good]
-    told = _independent(counts)
-    if told:
-        values, _ = nnls(counts[:, told], np.maximum(target, 0.0))
-        found.update({names[column]: float(value) for column, value in zip(told, values, strict=True)})
-
-
-def _independent(columns: NDArray[np.float64]) -> list[int]:
-    """The columns, from the left, that are no combination of those before them."""
-    chosen: list[int] = []
-    basis = np.empty((len(columns), 0))
-    for index, column in enumerate(columns.T):
-        length = np.linalg.norm(column)
-        if not length:
-            continue
-        rest = column / length
-        for _ in range(2):  # once more, for what rounding has left
-            rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) > _INDEPENDENT:
-            chosen.append(index)
-            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-    return chosen
-
-
-# --- as JSON ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """All that `pbeauty bench --scaling` finds out."""
-
-    machine: dict[str, Any]
-    measurements: tuple[Measurement, ...]
-    exchanges: tuple[Exchange, ...]
-    model: CostModel
-
-    def dump(self) -> str:
-        """As one JSON document, which `parse` takes back."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, allow_nan=False)
-
-
-def parse(text: str, source: str = "the document") -> Scaling:
-    """What `Scaling.dump` wrote.
-
-    Raises:
-        ConfigError: if it did not write this.
-    """
-    try:
-        found = json.loads(text)
-        if found["format"] != FORMAT:
-            raise ConfigError(f"{source} is of format {str(found['format'])[:40]!r}, this pbeauty reads {FORMAT!r}")
-        model = found["model"]
-        coefficients = {name: _number(model["coefficients"][name]) for name in MEANING}
-        return Scaling(
-            machine=dict(found["machine"]),
-            measurements=tuple(_measurement(entry) for entry in found["measurements"]),
-            exchanges=tuple(Exchange(**entry) for entry in found["exchanges"]),
-            model=CostModel(coefficients, Traffic(**model["traffic"]), _cores(model["cores"])),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ConfigError(f"{source} is not the result of `pbeauty bench --scaling --json`") from None
-
-
-def load(path: Path) -> Scaling:
-    """The result of a bench, from a file.
-
-    Raises:
-        ConfigError: if it cannot be read, or is none.
-    """
-    return parse(read_text(path), str(path))
-
-
-def _measurement(entry: Mapping[str, Any]) -> Measurement:
-    work = Work(**entry["work"])
-    seconds = {part: float(entry["seconds"][part]) for part in PARTS}
-    return Measurement(**{**entry, "work": work, "seconds": seconds, "series": tuple(entry["series"])})
-
-
-def _number(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError("no coefficient")
-    return float(value)
-
-
-def _cores(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("no number of cores")
-    return value

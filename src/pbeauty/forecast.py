@@ -16,7 +16,8 @@ from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.config_file import read_text
-from pbeauty.cost import FORMAT, MEANING, CostModel, Prediction, Work, parse, work_of
+from pbeauty.cost import MEANING, CostModel, Prediction, Work, work_of
+from pbeauty.cost_file import FORMAT, parse
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message

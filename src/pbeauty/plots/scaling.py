@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from pbeauty.cost import Measurement, Scaling
+from pbeauty.cost import Measurement
+from pbeauty.cost_file import Scaling
 from pbeauty.plots.style import BLACK, BLUE, DARK, GREY, HOUSE_STYLE, PALE, SERIES, VERMILION, band, headed
 
 _HEIGHT = 9.7
