@@ -42,7 +42,7 @@ def sealed_by(folder, blocks, round_index=0):
     return paths
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data())
 def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("said")
