@@ -17,9 +17,9 @@ import numpy as np
 
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.game import Status
+from pbeauty.history import last_answers
 from pbeauty.personas import Source
 from pbeauty.ragged import Ragged
-from pbeauty.records import Purpose
 from pbeauty.results import Run
 from pbeauty.sound import reading, sealed_replies
 
@@ -119,10 +119,8 @@ def last_words(run: Run, round_index: int) -> _Said:
     for path, block in sealed_replies(run.file, run.path.parent, round_index).items():
         with reading(path):
             texts = Ragged.of(block["text"][:], block["text_offsets"][:])
-            spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
-            said.blocks.append(
-                (texts, dict(zip(block["participant"][:][spoken].tolist(), spoken.tolist(), strict=True)))
-            )
+            ids, last = last_answers(block)
+            said.blocks.append((texts, dict(zip(ids.tolist(), last.tolist(), strict=True))))
     return said
 
 

@@ -23,9 +23,12 @@ from pbeauty.sound import reading
 _TOKENS_AT_ONCE = 1 << 17
 """Of a stretch, about."""
 _FEWEST = 1 << 10
-"""Participants of a stretch at least: more than an engine has in flight, so whoever is asked again is at hand."""
-_HELD = 2
-"""Stretches of a round that are in memory: the one that is being walked through, and the one before."""
+"""Participants of a stretch at least."""
+_HELD = 4
+"""Stretches of a round that are in memory: the one that is being walked through, and those before it.
+
+Together they have more participants than an engine has in flight, so that whoever is asked again is still at hand.
+"""
 _CHECKED_AT_ONCE = 1 << 20
 
 
@@ -54,6 +57,17 @@ class Answers:
     stops: NDArray[np.int64]
 
 
+def last_answers(block: h5py.Group) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Who answered in a file of sealed replies, ids ascending, and the row of everybody's last answer in it.
+
+    A model's own reading of an answer, an extraction, is none.
+    """
+    ids = block["participant"][:].astype(np.int64)
+    spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
+    last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)] if len(spoken) else spoken
+    return ids[last], last
+
+
 def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64]) -> Answers:
     """Where a file of sealed replies has the last answers of participants: what conversations go on from.
 
@@ -66,12 +80,11 @@ def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64])
         ConfigError: if it is damaged.
     """
     with reading(path):
-        ids = block["participant"][:].astype(np.int64)
-        spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
-        last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)] if len(spoken) else spoken
-        last = last[np.isin(ids[last], participants, assume_unique=True)]
+        ids, last = last_answers(block)
+        wanted = np.isin(ids, participants, assume_unique=True)
+        ids, last = ids[wanted], last[wanted]
         offsets = block["token_offsets"][:]
-        return Answers(path, ids[last], offsets[last], offsets[last + 1])
+        return Answers(path, ids, offsets[last], offsets[last + 1])
 
 
 def check_tokens(path: Path, block: h5py.Group) -> None:
