@@ -11,7 +11,8 @@ from pbeauty.config_file import loads
 from pbeauty.game import Status
 from pbeauty.records import PLAY, Replies
 from pbeauty.scoring import score_alone
-from pbeauty.store import RunWriter, Sealed, seal_replies
+from pbeauty.sealing import Sealed, seal_replies
+from pbeauty.store import RunWriter
 
 ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], "ranks": [{"host": "node-1"}]}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parrot import Engine
-from pbeauty import history, store
+from pbeauty import history, sealing
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.history import Spoken, find_answers, look_up
@@ -20,7 +20,7 @@ from pbeauty.participants import Block
 from pbeauty.partition import hostings
 from pbeauty.records import Announcement, Purpose, Replies
 from pbeauty.results import Run
-from pbeauty.store import seal_replies
+from pbeauty.sealing import seal_replies
 from talker import Engine as Talker
 from test_store import ABOUT, EXPERIMENT, RunWriter, commit
 
@@ -54,7 +54,7 @@ def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factor
     owner = [data.draw(st.integers(0, blocks - 1)) for _ in range(count)]
     hosted = [{who: said[who] for who in range(count) if owner[who] == block} for block in range(blocks)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
+        patch.setattr(sealing, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
         patch.setattr(history, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
         patch.setattr(history, "_FEWEST", data.draw(st.integers(1, 8)))
         written = sealed_by(folder, [block for block in hosted if block])
@@ -74,7 +74,7 @@ def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factor
 
 
 def test_large_rounds_are_sealed_in_several_files_that_part_nobodys_replies(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_BYTES_PER_FILE", 500)
+    monkeypatch.setattr(sealing, "_BYTES_PER_FILE", 500)
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     said = {who: [(Purpose.ANSWER, [who] * 30), (Purpose.RETRY, [who] * (1 + who))] for who in range(5)}
     (paths,) = sealed_by(tmp_path, [said])

@@ -15,8 +15,9 @@ from pbeauty.folder import earlier
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
+from pbeauty.sealing import Sealed, seal_replies
 from pbeauty.sound import reading, sealed_replies
-from pbeauty.store import RunWriter, Sealed, journals, seal_replies
+from pbeauty.store import RunWriter, journals
 
 EXPERIMENT = """
 name: sealed

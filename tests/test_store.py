@@ -15,16 +15,18 @@ import h5py
 import numpy as np
 import pytest
 
-from pbeauty import __version__, store
+from pbeauty import __version__, h5_files, store
 from pbeauty.announcing import group_of
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.game import Status
+from pbeauty.h5_files import StoreError
 from pbeauty.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.records import PLAY, Purpose, Replies
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
-from pbeauty.store import SCHEMA_VERSION, RunWriter, Sealed, StoreError, seal_replies
+from pbeauty.sealing import Sealed, seal_replies
+from pbeauty.store import SCHEMA_VERSION, RunWriter
 
 TEXT = """
 name: trial
@@ -309,7 +311,7 @@ def test_an_error_of_the_disk_is_a_store_error_and_leaves_the_rounds_before(one_
     def fail(*arguments):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(*((store.os, "fsync") if step == "fsync" else (Path, "replace")), fail)
+    monkeypatch.setattr(*((h5_files.os, "fsync") if step == "fsync" else (Path, "replace")), fail)
     with pytest.raises(StoreError, match=r"cannot write .*run\.h5: Input/output error; rounds finished before are int"):
         commit(one_round, 1)
     monkeypatch.undo()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mpi
-from pbeauty import results, store
+from pbeauty import results, sealing
 from pbeauty.config import ConfigError
 from pbeauty.config_file import loads
 from pbeauty.folder import earlier
@@ -20,7 +20,8 @@ from pbeauty.plots import plot_run
 from pbeauty.records import new_rows
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
-from pbeauty.store import RunWriter, Sealed, seal_guesses
+from pbeauty.sealing import Sealed, seal_guesses
+from pbeauty.store import RunWriter
 
 TEXT = """
 name: blocks
@@ -41,21 +42,30 @@ def guesses(round_index):
     return values
 
 
+def rows_of(round_index):
+    rows = new_rows(47, model=False)
+    rows["guess"][:] = guesses(round_index)
+    rows["status"][5] = Status.UNPARSABLE
+    return rows
+
+
+def commit(writer, round_index, rows, stretches):
+    scored = score_alone(EXPERIMENT.game, rows["guess"], rows["status"])
+    writer.commit(round_index, None, scored, 1.0, [Sealed([], stretches)])
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A run of two finished rounds of three, with several files a block."""
-    monkeypatch.setattr(store, "_ROWS_PER_FILE", 10)
+    monkeypatch.setattr(sealing, "_ROWS_PER_FILE", 10)
     writer = RunWriter.create(tmp_path, EXPERIMENT, {"host": "here"})
     for round_index in range(2):
-        rows = new_rows(47, model=False)
-        rows["guess"][:] = guesses(round_index)
-        rows["status"][5] = Status.UNPARSABLE
-        sealed = []
+        rows, stretches = rows_of(round_index), []
         for block in BLOCKS:
             seats = np.concatenate([np.arange(*stretch) for stretch in block])
             mine = {name: values[seats] for name, values in rows.items()}
-            sealed.append(Sealed([], seal_guesses(tmp_path, round_index, block, mine)))
-        writer.commit(round_index, None, score_alone(EXPERIMENT.game, rows["guess"], rows["status"]), 1.0, sealed)
+            stretches += seal_guesses(tmp_path, round_index, block, mine)
+        commit(writer, round_index, rows, stretches)
     return tmp_path
 
 
@@ -96,16 +106,18 @@ def test_a_folder_that_has_moved_is_read_where_it_is(folder, tmp_path_factory):
 
 def test_what_a_round_left_unfinished_goes_with_the_resumption(folder):
     seal_guesses(folder, 2, BLOCKS[0], {name: values[:17] for name, values in new_rows(47, model=False).items()})
+    (folder / "guesses/0003.h5").write_bytes((folder / "guesses/0002.h5").read_bytes())
     RunWriter(folder).resume({"host": "there"})
-    assert sorted(path.name for path in (folder / "guesses").iterdir()) == ["0001", "0002"]
+    assert sorted(path.name for path in (folder / "guesses").iterdir()) == ["0001", "0001.h5", "0002", "0002.h5"]
     with Run(folder) as run:
         assert run.round_count == 2
         np.testing.assert_equal(run.guesses[1], guesses(1))
 
 
+@pytest.mark.parametrize("name", ["0002/000000013.h5", "0002.h5"])
 @pytest.mark.parametrize("change", ["lost", "empty", "cut", "short", "linked", "named otherwise"])
-def test_a_file_that_is_not_what_it_was_is_named(folder, change, tmp_path_factory):
-    path = folder / "guesses/0002/000000013.h5"
+def test_a_file_that_is_not_what_it_was_is_named(folder, change, name, tmp_path_factory):
+    path = folder / "guesses" / name
     data = path.read_bytes()
     path.unlink()
     if change == "linked":
@@ -134,7 +146,13 @@ def test_a_file_that_is_not_what_it_was_is_named(folder, change, tmp_path_factor
         ([("../other/guesses/0001/000000000.h5", "guess", 0, 47)], "refers to ../other"),
         ([("guesses/0001/000000000.h5", "status", 0, 47)], "refers to guesses"),
         ([("guesses/0001/000000000.h5", "guess", 0, 10)], "lacks participants"),
-        ([("guesses/0001/000000000.h5", "guess", 0, 30), ("guesses/0001/000000013.h5", "guess", 13, 47)], "refers to"),
+        (
+            [("guesses/0001/000000000.h5", "guess", 0, 30), ("guesses/0001/000000013.h5", "guess", 13, 47)],
+            "lacks participants",
+        ),
+        ([("guesses/0002.h5", "guess", 0, 47)], "refers to guesses/0002"),
+        ([("guesses/0001.h5", "status", 0, 47)], "refers to guesses/0001"),
+        ([("guesses/0001.h5", "guess", 0, 46)], "lacks participants"),
         ([], "lacks participants"),
     ],
 )
@@ -147,6 +165,72 @@ def test_references_to_anything_else_are_refused(folder, sources, damage):
         file["rounds"].create_virtual_dataset("guess", layout)
     with pytest.raises(ConfigError, match=damage):
         Run(folder)
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [("/etc/passwd", "guess", 0, 47)],
+        [("../run.h5", "rounds/target", 0, 47)],
+        [("0001/000000000.h5", "guess", 0, 47)],
+        [("0002/000000000.h5", "status", 0, 10)],
+        [("0002/000000000.h5", "guess", 0, 10)],
+        [("0002.h5", "status", 0, 47)],
+        [],
+    ],
+)
+def test_a_round_that_refers_to_anything_else_is_refused(folder, sources):
+    path = folder / "guesses/0002.h5"
+    with h5py.File(path, "r+") as file:
+        layout = h5py.VirtualLayout((47,), np.float64)
+        for name, dataset, start, stop in sources:
+            layout[start:stop] = h5py.VirtualSource(name, dataset, (stop - start,))
+        del file["guess"]
+        file.create_virtual_dataset("guess", layout)
+    with Run(folder) as run, pytest.raises(ConfigError, match=re.escape(f"{path}: the guesses of a round are")):
+        run.read("guess", 0)
+
+
+def test_what_a_round_adds_to_the_run_does_not_grow_with_ranks(tmp_path):
+    """It is read and written again with every later round."""
+    sizes = []
+    for step in (47, 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        writer = RunWriter.create(folder, EXPERIMENT, {})
+        for round_index in range(2):
+            rows, stretches = rows_of(round_index), []
+            for start in range(0, 47, step):
+                mine = {name: values[start : start + step] for name, values in rows.items()}
+                stretches += seal_guesses(folder, round_index, [(start, start + step)], mine)
+            commit(writer, round_index, rows, stretches)
+        sizes.append((folder / "run.h5").stat().st_size)
+        with Run(folder) as run:
+            np.testing.assert_equal(run.guesses[:], [guesses(0), guesses(1)])
+    assert sizes[0] == sizes[1]
+
+
+def test_a_run_of_an_earlier_version_refers_to_blocks_itself_and_goes_on(folder):
+    with h5py.File(folder / "run.h5", "r+") as file:
+        for name in ("guess", "status"):
+            before = file["rounds"][name]
+            layout = h5py.VirtualLayout(before.shape, before.dtype)
+            for path in sorted((folder / "guesses").glob("*/*.h5")):
+                with h5py.File(path) as block:
+                    start, count = int(path.stem), len(block[name])
+                own = str(path.relative_to(folder))
+                row = int(path.parent.name) - 1
+                layout[row, start : start + count] = h5py.VirtualSource(own, name, (count,))
+            about = dict(before.attrs)
+            del file["rounds"][name]
+            file["rounds"].create_virtual_dataset(name, layout).attrs.update(about)
+    for path in (folder / "guesses").glob("*.h5"):
+        path.unlink()
+    rows = rows_of(2)
+    commit(RunWriter(folder), 2, rows, seal_guesses(folder, 2, [(0, 47)], rows))
+    with Run(folder) as run:
+        np.testing.assert_equal(run.guesses[:], [guesses(index) for index in range(3)])
+        assert run.status.shape == (3, 47)
 
 
 def test_participants_who_hear_their_own_rank_are_gathered():

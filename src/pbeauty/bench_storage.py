@@ -20,7 +20,8 @@ from pbeauty.randomness import uniforms
 from pbeauty.records import Purpose, Replies, new_rows
 from pbeauty.results import Run
 from pbeauty.scoring import score_alone
-from pbeauty.store import RunWriter, Sealed, journal_path, journals, seal_replies
+from pbeauty.sealing import Sealed, seal_replies
+from pbeauty.store import RunWriter, journal_path, journals
 
 _TEXT = "I choose 33.5."
 _TOKENS = list(range(10))

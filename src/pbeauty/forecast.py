@@ -22,7 +22,7 @@ from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
 from pbeauty.results import Run
-from pbeauty.store import GUESSES, REPLIES
+from pbeauty.sealing import GUESSES, REPLIES
 
 _CHARACTERS = 4
 """Per token."""
@@ -297,7 +297,7 @@ def actual(run: Run) -> dict[str, Any]:
         for name in ("prompt_tokens", "output_tokens")
         if name in run.file["rounds"]
     }
-    sealed = [path for kind in (REPLIES, GUESSES) for path in folder.glob(f"{kind}/*/*.h5")]
+    sealed = [path for kind in (REPLIES, GUESSES) for path in folder.glob(f"{kind}/**/*.h5")]
     size = sum(path.stat().st_size for path in [run.path, *sealed])
     counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
     return (noted if isinstance(noted, dict) else {}) | counted

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from pbeauty.h5_files import writing
 from pbeauty.ragged import Ragged, gather
-from pbeauty.store import writing
 
 _MAGIC = b"\xb5pbr"
 _FRAME = struct.Struct("<4sII")

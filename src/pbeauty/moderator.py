@@ -20,7 +20,8 @@ from pbeauty.progress import Display
 from pbeauty.records import Announcement, Progress, Rows
 from pbeauty.results import Run
 from pbeauty.scoring import Scored, score
-from pbeauty.store import RunWriter, Sealed, drop_journals, journal_path, seal_guesses, seal_replies
+from pbeauty.sealing import Sealed, seal_guesses, seal_replies
+from pbeauty.store import RunWriter, drop_journals, journal_path
 from pbeauty.wire import Ranks, Reporter, add, gather, meet, oversee
 
 if TYPE_CHECKING:

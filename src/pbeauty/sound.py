@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -148,37 +149,92 @@ def check_stretches(file: h5py.File, folder: Path) -> None:
     Raises:
         ConfigError: if some are missing or damaged, naming the file.
     """
+    indices: dict[str, list[str]] = {}
     wanted: dict[str, dict[str, int]] = {}
     for name, dataset in file["rounds"].items():
-        for source in dataset.virtual_sources() if dataset.is_virtual else ():
-            (_, first), (_, last) = source.vspace.get_select_bounds()
-            wanted.setdefault(source.file_name, {})[name] = last + 1 - first
-    for where, sizes in wanted.items():
-        path = folder / where
-        try:
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise ValueError
-            with h5py.File(path, "r") as stretch:
-                if any(_plain(stretch, name, path).shape != (size,) for name, size in sizes.items()):
+        for one in _references(dataset) if dataset.is_virtual else ():
+            if one.file == _index_name(one.row):
+                indices.setdefault(one.file, []).append(name)
+            else:  # of an earlier version, whose run.h5 refers to all the files itself
+                wanted.setdefault(one.file, {})[name] = one.last + 1 - one.start
+    participants = file["rounds/guess"].shape[1]
+    for where, names in indices.items():
+        with _opened(folder / where) as index:
+            for name in names:
+                dataset = _own(index, name, folder / where)
+                if not dataset.is_virtual or dataset.shape != (participants,):
                     raise ValueError
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
-            raise ConfigError(f"{path}: the guesses of a round are missing or damaged") from None
+                found = _references(dataset)
+                number = Path(where).stem
+                if not _tile(found, participants) or not all(one.is_block(number, name) for one in found):
+                    raise ValueError
+                for one in found:
+                    wanted.setdefault(f"guesses/{one.file}", {})[name] = one.last + 1 - one.start
+    for where, sizes in wanted.items():
+        with _opened(folder / where) as stretch:
+            if any(_plain(stretch, name, folder / where).shape != (size,) for name, size in sizes.items()):
+                raise ValueError
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A file of guesses; whatever is wrong with it is a ConfigError that names it."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError
+        with h5py.File(path, "r") as file:
+            yield file
+    except (ConfigError, KeyError, OSError, RuntimeError, TypeError, ValueError):
+        raise ConfigError(f"{path}: the guesses of a round are missing or damaged") from None
+
+
+class _Reference(NamedTuple):
+    """What a virtual dataset has from another file: start..last of a row, 0 where it has one dimension."""
+
+    row: int
+    start: int
+    last_row: int
+    last: int
+    file: str
+    dataset: str
+
+    def is_block(self, number: str, name: str) -> bool:
+        """Whether it is to what a block's file of the round has of `name`, from where the references are."""
+        return (self.file, self.dataset) == (f"{number}/{self.start:09d}.h5", name)
+
+
+def _references(dataset: h5py.Dataset) -> list[_Reference]:
+    """In the order of rows and participants."""
+    found = []
+    for source in dataset.virtual_sources():
+        first, last = source.vspace.get_select_bounds()
+        bounds = (*first, *last) if len(first) == 2 else (0, *first, 0, *last)
+        found.append(_Reference(*bounds, source.file_name, source.dset_name))
+    return sorted(found)
+
+
+def _tile(found: Sequence[_Reference], participants: int) -> bool:
+    """Whether each begins where the one before it ends, and together they leave nobody out."""
+    starts, ends = [one.start for one in found], [one.last + 1 for one in found]
+    return [0, *ends] == [*starts, participants]
+
+
+def _index_name(round_index: int) -> str:
+    return f"guesses/{round_index + 1:04d}.h5"
 
 
 def _check_references(dataset: h5py.Dataset, name: str, path: Path) -> None:
     """Refuses references to anything but the run's own guesses, and such that leave participants out."""
     rounds, participants = dataset.shape
-    ends = np.zeros(rounds, np.int64)
-    # In the order of rounds and participants, each stretch must begin where the one before it ends.
-    found = [(*np.ravel(source.vspace.get_select_bounds()).tolist(), source) for source in dataset.virtual_sources()]
-    found.sort(key=lambda one: one[:4])
-    for index, start, last_index, last, source in found:
-        own = source.file_name == f"guesses/{index + 1:04d}/{start:09d}.h5" and source.dset_name == name
-        if not own or last_index != index or ends[index] != start:
-            raise ConfigError(f"{path}: rounds/{name} is damaged: it refers to {printable(source.file_name)}")
-        ends[index] = last + 1
-    if not (ends == participants).all():
-        raise ConfigError(f"{path}: rounds/{name} is damaged: it lacks participants")
+    by_round: list[list[_Reference]] = [[] for _ in range(rounds)]
+    for one in _references(dataset):
+        number = f"guesses/{one.row + 1:04d}"
+        own = one.is_block(number, name) or (one.file, one.dataset) == (_index_name(one.row), name)
+        if not own or one.last_row != one.row:
+            raise ConfigError(f"{path}: rounds/{name} is damaged: it refers to {printable(one.file)}")
+        by_round[one.row].append(one)
+    if not all(_tile(found, participants) for found in by_round):
+        raise ConfigError(f"{path}: rounds/{name} is damaged: it lacks participants, or has some twice")
 
 
 def _check_replies(block: h5py.Group, path: Path) -> None:
