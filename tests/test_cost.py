@@ -18,7 +18,8 @@ from pbeauty.config_file import loads
 from pbeauty.cost import PARTS, CostModel, Exchange, Measurement, Traffic, Work, work_of
 from pbeauty.cost_file import Scaling
 from pbeauty.cost_fit import fit
-from pbeauty.forecast import forecast, pace
+from pbeauty.forecast import forecast
+from pbeauty.pace import pace
 
 TRAFFIC = Traffic(meetings=3, collectives=4, bytes=200, bytes_per_rank=30, bytes_per_participant=23)
 TYPICAL = {

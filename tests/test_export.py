@@ -18,12 +18,15 @@ import pytest
 import mpi
 from made import experiment, make
 from pbeauty.agentscope import COLUMNS, import_example
+from pbeauty.arguments import time_limit
 from pbeauty.cli import main
 from pbeauty.config import ConfigError
 from pbeauty.config_file import load, loads
 from pbeauty.export import export
-from pbeauty.forecast import Pace, describe, forecast, pace, time_limit
+from pbeauty.forecast import forecast
+from pbeauty.forecast_text import describe
 from pbeauty.game import Status
+from pbeauty.pace import Pace, pace
 from pbeauty.results import Run
 from pbeauty.sweep import load_sweep
 
@@ -227,6 +230,13 @@ def test_time_limits_are_slurms(text, seconds):
     assert time_limit(text) == seconds
 
 
+@pytest.mark.parametrize("text", ["soon", "", "-1", "1:2:3:4", "1.5"])
+def test_what_is_no_time_limit_is_refused(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", "x.yaml", f"--time-limit={text}"])
+    assert f"argument --time-limit: {text!r} is no time such as 90, 4:00:00 or" in capsys.readouterr().err
+
+
 def test_a_pace_comes_from_a_bench(tmp_path):
     (tmp_path / "b.json").write_text('{"participants_per_second": {"real": 50.0}, "output_tokens_per_second": 400.0}')
     assert pace(tmp_path / "b.json", None) == Pace(50.0, 8.0)
@@ -236,8 +246,6 @@ def test_a_pace_comes_from_a_bench(tmp_path):
     (tmp_path / "b.json").write_text('{"together": [], "engines": 2}')
     with pytest.raises(ConfigError, match="is not the result of"):
         pace(tmp_path / "b.json", None)
-    with pytest.raises(ConfigError, match="--time-limit soon"):
-        time_limit("soon")
 
 
 def test_the_forecast_stands_beside_what_happened(run, capsys):

@@ -12,7 +12,7 @@ from pbeauty.bench_scaling import LLM, SCRIPTED, Job, plan, table
 from pbeauty.cli import main
 from pbeauty.config import ConfigError
 from pbeauty.cost import PARTS
-from pbeauty.forecast import pace
+from pbeauty.pace import pace
 from pbeauty.plots.scaling import curves
 
 SMALL = ("--most", "1000", "--llm-most", "0", "--ranks", "1,3", "--rounds", "1,3", "--repeats", "1")

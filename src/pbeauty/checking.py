@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.config import Experiment
-from pbeauty.forecast import Pace, actual, beside, describe, forecast, ranks_on, seconds_together, total
+from pbeauty.forecast import actual, forecast, ranks_on, seconds_together
+from pbeauty.forecast_text import beside, describe, total
 from pbeauty.job import Request, prepare
+from pbeauty.pace import Pace
 from pbeauty.results import Run
 from pbeauty.runs import find
 from pbeauty.sweep import is_sweep

@@ -7,17 +7,14 @@ way of asking; everything else is counted. What a finished run took stands besid
 from __future__ import annotations
 
 import json
-import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pbeauty.config import DEMO_MODEL, ConfigError, Experiment, LLMGroup, Model, UniformGroup, is_number
-from pbeauty.config_file import read_text
-from pbeauty.cost import MEANING, CostModel, Prediction, Work, work_of
-from pbeauty.cost_file import FORMAT, parse
+from pbeauty.cost import Prediction, Work, work_of
+from pbeauty.pace import Pace
 from pbeauty.partition import hostings
 from pbeauty.personas import cast, population_facts
 from pbeauty.prompts import system_message, user_message
@@ -35,47 +32,6 @@ _PER_REPLY = 40
 """Bytes that a sealed reply takes besides its text and tokens."""
 _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What was measured beforehand: how fast one engine is, and what everything else costs."""
-
-    participants_per_second: float | None
-    """Of one engine; None for that of `model`."""
-    output_tokens: float | None = None
-    """Sampled per participant and round, where that was measured."""
-    model: CostModel | None = None
-    """Of whole jobs, where they were measured."""
-
-
-def pace(bench: Path | None, rate: float | None) -> Pace | None:
-    """What a bench's JSON, or a rate in participants/s, stands for; None without either.
-
-    Args:
-        bench: of `pbeauty bench --json`, of one rank or of several, or of `pbeauty bench --scaling --json`.
-        rate: of one engine; of a bench's figures it replaces this one.
-
-    Raises:
-        ConfigError: if the file is no bench result.
-    """
-    if rate is not None and not 0 < rate < float("inf"):
-        raise ConfigError("--rate: expected participants per second and engine, above zero")
-    if bench is None:
-        return None if rate is None else Pace(rate)
-    text = read_text(bench)
-    if FORMAT.rpartition("-")[0] in text:
-        return Pace(rate, None, parse(text, str(bench)).model)
-    if rate is not None:
-        return Pace(rate)
-    try:
-        found = json.loads(text)
-        if "together" in found:
-            return Pace(statistics.median(map(float, found["together"])) / int(found["engines"]))
-        real = float(found["participants_per_second"]["real"])
-        return Pace(real, float(found["output_tokens_per_second"]) / real)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError):  # StatisticsError is a ValueError
-        raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
 def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
@@ -116,40 +72,23 @@ def forecast(
     ranks = ranks or (len(models) + 1 if models else 1)
     hosted = hostings(experiment, ranks)
     blocks = [sum(map(len, hosting)) for hosting in hosted]
-    told = population_facts(experiment)
     rounds = experiment.game.rounds
-    requests = most = prompt_tokens = output_tokens = 0
-    longest: dict[str, float] = {}  # conversation of each model, in tokens
-    for group in experiment.population:
-        if not isinstance(group, LLMGroup):
-            continue
-        calls = 2 if group.extraction == "model" else 1
-        requests += group.count * rounds * calls
-        most += group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2)
-        if group.personas and group.personas.write:
-            requests += group.count
-            most += group.count * (1 + group.personas.write.retries)
-            output_tokens += group.count * group.personas.write.max_tokens
-        reply = _reply_tokens(group) if measured is None or measured.output_tokens is None else measured.output_tokens
-        opening, turn = _prompt_tokens(experiment, group, told)
-        per_game = sum(opening + before * (reply + turn) for before in range(rounds))
-        whole = opening + (rounds - 1) * (reply + turn) + reply
-        longest[group.model] = max(whole, longest.get(group.model, 0))
-        prompt_tokens += group.count * int(per_game)
-        output_tokens += group.count * int(rounds * reply)
-    words = output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
+    talk = _talk(experiment, None if measured is None else measured.output_tokens)
+    words = talk.output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
     row = _PER_GUESS + (_PER_REPLY_ROW if models else 0)
     found: dict[str, Any] = {
         "ranks": ranks,
         "blocks": blocks,
         "engines": sum(any(_is_llm(experiment, s.group) for s in hosting) for hosting in hosted),
         "gpus": sum(_gpus(experiment, hosting) for hosting in hosted),
-        "requests": requests,
-        "requests_at_most": most,
-        "prompt_tokens": prompt_tokens,
-        "output_tokens": output_tokens,
-        "gpu_memory": {name: _memory(experiment.models[name], longest[name], gpu_memory) for name in sorted(models)},
-        "disk_bytes": experiment.count * rounds * row + words + requests * _PER_REPLY + 100_000,
+        "requests": talk.requests,
+        "requests_at_most": talk.most,
+        "prompt_tokens": talk.prompt_tokens,
+        "output_tokens": talk.output_tokens,
+        "gpu_memory": {
+            name: _memory(experiment.models[name], talk.longest[name], gpu_memory) for name in sorted(models)
+        },
+        "disk_bytes": experiment.count * rounds * row + words + talk.requests * _PER_REPLY + 100_000,
         "seconds": None,
         "gpu_hours": None,
     }
@@ -184,76 +123,6 @@ def _whole(expected: Prediction, work: Work, gpus: int) -> dict[str, Any]:
     }
 
 
-def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
-    """A forecast in lines for people; with a warning if it takes longer than `limit` seconds."""
-    blocks = found["blocks"]
-    hosting = [size for size in blocks if size]
-    sizes = f"{min(hosting):,}" + (f" to {max(hosting):,}" if min(hosting) != max(hosting) else "")
-    lines = [
-        f"{found['ranks']} rank(s), {found['engines']} engine(s), blocks of {sizes} participants",
-        f"{found['requests']:,} requests (at most {found['requests_at_most']:,}), about "
-        f"{found['prompt_tokens']:,} prompt tokens and {found['output_tokens']:,} output tokens",
-        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk",
-    ]
-    for name, memory in found["gpu_memory"].items():
-        weights, cache = memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]
-        lines.append(
-            f"model {name}: "
-            + (f"{weights:,.2f} GiB of weights per GPU" if weights is not None else "weights not on disk, size unknown")
-            + (f", {cache:,.1f} KiB of cache per token" if cache is not None else "")
-            + f", conversations of about {memory['conversation_tokens']:,} tokens"
-        )
-        lines += _fit(name, memory)
-    if found["seconds"] is None:
-        lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
-        return lines
-    if "wall_seconds" in found:
-        lines += _describe_whole(found)
-    else:
-        lines.append(
-            f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours"
-        )
-    if limit is not None and found.get("wall_seconds", found["seconds"]) > limit:
-        lines.append(
-            f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
-        )
-    return lines
-
-
-def _fit(name: str, memory: Mapping[str, Any]) -> list[str]:
-    """What fits into the memory of GPUs of a known size, with a warning if that is too little."""
-    tokens, conversations = memory["cache_tokens"], memory["conversations"]
-    if tokens is None:
-        return []
-    lines = [
-        f"model {name}: room for about {tokens:,} tokens of cache, {conversations:,} whole conversations at a time"
-    ]
-    if not conversations:
-        lines.append(
-            f"WARNING: not one conversation of model {name} fits"
-            + (" beside its weights" if tokens else ", and not even its weights do")
-            + "; give it more GPUs (tensor_parallel_size), a larger gpu_memory_utilization, or shorter games"
-        )
-    return lines
-
-
-def _describe_whole(found: Mapping[str, Any]) -> list[str]:
-    parts, memory = found["seconds_by_part"], found["memory_bytes"]
-    lines = [
-        f"about {found['wall_seconds']:,.1f} s on {found['nodes']} node(s) of {found['cores_per_node']} core(s): "
-        f"start {parts['start']:,.1f} s, engines {parts['engines']:,.1f} s, playing {parts['playing']:,.1f} s, between "
-        f"and storing {parts['between']:,.1f} s, figures {parts['figures']:,.1f} s; "
-        f"{found['gpu_hours']:,.2f} GPU-hours",
-        f"about {memory['moderator'] / _GIB:,.2f} GiB of memory on the moderator"
-        + (f", {memory['host'] / _GIB:,.2f} GiB on the fullest other rank" if memory["host"] else "")
-        + f", {found['peak_memory_bytes'] / _GIB:,.2f} GiB in all",
-    ]
-    if found["undetermined"]:
-        about = "; ".join(f"{name} ({MEANING[name][1]})" for name in found["undetermined"])
-        lines.append(f"WARNING: counted as nothing, since the bench did not determine it: {about}")
-    return lines
-
-
 def whole_seconds(found: Mapping[str, Any]) -> float:
     """How long it takes, as far as that is known: with start, engines and figures where whole jobs were measured."""
     return found.get("wall_seconds", found["seconds"]) or 0.0
@@ -267,25 +136,6 @@ def seconds_together(forecasts: Sequence[Mapping[str, Any]]) -> float:
         if "seconds_by_part" in found
     ]
     return sum(map(whole_seconds, forecasts)) - sum(again) + max(again, default=0.0)
-
-
-def time_limit(text: str) -> float:
-    """A time limit as Slurm takes it, in s: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:min[:s]].
-
-    Raises:
-        ConfigError: if it is none of these.
-    """
-    parts = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", text.strip())
-    if not parts:
-        raise ConfigError(f"--time-limit {text}: expected a time such as 90, 4:00:00 or 1-12:00:00")
-    days, *given = parts.groups()
-    numbers = [int(part) for part in given if part is not None]
-    if days is not None:
-        hours, minutes, seconds = (*numbers, 0, 0)[:3]
-        return float(((int(days) * 24 + hours) * 60 + minutes) * 60 + seconds)
-    if len(numbers) == 3:
-        return float((numbers[0] * 60 + numbers[1]) * 60 + numbers[2])
-    return float(numbers[0] * 60 + (numbers[1] if len(numbers) > 1 else 0))
 
 
 def actual(run: Run) -> dict[str, Any]:
@@ -303,37 +153,43 @@ def actual(run: Run) -> dict[str, Any]:
     return (noted if isinstance(noted, dict) else {}) | counted
 
 
-_BESIDE = {
-    "prompt_tokens": "prompt tokens",
-    "output_tokens": "output tokens",
-    "disk_bytes": "bytes",
-    "seconds": "s in rounds",
-    "wall_seconds": "s from start to end",
-    "cpu_seconds": "s of CPU time",
-    "peak_memory_bytes": "bytes of memory at most over all ranks",
-}
-"""What stands beside its forecast, and the unit that people read."""
+@dataclass(frozen=True)
+class _Talk:
+    """What is asked of language models and said by them in a whole game."""
+
+    requests: int
+    most: int
+    """Requests, if every retry were needed."""
+    prompt_tokens: int
+    output_tokens: int
+    longest: dict[str, float]
+    """Conversation of each model, in tokens."""
 
 
-def beside(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
-    """Forecast and outcome on one line; what each rank used is summed up."""
-    told = []
-    for key, unit in _BESIDE.items():
-        if key in took:
-            wanted = expected.get(key)
-            told.append(f"{_sum(took[key]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
-    return "took " + ", ".join(told)
-
-
-def total(taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several runs took together, as far as all of them tell it: sums, but the most of memory."""
-    names = [name for name in _BESIDE if all(found.get(name) is not None for found in taken)]
-    over = {name: max if name == "peak_memory_bytes" else sum for name in names}
-    return {name: over[name](_sum(found[name]) for found in taken) for name in names}
-
-
-def _sum(value: float | list[float]) -> float:
-    return sum(value) if isinstance(value, list) else value
+def _talk(experiment: Experiment, measured: float | None) -> _Talk:
+    """`measured` is how many tokens are sampled per participant and round, where that is known."""
+    told = population_facts(experiment)
+    rounds = experiment.game.rounds
+    requests = most = prompt_tokens = output_tokens = 0
+    longest: dict[str, float] = {}
+    for group in experiment.population:
+        if not isinstance(group, LLMGroup):
+            continue
+        calls = 2 if group.extraction == "model" else 1
+        requests += group.count * rounds * calls
+        most += group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2)
+        if group.personas and group.personas.write:
+            requests += group.count
+            most += group.count * (1 + group.personas.write.retries)
+            output_tokens += group.count * group.personas.write.max_tokens
+        reply = _reply_tokens(group) if measured is None else measured
+        opening, turn = _prompt_tokens(experiment, group, told)
+        per_game = sum(opening + before * (reply + turn) for before in range(rounds))
+        whole = opening + (rounds - 1) * (reply + turn) + reply
+        longest[group.model] = max(whole, longest.get(group.model, 0))
+        prompt_tokens += group.count * int(per_game)
+        output_tokens += group.count * int(rounds * reply)
+    return _Talk(requests, most, prompt_tokens, output_tokens, longest)
 
 
 def _is_llm(experiment: Experiment, group: int) -> bool:

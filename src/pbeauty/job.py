@@ -17,12 +17,13 @@ from pbeauty.casting import deal_out, write_backgrounds
 from pbeauty.config import ConfigError, Experiment, LLMGroup
 from pbeauty.engine import Engine, check_engine_arguments, check_vllm, checkpoint
 from pbeauty.folder import NOTHING, earlier, refuse_played, run_folder
-from pbeauty.forecast import Pace, actual, forecast, pace
+from pbeauty.forecast import actual, forecast
 from pbeauty.game import Outcome
 from pbeauty.interrupt import Interrupt, job_end
 from pbeauty.live import Live
 from pbeauty.lock import Lock, this_process
 from pbeauty.moderator import Moderator, play_game
+from pbeauty.pace import Pace, pace
 from pbeauty.participants import Block
 from pbeauty.partition import Hosting, drawers, hostings, span
 from pbeauty.personas import Cast
