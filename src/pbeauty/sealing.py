@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 
 from pbeauty.game import Status
@@ -173,13 +174,22 @@ def index_guesses(folder: Path, round_index: int, columns: Mapping[str, np.dtype
     count = max(stretch.stop for stretch in stretches)
     with replaced(folder / GUESSES / f"{number}.h5") as file:
         for name, kind in columns.items():
-            layout = h5py.VirtualLayout((count,), kind)
-            for one in stretches:
-                path = Path(one.path).relative_to(GUESSES)
-                layout[one.start : one.stop] = h5py.VirtualSource(path, name, (one.stop - one.start,))
-            describe(file.create_virtual_dataset(name, layout, fillvalue=NOTHING.get(name, 0)), *PER_PARTICIPANT[name])
+            describe(_virtual(file, name, kind, count, stretches), *PER_PARTICIPANT[name])
         file["status"].attrs["labels"] = [status.name.lower() for status in Status]
     return f"{GUESSES}/{number}.h5"
+
+
+def _virtual(file: h5py.File, name: str, kind: np.dtype, count: int, stretches: Sequence[Stretch]) -> h5py.Dataset:
+    """As h5py.VirtualLayout, which takes ten times as long for each stretch: a thousand ranks have a thousand."""
+    whole, created = h5s.create_simple((count,)), h5p.create(h5p.DATASET_CREATE)
+    created.set_fill_value(np.array(NOTHING.get(name, 0), kind))
+    for one in stretches:
+        whole.select_hyperslab((one.start,), (one.stop - one.start,))
+        path = one.path.removeprefix(f"{GUESSES}/")
+        created.set_virtual(whole, path.encode(), name.encode(), h5s.create_simple((one.stop - one.start,)))
+    whole.select_all()
+    h5d.create(file.id, name.encode(), h5t.py_create(kind), whole, dcpl=created)
+    return file[name]
 
 
 def _make_folder_of(path: Path) -> None:
