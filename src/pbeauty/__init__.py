@@ -1,6 +1,6 @@
 """pbeauty: the p-beauty contest ("guess p times the average") with up to millions of LLM participants, over MPI.
 
-For notebooks: `pbeauty.open(path)` opens a run (`pbeauty.results.Run`).
+For notebooks: `pbeauty.open(path)` opens a run (`pbeauty.storage.run_reader.Run`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from pbeauty.results import Run
+    from pbeauty.storage.run_reader import Run
 
 STARTED = time.monotonic()
 """When this process began to load the package, on the monotonic clock."""
@@ -30,6 +30,6 @@ def open(path: str | PathLike[str]) -> Run:
     """
     from pathlib import Path
 
-    from pbeauty.results import Run  # what it needs is loaded only when it is used
+    from pbeauty.storage.run_reader import Run  # what it needs is loaded only when it is used
 
     return Run(Path(path))

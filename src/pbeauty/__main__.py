@@ -2,6 +2,6 @@
 
 import sys
 
-from pbeauty.cli import main
+from pbeauty.cli.main import main
 
 sys.exit(main())

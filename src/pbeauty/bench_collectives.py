@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from pbeauty.bench import play_whole
-from pbeauty.config_file import loads
-from pbeauty.interrupt import Interrupt
-from pbeauty.participants import Block
-from pbeauty.partition import hostings
-from pbeauty.wire import meet
+from pbeauty.cli.bench import play_whole
+from pbeauty.config.loader import loads
+from pbeauty.job.participants import Participants
+from pbeauty.job.stop_requests import Interrupt
+from pbeauty.mpi.collectives import idle_barrier
+from pbeauty.mpi.partition import partition_population
 
 _SIZES = (8, 1 << 10, 1 << 16, 1 << 20)
 _TURNS, _IN_A_ROW, _MEETINGS = 5, 20, 10
@@ -102,7 +102,7 @@ def timed(comm: MPI.Intracomm, cores: int) -> list[dict[str, Any]]:
         found.append({"operation": operation, "ranks": comm.size, "cores": cores, "bytes": size, "seconds": seconds})
 
     take("barrier", 0, comm.Barrier)
-    take("meeting", 0, lambda: meet(comm), _MEETINGS)
+    take("meeting", 0, lambda: idle_barrier(comm), _MEETINGS)
     for size in _SIZES:
         given = np.zeros(size // 8)
         got = np.empty_like(given)
@@ -124,13 +124,13 @@ def _count(comm: MPI.Intracomm, participants: int, rounds: int) -> dict[str, flo
     group = {"name": "players", "count": participants, "kind": "uniform"}
     experiment = loads(json.dumps({"name": "count", "game": {"rounds": rounds}, "population": [group]}))
     counting = Counted(comm)
-    hosted = hostings(experiment, comm.size)
+    hosted = partition_population(experiment, comm.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(comm.bcast(name))
         counting.start()
-        play_whole(counting, experiment, hosted, Block(experiment, hosted[comm.rank]), folder, Interrupt())
+        play_whole(counting, experiment, hosted, Participants(experiment, hosted[comm.rank]), folder, Interrupt())
         given = comm.allgather(dict(counting.given))
-        meet(comm)
+        idle_barrier(comm)
     collected = sum(one.get(name, 0) for one in given for name in _COLLECTED)
     shared = sum(max(one.get(name, 0) for one in given) for name in _SHARED)
     return {

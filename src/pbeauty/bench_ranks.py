@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty.bench import play_whole, the_model
-from pbeauty.config import Experiment
-from pbeauty.engine import Engine
-from pbeauty.interrupt import Interrupt
-from pbeauty.participants import Block
-from pbeauty.partition import hostings
-from pbeauty.wire import meet, place
+from pbeauty.cli.bench import play_whole, the_model
+from pbeauty.game.experiment import Experiment
+from pbeauty.job.participants import Participants
+from pbeauty.job.stop_requests import Interrupt
+from pbeauty.llm.engine import Engine
+from pbeauty.mpi.collectives import idle_barrier, node_rank
+from pbeauty.mpi.partition import partition_population
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -63,9 +63,9 @@ def bench_ranks(comm: Comm, experiment: Experiment, repeats: int, say: Callable[
     engines = comm.size - 1
     shares = tuple(group.model_copy(update={"count": group.count // engines}) for group in experiment.population)
     own = experiment.model_copy(update={"population": shares})
-    where = place(comm, engine=comm.rank > 0)
+    where = node_rank(comm, engine=comm.rank > 0)
     engine = Engine(the_model(experiment), where, experiment.seed) if comm.rank else None
-    meet(comm)
+    idle_barrier(comm)
     if comm.rank == 0:
         say(f"engines ready; {repeats} turns, after one that does not count")
     rates: dict[str, list[float]] = {"together": [], "apart": []}
@@ -92,14 +92,14 @@ def bench_ranks(comm: Comm, experiment: Experiment, repeats: int, say: Callable[
 
 
 def _together(comm: Comm, experiment: Experiment, engine: Engine | None, interrupt: Interrupt) -> float:
-    hosted = hostings(experiment, comm.size)
+    hosted = partition_population(experiment, comm.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(comm.bcast(name))
         if engine:
             engine.forget()
-        block = Block(experiment, hosted[comm.rank], engine)
+        block = Participants(experiment, hosted[comm.rank], engine)
         took, _ = play_whole(comm, experiment, hosted, block, folder, interrupt)
-        meet(comm)
+        idle_barrier(comm)
     return comm.bcast(experiment.count * experiment.game.rounds / took)
 
 
@@ -107,13 +107,13 @@ def _apart(comm: Comm, experiment: Experiment, engine: Engine | None, interrupt:
     from mpi4py.MPI import COMM_SELF
 
     rate = 0.0
-    meet(comm)
+    idle_barrier(comm)
     if engine:
-        hosted = hostings(experiment, 1)
+        hosted = partition_population(experiment, 1)
         engine.forget()
-        block = Block(experiment, hosted[0], engine)
+        block = Participants(experiment, hosted[0], engine)
         with tempfile.TemporaryDirectory() as name:
             took, _ = play_whole(COMM_SELF, experiment, hosted, block, Path(name), interrupt)
         rate = experiment.count * experiment.game.rounds / took
-    meet(comm)
+    idle_barrier(comm)
     return comm.allreduce(rate)

@@ -1,7 +1,7 @@
 """How cost grows: whole jobs, started as anybody would start them, over participants, ranks and rounds.
 
 Every job is `mpirun -n R pbeauty run FILE --out FOLDER` in a temporary folder; what it took is its own wall time and
-what its ranks noted down (`usage.Meter`). A job of another kind times collectives and counts those of a round. The
+what its ranks noted down (`usage.PhaseTimer`). A job of another kind times collectives and counts those of a round. The
 cost model is fitted to the runs, but for some of other sizes, ranks and rounds that it has to predict. All take turns,
 in another order each time: a machine whose speed drifts must not drift along a curve.
 """
@@ -26,14 +26,15 @@ from typing import Any
 import numpy as np
 
 from pbeauty import __version__, cost
-from pbeauty.config import ConfigError, Experiment
-from pbeauty.config_file import loads
+from pbeauty.config.loader import loads
 from pbeauty.cost import Exchange, Measurement, Traffic, Work, work_of
 from pbeauty.cost_file import Scaling
 from pbeauty.cost_fit import fit
-from pbeauty.devices import visible_gpus
-from pbeauty.results import Run
-from pbeauty.usage import cores
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment
+from pbeauty.job.usage import cores
+from pbeauty.llm.placement import visible_gpus
+from pbeauty.storage.run_reader import Run
 
 SCRIPTED, LLM = "scripted", "llm"
 _SMALLEST = 100

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pbeauty.announcing import group_of
-from pbeauty.config import ConfigError, Experiment, LLMGroup
-from pbeauty.journal import Journal, Record, Recorded
-from pbeauty.randomness import uniforms
-from pbeauty.records import Purpose, Replies, new_rows
-from pbeauty.results import Run
-from pbeauty.scoring import score_alone
-from pbeauty.sealing import Sealed, seal_replies
-from pbeauty.store import RunWriter, journal_path, journals
+from pbeauty.errors import ConfigError
+from pbeauty.game.announcement import group_of
+from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.randomness import uniforms
+from pbeauty.game.records import Purpose, Replies, new_rows
+from pbeauty.game.scoring import score_alone
+from pbeauty.storage.journal import Journal, Record, ReplayedReplies
+from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import RunWriter, journal_path, journals
 
 _TEXT = "I choose 33.5."
 _TOKENS = list(range(10))
@@ -86,7 +87,7 @@ def bench_storage(experiment: Experiment) -> StorageReport:
         with Run(folder) as run:
             run.said(0, np.arange(count))
         restore = clock.lap()
-        recorded = Recorded(journals(folder, 0, (0, count)), np.arange(count), len(_TOKENS), warn=print)
+        recorded = ReplayedReplies(journals(folder, 0, (0, count)), np.arange(count), len(_TOKENS), warn=print)
         recall = clock.lap()
         assert len(recorded) == count
     return StorageReport(count, journal, seal, commit, restore, recall)

@@ -19,8 +19,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from pbeauty.config import Experiment, LLMGroup, UniformGroup
-from pbeauty.partition import drawers, hostings
+from pbeauty.game.experiment import Experiment, LLMGroup, UniformGroup
+from pbeauty.mpi.partition import drawers, partition_population
 
 SCRIPTED_BYTES, LLM_BYTES = 9, 25
 """Of run.h5 per participant and round: guess and status; with language models, tokens too."""
@@ -263,7 +263,7 @@ def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
         ConfigError: if it cannot be played on so few ranks.
     """
     blocks = []
-    for hosting in hostings(experiment, ranks):
+    for hosting in partition_population(experiment, ranks):
         llm = sum(len(s) for s in hosting if isinstance(experiment.population[s.group], LLMGroup))
         blocks.append((sum(map(len, hosting)) - llm, llm))
     engines = sum(llm > 0 for _, llm in blocks)

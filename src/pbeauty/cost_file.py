@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config import ConfigError
-from pbeauty.config_file import read_text
+from pbeauty.config.loader import read_text
 from pbeauty.cost import MEANING, PARTS, CostModel, Exchange, Measurement, Traffic, Work
+from pbeauty.errors import ConfigError
 
 FORMAT = "pbeauty-scaling-1"
 """Names the JSON of `pbeauty bench --scaling`, and its version."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.config import ConfigError
 from pbeauty.cost import MEANING, PARTS, CostModel, Exchange, Measurement, Traffic, terms_of
+from pbeauty.errors import ConfigError
 
 _FLOOR = 0.02
 """Share of a whole run below which an error of one of its parts is of no interest."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.config import Game
-from pbeauty.estimates import CONFIDENCE, REPLICATES, Estimate
-from pbeauty.game import equilibrium
-from pbeauty.hierarchy import Binned, normal_bins
-from pbeauty.levels import marks
+from pbeauty.analysis.hierarchy import Binned, normal_bins
+from pbeauty.analysis.intervals import CONFIDENCE, REPLICATES, Estimate
+from pbeauty.analysis.levels import marks
+from pbeauty.game.experiment import Game
+from pbeauty.game.rules import equilibrium
 
 _STEPS = 200
 _SCALES = 12

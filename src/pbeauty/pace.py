@@ -7,10 +7,10 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from pbeauty.config import ConfigError
-from pbeauty.config_file import read_text
+from pbeauty.config.loader import read_text
 from pbeauty.cost import CostModel
 from pbeauty.cost_file import FORMAT, parse
+from pbeauty.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import platform
 import random
 from pathlib import Path
 
-from pbeauty.devices import Place
+from pbeauty.llm.placement import NodeRank
 
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "glusterfs", "wekafs", "pvfs2", "daos", "fuse.")
 """How the names of file systems begin that other machines serve."""
@@ -24,7 +24,7 @@ _LARGEST_SHARE = 0.8
 _BLOCK = 1 << 24
 
 
-def read_ahead(folder: Path, place: Place) -> int:
+def read_ahead(folder: Path, place: NodeRank) -> int:
     """Reads an engine's share of a checkpoint into the node's memory, if it lies on a network file system.
 
     Args:
@@ -55,7 +55,7 @@ def on_network(path: Path) -> bool:
     return nearest is not None and kinds[nearest].startswith(NETWORK)
 
 
-def share(files: list[Path], place: Place, host: str) -> list[Path]:
+def share(files: list[Path], place: NodeRank, host: str) -> list[Path]:
     """The files that one engine of a node reads: each file falls to one of them, in an order that differs by host."""
     order = random.Random(host).sample(files, k=len(files))
     return order[place.index % place.count :: place.count]

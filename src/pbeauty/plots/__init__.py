@@ -3,9 +3,9 @@
 `save` writes a figure as PDF and as PNG. All of them have the house style (`plots.style`).
 """
 
-from pbeauty.plots.distribution import Bars, bars, histogram
 from pbeauty.plots.figures import Drawn, draw, draw_sweep, plot_all, plot_run
 from pbeauty.plots.groups import beside_others, by_group
+from pbeauty.plots.histogram import Bars, bars, histogram
 from pbeauty.plots.rounds import ridgelines, shares
 from pbeauty.plots.style import save, stamp
 from pbeauty.plots.sweep import against, small_multiples

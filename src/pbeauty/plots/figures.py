@@ -11,23 +11,25 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pbeauty import estimates, levels, runs
-from pbeauty.analysis import EVERYBODY, Analysis, analyse
-from pbeauty.cells import Cell
-from pbeauty.comparison import Comparison, compare
-from pbeauty.config import ConfigError, LLMGroup
-from pbeauty.game import Status
-from pbeauty.plots.distribution import histogram
+from pbeauty.analysis import intervals, levels
+from pbeauty.analysis.comparison import Comparison, compare
+from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.references import human_means, load
+from pbeauty.analysis.run_analysis import EVERYBODY, Analysis, analyse
+from pbeauty.analysis.variation import Variation, settings, vary
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import LLMGroup
+from pbeauty.game.rules import Status
 from pbeauty.plots.groups import beside_others, by_group
+from pbeauty.plots.histogram import histogram
 from pbeauty.plots.rounds import ridgelines, shares
 from pbeauty.plots.style import save, stamp
 from pbeauty.plots.sweep import against, small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.plots.work import lengths, times
-from pbeauty.references import human_means, load
-from pbeauty.results import Run
-from pbeauty.store import TIME_PARTS
-from pbeauty.variation import Variation, settings, vary
+from pbeauty.storage import runs
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import TIME_PARTS
 
 _MOST_KEYS = 8
 """More keys than this vary between runs that are no sweep, and nothing is to be seen along any of them."""
@@ -187,10 +189,10 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Drawn:
     for c in comparisons:
         if (c.by, c.round) != (EVERYBODY, 1) or c.what == "people by round":
             continue
-        found = estimates.Estimate(c.mean)
+        found = intervals.Estimate(c.mean)
         pool = spreads.get((c.reference, c.source))
         if c.what == "people" and pool and pool.std is not None and pool.n:
-            found = estimates.mean(c.mean, pool.std, pool.n, analysis.confidence)
+            found = intervals.mean(c.mean, pool.std, pool.n, analysis.confidence)
         rows.append((f"{c.reference.removesuffix(', round 1')} ({c.source})", found, c.what))
     names, means, kinds = zip(*rows, strict=True)
     values, lows, highs = ([getattr(mean, end) for mean in means] for end in ("value", "low", "high"))
@@ -198,7 +200,7 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Drawn:
     return Drawn("published", "The first round's mean among the published ones of people and language models.", figure)
 
 
-def _published_rounds(analysis: Analysis, cells: Sequence[Cell]) -> Drawn:
+def _published_rounds(analysis: Analysis, cells: Sequence[GroupStats]) -> Drawn:
     """The published rounds of language models, as many as the run has, and people behind them."""
     count = len(cells)
     names, rows = ["this run"], [cells_mean(cells, end) for end in ("value", "low", "high")]
@@ -226,7 +228,7 @@ def _published_rounds(analysis: Analysis, cells: Sequence[Cell]) -> Drawn:
     return Drawn("published-rounds", f"Means by round beside published language models ({sources}).", figure)
 
 
-def cells_mean(cells: Sequence[Cell], end: str) -> NDArray[np.float64]:
+def cells_mean(cells: Sequence[GroupStats], end: str) -> NDArray[np.float64]:
     """One end, or the value, of the means of cells, float64[cell]."""
     return np.array([getattr(cell.mean, end) for cell in cells])
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from pbeauty.config import Game
+from pbeauty.game.experiment import Game
 from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, PALE, SERIES, VERMILION, band, headed, rule, shortened
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from pbeauty.config import Game
+from pbeauty.game.experiment import Game
 from pbeauty.plots.style import BLACK, DARK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, band, headed, rule
 
 MOST_RIDGES = 20

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pbeauty.config import Game
-from pbeauty.game import number_text
+from pbeauty.game.experiment import Game
+from pbeauty.game.rules import number_text
 
 SIZE, DPI = (6.5, 4.0), 200
 """Inches: the text width of a page. Dots per inch of the PNG."""
@@ -42,7 +42,7 @@ SERIES: Sequence[dict[str, Any]] = (
     {"color": GREY, "linestyle": (0, (2, 1)), "marker": "<"},
 )
 """Looks of groups, in order: no two share a colour, nor a line style with a marker."""
-HOUSE_STYLE = mpl.rc_context(fname=Path(__file__).parents[1] / "data" / "figures.mplstyle")
+HOUSE_STYLE = mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
 """For decoration. On top of matplotlib's own defaults, so that no user's matplotlibrc shows through."""
 
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pbeauty.config import Game
-from pbeauty.game import equilibrium
+from pbeauty.analysis.references import Trajectory, human_means
+from pbeauty.game.experiment import Game
+from pbeauty.game.rules import equilibrium
 from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
-from pbeauty.references import Trajectory, human_means
 
 
 def people(game: Game) -> Trajectory | None:

@@ -1,0 +1,90 @@
+"""`pbeauty prompts`: the prompts there are, and one of them as participants of an experiment get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment, LLMGroup, nearest
+from pbeauty.game.personas import cast, population_variables
+from pbeauty.game.prompts import ABOUT, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders, system_message, user_message
+from pbeauty.game.rules import number_text
+
+EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
+"""The game that prompts are shown with where no experiment is given."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One prompt."""
+
+    name: str
+    kind: str
+    """system or user."""
+    about: str
+    needs: list[str]
+    """The placeholders that not every game has a value for."""
+
+
+def entries(experiment: Experiment | None = None) -> list[Entry]:
+    """All prompts of the library, and an experiment's own."""
+    games = [population_variables(loads(EXAMPLE, [f"game.multiplier={p}"])).keys() for p in ("2/3", "1")]
+    common = set.intersection(*map(set, games)) - {"only_one"}
+    found = []
+    for kind, texts in (("system", SYSTEM_PROMPTS), ("user", USER_PROMPTS)):
+        own = getattr(experiment.prompts, kind) if experiment else {}
+        for name, text in {**texts, **own}.items():
+            wanted = needed(text, {"players": "individuals"}) if kind == "system" else placeholders(text)
+            rare = [placeholder for placeholder in wanted if placeholder not in common]
+            found.append(Entry(name, kind, ABOUT.get(name, "the experiment's own"), rare))
+    return found
+
+
+def render(name: str, experiment: Experiment | None = None) -> str:
+    """A prompt as the first participant who has it gets it; of the first language model, where nobody has it.
+
+    Args:
+        name: of a system or a user prompt.
+        experiment: whose game and population; without one, the classic game of 100.
+
+    Raises:
+        ConfigError: if there is no such prompt, or a placeholder has no value in this experiment.
+    """
+    experiment = experiment or loads(EXAMPLE)
+    own = experiment.prompts
+    system, user = {**SYSTEM_PROMPTS, **own.system}, {**USER_PROMPTS, **own.user}
+    if name not in system and name not in user:
+        known = [*system, *user]
+        raise ConfigError(f"no prompt {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    told = population_variables(experiment) | _traits(name, experiment)
+    texts = (system[name], told) if name in system else (user[name], told)
+    wanted = needed(*texts) if name in system else placeholders(user[name])
+    missing = [placeholder for placeholder in wanted if placeholder not in told]
+    if missing:
+        listed = ", ".join(f"{{{placeholder}}}" for placeholder in missing)
+        raise ConfigError(
+            f"{name!r} needs {listed}, which this experiment has no value for; give one that has, as CONFIG"
+        )
+    if name in system:
+        return system_message(name, told, own.system)
+    example = number_text((experiment.game.low + experiment.game.high) / 3)
+    announced = {str(quantity): example for quantity in experiment.game.announce}
+    return "\n\n".join((user_message(name, 0, told, {}, own.user), user_message(name, 1, told, announced, own.user)))
+
+
+def _traits(name: str, experiment: Experiment) -> dict[str, str]:
+    """Attributes and background of the first participant with the prompt, or else of the first language model."""
+    talkers = []
+    start = 0
+    for group in experiment.population:
+        if isinstance(group, LLMGroup):
+            talkers.append((name not in (group.system_prompt, group.user_prompt), start, group))
+        start += group.count
+    if not talkers:
+        return {}
+    _, first, group = min(talkers, key=lambda talker: talker[:2])
+    traits = cast(experiment).traits(first)
+    if group.personas and group.personas.write:
+        traits["background"] = "(what the model will have written)"
+    return traits

@@ -1,0 +1,1 @@
+"""The shipped checkpoint, and how it was trained; nothing imports this."""

@@ -1,0 +1,30 @@
+"""What can go wrong, in four kinds that callers tell apart, and the exit codes of the command line."""
+
+from __future__ import annotations
+
+DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 75
+"""Exit codes: finished; an error while running; a bad request (config, arguments, files); interrupted and resumable."""
+
+
+class PbeautyError(Exception):
+    """Base of every error that this package raises on purpose; its text is meant for the person at the terminal."""
+
+
+class ConfigError(PbeautyError, ValueError):
+    """A request that cannot be met: a bad experiment file, argument, model path or result folder."""
+
+
+class RunFileError(PbeautyError):
+    """A file of a run cannot be read or written: it is missing, damaged, of another schema, or the disk is full."""
+
+
+class LockedError(PbeautyError):
+    """Another job is playing in the run's folder."""
+
+
+class JobError(PbeautyError):
+    """The whole job has to end, on every rank, with exit code `code`."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code

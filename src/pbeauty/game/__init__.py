@@ -1,0 +1,1 @@
+"""What is the game? Pure: no MPI, no files, no vLLM."""

@@ -1,0 +1,375 @@
+"""What an experiment is made of: the schema of the experiment file, with every default.
+
+Sections are immutable and refuse unknown keys. `pbeauty.config.loader` reads files into them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pbeauty.game.prompts import WRITING
+
+DEMO_MODEL = "demo"
+LARGEST = 1e15
+"""The largest number that an experiment may name, in size; arithmetic on guesses stays exact far beyond cents."""
+
+
+RESERVED = (
+    "group", "background", "background_source", "participant", "share",
+    "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
+    "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
+    "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",
+    "rules_as_decimal", "rules_as_percent", "rules_in_words", "reply", "rank",
+)  # fmt: skip
+"""Names that an attribute of participants cannot have, since prompts and results use them."""
+
+
+# --- values ------------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be a number of the experiment: not infinite, not NaN, no larger than +-1e15."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise PydanticCustomError("number", "expected a number")
+    if not is_number(value):
+        raise PydanticCustomError("number", "expected a finite number, at most 1e15 in size")
+    return float(value)
+
+
+def _multiplier(value: Any) -> str:
+    """The multiplier as text, as prompts show it: a fraction such as `2/3` or a decimal such as `0.7`."""
+    text = ""
+    if isinstance(value, str):
+        text = re.sub(r" */ *", "/", value.strip())
+    elif is_number(value):
+        text = f"{Decimal(str(value)):f}"  # 0.00001, where str says 1e-05
+    if not re.fullmatch(r"\+?[0-9]{1,9}(\.[0-9]{1,20})?(/[0-9]{1,9}(\.[0-9]{1,20})?)?", text):
+        raise PydanticCustomError("multiplier", "expected a positive fraction such as 2/3 or a decimal such as 0.7")
+    above, _, below = text.lstrip("+").partition("/")
+    if below and Fraction(below) == 0:
+        raise PydanticCustomError("multiplier", "the denominator is zero; give a fraction such as 2/3")
+    if Fraction(above) == 0:
+        raise PydanticCustomError("multiplier", "the multiplier must be above zero")
+    return text.lstrip("+")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean '...'?`, or nothing where no known name is close."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _slug(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise PydanticCustomError(
+            "slug", "expected letters, digits, '.', '_' and '-' only (it names a folder), at most 100 of them"
+        )
+    return value
+
+
+def _text(value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise PydanticCustomError("text", "expected printable text")
+    return value
+
+
+def _share(value: Any) -> float:
+    """A share of a population: a number, or a fraction as text such as `1/6`."""
+    if isinstance(value, str) and re.fullmatch(r" *[0-9]{1,9} */ *[1-9][0-9]{0,8} *", value):
+        value = float(Fraction(value.replace(" ", "")))
+    if not is_number(value) or not 0 <= value <= 1:
+        raise PydanticCustomError("share", "expected a share from 0 to 1, or a fraction such as 1/6")
+    return float(value)
+
+
+def _label(value: Any) -> Any:
+    """A value of an attribute: text, or a number that stands for its text."""
+    return f"{value:g}" if isinstance(value, float) else str(value) if type(value) is int else value
+
+
+def _attribute(value: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,49}", value) or value in RESERVED:
+        raise PydanticCustomError(
+            "attribute",
+            "expected a name of small letters, digits and '_' that prompts have no other meaning for (not {reserved})",
+            {"reserved": ", ".join(RESERVED)},
+        )
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Multiplier = Annotated[str, BeforeValidator(_multiplier)]
+Slug = Annotated[StrictStr, AfterValidator(_slug)]
+Text = Annotated[StrictStr, AfterValidator(_text)]
+PositiveInt = Annotated[StrictInt, Field(ge=1, lt=2**31)]
+Announced = Literal["target", "mean", "median", "winning_guess", "group_numbers", "own_rank"]
+Share = Annotated[float, BeforeValidator(_share)]
+Label = Annotated[StrictStr, BeforeValidator(_label), AfterValidator(_text)]
+Attribute = Annotated[StrictStr, AfterValidator(_attribute)]
+
+
+class Section(BaseModel):
+    """A part of the experiment file: immutable, and without room for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- the game ----------------------------------------------------------------------------------------------
+
+
+class Game(Section):
+    """The rules: guesses in [low, high], target = offset + multiplier x aggregate, nearest guess wins.
+
+    With `players: groups` each population group plays one number, the mean of its members' guesses. With a `tolerance`
+    everybody wins who is that near to the target, and nobody else.
+    """
+
+    multiplier: Multiplier = "2/3"
+    offset: Number = 0.0
+    low: Number = 0.0
+    high: Number = 100.0
+    aggregate: Literal["mean", "median"] = "mean"
+    rounds: PositiveInt = 4
+    announce: tuple[Announced, ...] = ("target",)
+    players: Literal["individuals", "groups"] = "individuals"
+    tolerance: Annotated[Number, Field(ge=0)] | None = None
+
+    @property
+    def p(self) -> float:
+        """The multiplier as a number."""
+        above, _, below = self.multiplier.partition("/")
+        return float(Fraction(above) / Fraction(below or 1))
+
+    @field_validator("announce")
+    @classmethod
+    def _announce_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise PydanticCustomError("announce", "each quantity can be announced once")
+        return value
+
+    @model_validator(mode="after")
+    def _range(self) -> Game:
+        if self.low >= self.high:
+            raise PydanticCustomError(
+                "range",
+                "low ({low}) must be below high ({high})",
+                {"low": self.low, "high": self.high},
+            )
+        return self
+
+
+# --- models and population ---------------------------------------------------------------------------------
+
+
+class Model(Section):
+    """A language model: `demo`, a checkpoint folder, or a hub id; `engine` passes vLLM arguments through.
+
+    Ranks are apportioned to models by `weight`; a model without one weighs as many as it has participants.
+    """
+
+    path: Text = DEMO_MODEL
+    tensor_parallel_size: PositiveInt = 1
+    weight: Annotated[Number, Field(gt=0)] | None = None
+    engine: dict[StrictStr, JsonValue] = {}
+
+
+class Sampling(Section):
+    """How replies are sampled. Temperature 0 is greedy."""
+
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
+    max_tokens: PositiveInt = 64
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Writer(Section):
+    """Backgrounds that the group's own model writes before the first round, from the participants' attributes.
+
+    A background that is shorter than `min_chars` characters, cut off by `max_tokens`, or in another script than its
+    language's is asked for again, `retries` times at most.
+    """
+
+    language: Literal["en", "zh"] = "en"
+    max_tokens: PositiveInt = 200
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
+    min_chars: PositiveInt = 20
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 3
+
+
+assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
+
+
+class PersonaSettings(Section):
+    """Who the participants of a group are: attributes with exact quotas, and backgrounds.
+
+    `attributes` gives the shares of each attribute's values (a list of values has equal ones), drawn independently of
+    one another; `joint` is a table of values that go together, with the `share` of each row. Backgrounds come from a
+    `template` over the attributes, from a JSONL `file`, or are written by the model (`write`). `digest` is that of the
+    file, filled in when it is read.
+    """
+
+    attributes: dict[Attribute, dict[Label, Share]] = {}
+    joint: tuple[dict[Attribute, Label], ...] = ()
+    joint_shares: tuple[Share, ...] = ()
+    template: StrictStr | None = None
+    file: Text | None = None
+    digest: StrictStr | None = None
+    write: Writer | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, data: Any) -> Any:
+        """Lists of equal shares as mappings; the shares of joint rows apart from their values."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        attributes, joint = data.get("attributes"), data.get("joint")
+        if isinstance(attributes, dict):
+            data["attributes"] = {
+                name: {_label(value): 1 / len(shares) for value in shares}
+                if isinstance(shares, list) and shares and all(isinstance(v, (str, int, float)) for v in shares)
+                else shares
+                for name, shares in attributes.items()
+            }
+        rows = joint if isinstance(joint, list) else []
+        if "joint_shares" not in data and rows and all(isinstance(row, dict) for row in rows):
+            data["joint_shares"] = [row.get("share", 1 / len(rows)) for row in rows]
+            data["joint"] = [{key: value for key, value in row.items() if key != "share"} for row in rows]
+        return data
+
+
+class OwnPrompts(Section):
+    """An experiment's own prompts, by name: templates over the same placeholders as the library's."""
+
+    system: dict[Slug, StrictStr] = {}
+    user: dict[Slug, StrictStr] = {}
+
+
+class _Group(Section):
+    name: Slug
+    count: PositiveInt
+
+
+class LLMGroup(_Group):
+    """Participants who are language models.
+
+    `extraction` says how a reply is read: by patterns alone, by a second call to the model where patterns find no
+    clear answer, or always by a second call. `retries` bounds how often an unreadable reply is asked again.
+    `guided: number` lets the engine sample nothing but a number.
+    """
+
+    kind: Literal["llm"]
+    model: StrictStr = DEMO_MODEL
+    system_prompt: StrictStr = "classic"
+    user_prompt: StrictStr = "direct"
+    sampling: Sampling = Sampling()
+    extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern"
+    guided: Literal["number"] | None = None
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 1
+    personas: PersonaSettings | None = None
+
+
+class UniformGroup(_Group):
+    """Guesses drawn uniformly from [low, high]; `think_time` seconds pass before all of a block answer."""
+
+    kind: Literal["uniform"]
+    integers: StrictBool = False
+    think_time: Annotated[Number, Field(ge=0)] = 0.0
+
+
+class FixedGroup(_Group):
+    """Always the same guess."""
+
+    kind: Literal["fixed"]
+    value: Number
+
+
+class LevelKGroup(_Group):
+    """Level-k reasoners of one level (Nagel 1995); level 0 guesses around the reference point."""
+
+    kind: Literal["level_k"]
+    level: Annotated[StrictInt, Field(ge=0, le=1000)]
+
+
+class CognitiveHierarchyGroup(_Group):
+    """Levels drawn from Poisson(tau), each best-responding to the levels below (Camerer, Ho & Chong 2004)."""
+
+    kind: Literal["cognitive_hierarchy"]
+    tau: Annotated[Number, Field(ge=0, le=20)]
+
+
+ScriptedGroup = UniformGroup | FixedGroup | LevelKGroup | CognitiveHierarchyGroup
+Group = Annotated[LLMGroup | ScriptedGroup, Field(discriminator="kind")]
+
+
+KINDS: dict[str, type[Section]] = {
+    get_args(cls.model_fields["kind"].annotation)[0]: cls for cls in (LLMGroup, *get_args(ScriptedGroup))
+}
+"""The kinds of population groups and their sections."""
+
+
+class Experiment(Section):
+    """One validated experiment file.
+
+    `seeding: request` gives every call to a model a seed of its own, from (seed, round, participant); `engine` seeds
+    each engine once, which some builds sample faster with. `patience` is how many seconds an engine may finish no
+    reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
+    before the job's time limit, to be resumed. Guesses of up to `gather_limit` participants are gathered into run.h5;
+    of more, each rank writes its own, and run.h5 refers to them.
+    """
+
+    name: Slug
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    seeding: Literal["request", "engine"] = "request"
+    results: Text = "results"
+    patience: Annotated[Number, Field(gt=0)] = 600.0
+    margin: Annotated[Number, Field(ge=0)] = 120.0
+    gather_limit: Annotated[StrictInt, Field(ge=0)] = 4_000_000
+    game: Game = Game()
+    prompts: OwnPrompts = OwnPrompts()
+    models: dict[Slug, Model] = {DEMO_MODEL: Model()}
+    population: Annotated[tuple[Group, ...], Field(min_length=1)]
+
+    @property
+    def count(self) -> int:
+        """Participants in all groups together."""
+        return sum(group.count for group in self.population)
+
+    @property
+    def with_models(self) -> bool:
+        """Whether language models take part."""
+        return any(isinstance(group, LLMGroup) for group in self.population)
+
+    @property
+    def gathered(self) -> bool:
+        """Whether rank 0 gathers everybody's guesses: always where participants are told their own rank."""
+        return self.count <= self.gather_limit or "own_rank" in self.game.announce
+
+    def dump(self) -> str:
+        """The resolved experiment as YAML: every default spelled out; `loads` reads it back unchanged."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

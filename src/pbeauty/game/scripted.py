@@ -1,0 +1,116 @@
+"""Participants without a model: whole blocks of guesses computed at once from the rules and the announcement.
+
+They play the same rounds as language models, at the speed of an array, and are the known quantities that
+statistics, partitions and interruptions are checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.game.experiment import CognitiveHierarchyGroup, FixedGroup, Game, LevelKGroup, ScriptedGroup, UniformGroup
+from pbeauty.game.randomness import uniforms
+from pbeauty.game.rules import reference_point
+
+Floats = NDArray[np.float64]
+
+
+def guess(
+    group: ScriptedGroup,
+    game: Game,
+    announced: Mapping[str, float],
+    *,
+    seed: int,
+    round_index: int,
+    start: int,
+    stop: int,
+) -> Floats:
+    """The guesses of participants start..stop-1, float64[stop - start], all within [low, high].
+
+    Args:
+        group: the group that all of these participants belong to.
+        game: the rules.
+        announced: what everybody was told of the round before; empty in the first.
+        seed: the run's seed.
+        round_index: the round, from 0.
+        start, stop: participant ids within the whole population.
+    """
+    count = stop - start
+
+    def draws(stream: str, round_index: int = round_index) -> Floats:
+        return uniforms(seed, stream, round_index, start, stop)
+
+    match group:
+        case FixedGroup():
+            return np.full(count, group.value)
+        case UniformGroup(integers=True):
+            return _uniform_integers(draws("guess"), game)
+        case UniformGroup():
+            return game.low + (game.high - game.low) * draws("guess")
+        case LevelKGroup():
+            reference = reference_point(game, announced)
+            if group.level == 0:
+                return _level_zero(draws("guess"), game, reference)
+            return np.full(count, level_k_guess(game, group.level, reference))
+        case CognitiveHierarchyGroup():
+            reference = reference_point(game, announced)
+            choices = hierarchy_guesses(game, group.tau, reference)
+            # A participant's level is theirs for the whole game, so its stream does not depend on the round.
+            levels = np.searchsorted(np.cumsum(poisson_shares(group.tau)), draws("level", 0), side="right")
+            levels = np.minimum(levels, len(choices) - 1)
+            return np.where(levels == 0, _level_zero(draws("guess"), game, reference), choices[levels])
+
+
+def level_k_guess(game: Game, level: int, reference: float) -> float:
+    """Level k's guess: the best response to level k-1, k times over, from the reference point (Nagel 1995).
+
+    Best response ignores one's own weight in the aggregate, as the literature does for all but tiny groups.
+    """
+    value = reference
+    for _ in range(level):
+        value = float(np.clip(game.offset + game.p * value, game.low, game.high))
+    return value
+
+
+def hierarchy_guesses(game: Game, tau: float, reference: float) -> Floats:
+    """The guess of each level of the Poisson cognitive hierarchy, float64[level] (Camerer, Ho & Chong 2004).
+
+    Level 0 guesses `reference` on average; level k best-responds to the levels below it, in the proportions
+    that Poisson(tau) gives them, normalised to one. Responses are to the mean, also where the median counts.
+    """
+    shares = poisson_shares(tau)
+    choices = np.empty(len(shares))
+    choices[0] = reference
+    for level in range(1, len(shares)):
+        below = shares[:level]
+        weight = below.sum()
+        # At tau = 0 nobody is above level 0, and far below the mode the weights can vanish in float64.
+        mean = float(below @ choices[:level] / weight) if weight else reference
+        choices[level] = np.clip(game.offset + game.p * mean, game.low, game.high)
+    return choices
+
+
+def poisson_shares(tau: float) -> Floats:
+    """Poisson(tau) shares of levels 0, 1, ..., cut where the rest is below 1e-12 and normalised, float64[level]."""
+    levels = [np.exp(-tau)]
+    while len(levels) <= tau or levels[-1] > 1e-12:
+        levels.append(levels[-1] * tau / len(levels))
+    return np.array(levels) / np.sum(levels)
+
+
+def _level_zero(draws: Floats, game: Game, reference: float) -> Floats:
+    """Guesses around the reference point: uniform on the widest symmetric interval that fits the range.
+
+    Before the first round that interval is the whole range; later it keeps level 0's mean at what the levels
+    above it respond to.
+    """
+    half_width = min(reference - game.low, game.high - reference)
+    return np.clip(reference + half_width * (2 * draws - 1), game.low, game.high)
+
+
+def _uniform_integers(draws: Floats, game: Game) -> Floats:
+    lowest, highest = np.ceil(game.low), np.floor(game.high)
+    return lowest + np.minimum(np.floor(draws * (highest - lowest + 1)), highest - lowest)

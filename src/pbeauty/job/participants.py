@@ -1,0 +1,207 @@
+"""A rank's block of participants: everybody it hosts, played at once, as arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pbeauty.game import scripted
+from pbeauty.game.experiment import Experiment, LLMGroup, ScriptedGroup, UniformGroup
+from pbeauty.game.personas import Personas
+from pbeauty.game.records import PLAY, Announcement, Progress, Replies, Rows, new_rows
+from pbeauty.game.rules import Status
+from pbeauty.game.scripted import Floats
+from pbeauty.llm import answering, backgrounds
+from pbeauty.llm.backgrounds import Backgrounds
+from pbeauty.llm.conversations import LLMParticipants
+from pbeauty.llm.engine import Engine
+from pbeauty.mpi.partition import Block, Segment, ids, rows_of
+from pbeauty.mpi.watchdog import Watchdog
+from pbeauty.storage.journal import Journal, ReplayedReplies
+from pbeauty.storage.run_reader import Run
+
+Tick = Callable[[Progress], bool]
+"""Called every now and then while a block plays; False asks it to stop."""
+
+_NAP = 0.1
+"""Seconds between two ticks while participants think."""
+_AT_ONCE = 1 << 18
+"""Participants without a model whose guesses are computed at once: the steps between need memory of their own."""
+
+
+@dataclass
+class Play:
+    """What a block made of one round."""
+
+    rows: Rows
+    """Of the participants of the block, in id order."""
+    progress: Progress
+    replies: Replies = field(default_factory=Replies)
+    """Every reply of the language models in the block."""
+    complete: bool = True
+    """False where the round was broken off."""
+    journal: Journal | None = None
+    """Still open; to be closed once the replies are sealed, or the round broken off."""
+    backgrounds: Backgrounds = field(default_factory=Backgrounds)
+    """Those that were written, in id order, where it is them that were asked for."""
+
+
+class Participants:
+    """The participants that one rank hosts."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        hosting: Block,
+        engine: Engine | None = None,
+        watchdog: Watchdog | None = None,
+        cast: Personas | None = None,
+    ) -> None:
+        """Seats the participants.
+
+        Args:
+            experiment: the whole experiment.
+            hosting: the segments of this rank, in id order.
+            engine: loaded with the model of the hosted language models; None where there are none.
+            watchdog: ends the job if the engine hangs.
+            cast: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
+        """
+        self.experiment = experiment
+        self.hosting = hosting
+        """Of this rank, in id order."""
+        self.count = sum(map(len, hosting))
+        llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
+        self._watchdog = watchdog
+        self._recorded: ReplayedReplies | None = None
+        self.llm: LLMParticipants | None = None
+        if engine and llm_segments:
+            self._seats = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
+            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._seats))
+
+    def notes(self) -> list[str]:
+        """What a person should know about how the models' conversations are held."""
+        return self.llm.notes() if self.llm else []
+
+    def restore(self, run: Run, journals: Sequence[Path], warn: Callable[[str], None]) -> None:
+        """Goes on from a run that was interrupted.
+
+        Args:
+            run: its finished rounds.
+            journals: of the round that was being played, from whatever ranks.
+            warn: is told of damaged records.
+
+        Raises:
+            ConfigError: if sealed replies are missing or damaged.
+        """
+        if self.llm:
+            self.llm.restore(run)
+            vocabulary = len(self.llm.engine.tokenizer)
+            self._recorded = ReplayedReplies(journals, self.llm.ids, vocabulary, warn)
+
+    def write(self, tick: Tick, journal: Path | None = None, recorded: ReplayedReplies | None = None) -> Play:
+        """Has the models write the backgrounds of those who are to have one and have none yet.
+
+        Args:
+            tick: as for `play`.
+            journal: a new file, where replies are taken down as they come.
+            recorded: replies from before an interruption.
+
+        Returns:
+            As `play`, with `backgrounds` in place of rows and replies.
+        """
+        play = Play({}, Progress())
+        if self.llm and (seats := backgrounds.wanted(self.llm)).size:
+            play.journal = Journal(journal) if journal else None
+            with self._watching(self.llm.engine, play.progress):
+                play.complete = backgrounds.write(
+                    self.llm, seats, play.backgrounds, play.progress, tick, play.journal, recorded
+                )
+        return play
+
+    def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
+        """Asks every participant for a guess.
+
+        Args:
+            announcement: what everybody is told.
+            tick: called every now and then; False breaks the round off, which is then incomplete.
+            journal: a new file, where replies are taken down as they come.
+        """
+        progress = Progress(total=self.count)
+        rows = new_rows(self.count, model=self.experiment.with_models)
+        play = Play(rows, progress)
+        rows["guess"].fill(np.nan)
+        rows["status"].fill(Status.FAILED)  # until there is a reply
+        began = time.monotonic()
+        thinking = 0.0
+        for segment, where in zip(self.hosting, rows_of(self.hosting), strict=True):
+            group = self.experiment.population[segment.group]
+            if isinstance(group, LLMGroup):
+                continue
+            if isinstance(group, UniformGroup):
+                thinking = max(thinking, group.think_time)
+            if not self._guess(group, segment, announcement, rows["guess"][where], progress, tick):
+                play.complete = False
+                return play
+            rows["status"][where] = Status.OK
+        # Everybody thinks at the same time, the language models meanwhile.
+        awake = began + thinking
+        if self.llm:
+            played = np.zeros(len(self.llm.ids), PLAY)
+            played["guess"], played["status"] = np.nan, Status.FAILED
+            taken_down = Journal(journal) if journal else None
+            with self._watching(self.llm.engine, progress):
+                play.complete = answering.play(
+                    self.llm, announcement, played, play.replies, progress, tick, taken_down, self._recorded
+                )
+            self._recorded = None
+            play.journal = taken_down
+            for name, values in rows.items():
+                values[self._seats] = played[name]
+        while play.complete and (rest := awake - time.monotonic()) > 0:
+            time.sleep(min(rest, _NAP))
+            play.complete = tick(progress)
+        if play.complete:
+            progress.done = self.count
+        return play
+
+    def sealed(self, files: Sequence[Path]) -> None:
+        """The replies of the round that was played last are in these files now."""
+        if self.llm:
+            self.llm.look_up(files)
+
+    def _guess(
+        self,
+        group: ScriptedGroup,
+        segment: Segment,
+        announcement: Announcement,
+        guesses: Floats,
+        progress: Progress,
+        tick: Tick,
+    ) -> bool:
+        """Fills in the guesses of a segment without a model, a piece at a time; False where that was broken off."""
+        for start in range(segment.start, segment.stop, _AT_ONCE):
+            if start > segment.start and not tick(progress):
+                return False
+            stop = min(start + _AT_ONCE, segment.stop)
+            guesses[start - segment.start : stop - segment.start] = scripted.guess(
+                group,
+                self.experiment.game,
+                announcement.quantities,
+                seed=self.experiment.seed,
+                round_index=announcement.round_index,
+                start=start,
+                stop=stop,
+            )
+            if not (isinstance(group, UniformGroup) and group.think_time):
+                progress.done += stop - start
+        return True
+
+    def _watching(self, engine: Engine, progress: Progress) -> contextlib.AbstractContextManager[None]:
+        if self._watchdog is None:
+            return contextlib.nullcontext()
+        return self._watchdog.watching(progress, lambda: engine.in_flight)

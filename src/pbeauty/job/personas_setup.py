@@ -1,0 +1,116 @@
+"""Who the participants are, dealt out to the ranks, and the backgrounds that models write before the first round."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pbeauty.game.experiment import Experiment
+from pbeauty.game.personas import Personas, Source, has_personas, write_file
+from pbeauty.game.personas import cast as make_cast
+from pbeauty.job.moderator import Moderator, play_together
+from pbeauty.job.participants import Participants
+from pbeauty.llm import backgrounds
+from pbeauty.mpi.collectives import idle_barrier
+from pbeauty.mpi.partition import Block, ids, span
+from pbeauty.mpi.together import run_on_root_only
+from pbeauty.storage.journal import ReplayedReplies
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import RUN_FILE, drop_journals, journal_path, journals
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+PERSONAS_FILE = "personas.jsonl"
+_BEFORE_THE_FIRST = -1
+"""The round that backgrounds are written in."""
+
+
+def deal_out(
+    comm: Comm, experiment: Experiment, folder: Path, hosted: Sequence[Block]
+) -> tuple[Personas | None, Personas | None]:
+    """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block; collective.
+
+    Args:
+        comm: all ranks.
+        experiment: whose population it is.
+        folder: the run's; what it has on record comes before what the experiment's files say today.
+        hosted: what each rank hosts.
+
+    Raises:
+        JobError: on every rank, where a file of backgrounds cannot be read.
+    """
+    if not has_personas(experiment):
+        return None, None
+    cast = run_on_root_only(comm, lambda: _everybody(experiment, folder))
+    parts = [cast.of(ids(hosting)) for hosting in hosted] if cast else None
+    return cast, comm.scatter(parts)
+
+
+def _everybody(experiment: Experiment, folder: Path) -> Personas:
+    if (folder / RUN_FILE).exists():
+        with Run(folder) as run:
+            if run.cast:
+                return run.cast
+    return make_cast(experiment)
+
+
+def write_backgrounds(
+    comm: Comm, block: Participants, folder: Path, session: str, moderator: Moderator | None, cast: Personas | None
+) -> bool:
+    """Has the models write what backgrounds are missing, and stores them; collective.
+
+    Args:
+        comm: all ranks.
+        block: the participants of this rank.
+        folder: the run's.
+        session: a name for this job, which no earlier job on the same run has had.
+        moderator: on rank 0, None elsewhere.
+        cast: on rank 0 everybody, filled in; None elsewhere.
+
+    Returns:
+        False, on every rank, where it was broken off.
+    """
+    if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
+        return True
+    journal = journal_path(folder, _BEFORE_THE_FIRST, session, comm.rank, span(block.hosting))
+    recorded = _recorded(block, folder, session)
+    written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, _BEFORE_THE_FIRST)
+    if written.journal:
+        written.journal.close()
+    idle_barrier(comm, block.experiment.patience if moderator else None)
+    if not all(comm.allgather(written.complete)):
+        return False
+    mine = written.backgrounds
+    if block.llm and len(mine):
+        block.llm.settle(mine.participant, mine.text, mine.source)
+    gathered = comm.gather(mine)
+    if moderator and cast and gathered:
+        for made in gathered:
+            cast.settle(np.array(made.participant, np.int64), made.text, made.source)
+        moderator.keep_personas(cast)
+        write_file(folder / PERSONAS_FILE, block.experiment, cast)
+        drop_journals(folder, _BEFORE_THE_FIRST)
+        failed = sum(made.source.count(Source.IN_WORDS) for made in gathered)
+        moderator.display.say(
+            f"{sum(map(len, gathered)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
+            + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
+        )
+    return True
+
+
+def _recorded(block: Participants, folder: Path, session: str) -> ReplayedReplies | None:
+    """The replies for this block that earlier jobs, broken off while backgrounds were written, left in journals."""
+    if block.llm is None:
+        return None
+    left = journals(folder, _BEFORE_THE_FIRST, span(block.hosting))
+    return ReplayedReplies(
+        [path for path in left if not path.name.startswith(session)],
+        block.llm.ids,
+        len(block.llm.engine.tokenizer),
+        warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
+    )

@@ -1,0 +1,232 @@
+"""All cases of a sweep as one job, on engines that stay loaded from case to case, and the table that comes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from pbeauty.config.sweep import Case, Sweep, load_sweep
+from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError
+from pbeauty.game.experiment import LLMGroup
+from pbeauty.job.live_status import LIVE_FILE, SweepState
+from pbeauty.job.runner import EngineCache, Request, check_models, plan_run, play
+from pbeauty.job.stop_requests import Interrupt
+from pbeauty.mpi.together import run_on_root
+from pbeauty.storage.run_folder import earlier
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import RUN_FILE
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+STATES = {DONE: "finished", FAILED: "failed", BAD_REQUEST: "failed", INTERRUPTED: "interrupted"}
+_FIGURES = ("rounds", "mean_first", "mean_last", "median_last", "target_last", "valid_share", "seconds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a case."""
+
+    case: Case
+    folder: Path
+    state: str
+    """finished, failed, interrupted, or not played."""
+    reason: str = ""
+    """Why a case failed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep whose cases can all be played, as far as that can be told before one is."""
+
+    sweep: Sweep
+    finished: frozenset[str]
+    """The names of the cases that earlier jobs have finished."""
+
+
+def prepare_sweep(request: Request) -> Prepared:
+    """Loads a sweep and looks at what earlier jobs have left of its cases.
+
+    Raises:
+        ConfigError: saying everything that is wrong.
+    """
+    sweep = load_sweep(request.config, request.overrides)
+    if request.out:
+        sweep = replace(sweep, folder=request.out)
+    faults: dict[str, None] = {}
+    finished = set()
+    for case in sweep.cases:
+        try:
+            check_models(case.experiment)
+            if earlier(sweep.folder / case.name, case.experiment).complete:
+                finished.add(case.name)
+        except ConfigError as error:
+            faults[str(error)] = None
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return Prepared(sweep, frozenset(finished))
+
+
+def run_case(comm: Comm, request: Request, which: str) -> int:
+    """Plays one case of a sweep as a run of its own; `request.out` is that run's folder.
+
+    Raises:
+        JobError: as `job.run`.
+    """
+    interrupt = Interrupt()
+
+    def prepared() -> Any:
+        sweep = load_sweep(request.config, request.overrides)
+        case = sweep.pick(which)
+        check_models(case.experiment)
+        folder = request.out or sweep.folder / case.name
+        return plan_run(case.experiment, replace(request, out=folder), held, interrupt)
+
+    with ExitStack() as held:
+        return play(comm, prepared, held, interrupt, EngineCache())
+
+
+def run_sweep(comm: Comm, request: Request) -> int:
+    """Plays all cases that are not finished; returns the exit code, the same on every rank.
+
+    A case fails by itself where all ranks know of it: a round without a valid guess, a prompt that does not fit, an
+    engine that does not start. Whatever only one rank notices (an engine that breaks in the middle of a round, a full
+    disk) ends the job, as it ends a single run; the same command goes on.
+
+    Raises:
+        JobError: on every rank, where the sweep itself cannot be played.
+    """
+    interrupt = Interrupt()
+    prepared = run_on_root(comm, lambda: prepare_sweep(request))
+    sweep = prepared.sweep
+    engines = EngineCache()
+    rows = [
+        Row(case, sweep.folder / case.name, "finished" if case.name in prepared.finished else "not played")
+        for case in sweep.cases
+    ]
+    if comm.rank == 0:
+        for row in rows:
+            if row.state == "finished":
+                print(f"results: {row.folder} (finished already)", flush=True)
+    left = [number for number, row in enumerate(rows) if row.state != "finished"]
+    worst = DONE
+    for number in sorted(left, key=lambda index: _models(rows[index].case)):
+        if comm.bcast(interrupt()):
+            worst = INTERRUPTED
+            break
+        row = rows[number]
+        if comm.rank == 0:
+            _note(sweep, "playing", row.case.name)
+            print(f"case {number + 1}/{len(rows)}: {row.case.name}", file=sys.stderr, flush=True)
+        code, reason = _play_case(comm, row, request.rate, interrupt, engines)
+        rows[number] = Row(row.case, row.folder, STATES[code], reason)
+        worst = max(worst, FAILED if code else DONE)
+        if code == INTERRUPTED:
+            worst = INTERRUPTED
+            break
+    if comm.rank == 0:
+        report(sweep, rows)
+        _note(sweep, STATES[worst], "")
+    return worst
+
+
+def _play_case(comm: Comm, row: Row, rate: float | None, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
+    request = Request(Path(), out=row.folder, resume=True, rate=rate)
+    try:
+        with ExitStack() as held:
+            code = play(comm, lambda: plan_run(row.case.experiment, request, held, interrupt), held, interrupt, engines)
+    except JobError as error:
+        if comm.rank == 0:
+            print(f"pbeauty: case {row.case.name}: {error}", file=sys.stderr, flush=True)
+        return error.code, str(error).splitlines()[-1].strip()
+    return code, "a round had no valid guess" if code == FAILED else ""
+
+
+def _models(case: Case) -> str:
+    """Cases that sort together can be played on the same engines."""
+    models = case.experiment.models
+    used = {group.model for group in case.experiment.population if isinstance(group, LLMGroup)}
+    return json.dumps(sorted(models[name].model_dump_json(exclude={"weight"}) for name in used))
+
+
+def _note(sweep: Sweep, state: str, case: str) -> None:
+    """How far the sweep is, in the same place and under the same key as a run tells it."""
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    draft = sweep.folder / f".{LIVE_FILE}.draft"
+    told = SweepState.model_validate({"state": state, "sweep": sweep.name, "case": case})
+    draft.write_text(told.model_dump_json(indent=1), encoding="utf-8")
+    draft.replace(sweep.folder / LIVE_FILE)
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+def report(sweep: Sweep, rows: list[Row]) -> None:
+    """Prints the table of all cases, and leaves it as cases.csv and cases.h5 in the sweep's folder."""
+    figures = [_figures(row.folder) for row in rows]
+    varied = list(dict.fromkeys(key for row in rows for key in row.case.varied))
+    header = ["case", *varied, "state", *_FIGURES, "reason"]
+    table = [
+        [row.case.name, *(row.case.varied.get(key, "") for key in varied), row.state, *found.values(), row.reason]
+        for row, found in zip(rows, figures, strict=True)
+    ]
+    with (sweep.folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(table)
+    _write_hdf5(sweep.folder / "cases.h5", header, table)
+    shown = [["case", "state", "rounds", "first mean", "last mean", "target", "valid", "seconds"]]
+    for row, found in zip(rows, figures, strict=True):
+        numbers = [f"{found[key]:.2f}" for key in ("mean_first", "mean_last", "target_last")]
+        share, seconds = f"{100 * found['valid_share']:.1f}%", f"{found['seconds']:.1f}"
+        shown.append([row.case.name, row.state, f"{found['rounds']:.0f}", *numbers, share, seconds])
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for line in shown:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    finished = sum(row.state == "finished" for row in rows)
+    print(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / 'cases.csv'}", flush=True)
+
+
+def _figures(folder: Path) -> dict[str, float]:
+    figures = dict.fromkeys(_FIGURES, float("nan")) | {"rounds": 0.0}
+    if not (folder / RUN_FILE).exists():
+        return figures
+    try:
+        with Run(folder) as run:
+            if not run.round_count:
+                return figures
+            last = run.outcome(run.round_count - 1)
+            return {
+                "rounds": run.round_count,
+                "mean_first": run.outcome(0).mean,
+                "mean_last": last.mean,
+                "median_last": last.median,
+                "target_last": last.target,
+                "valid_share": float(run.read("n_valid").mean() / run.experiment.count),
+                "seconds": float(run.seconds.sum()),
+            }
+    except ConfigError:
+        return figures
+
+
+def _write_hdf5(path: Path, header: list[str], table: list[list[Any]]) -> None:
+    with h5py.File(path, "w") as file:
+        for name, column in zip(header, zip(*table, strict=True), strict=True):
+            numeric = all(isinstance(value, (int, float)) for value in column)
+            texts = [str(value).encode() for value in column]
+            values = np.array(column, np.float64) if numeric else np.array(texts, f"S{max(1, *map(len, texts))}")
+            dataset = file.create_dataset(name, data=values)
+            dataset.attrs["units"] = "s" if name == "seconds" else "text" if not numeric else "units of the game"
+            dataset.attrs["description"] = f"{name} of each case, in the order of the sweep"

@@ -1,0 +1,186 @@
+"""One round at one engine: who is still to be asked, and what becomes of every reply as it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.game import prompts
+from pbeauty.game.extraction import Reading, read_extraction, read_guess
+from pbeauty.game.randomness import seeds
+from pbeauty.game.records import Announcement, Progress, Purpose, Replies
+from pbeauty.game.rules import Status
+from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
+from pbeauty.llm.engine import Reply
+from pbeauty.llm.request_loop import Request, drive
+from pbeauty.storage.journal import Journal, ReplayedReplies
+
+
+def play(
+    block: LLMParticipants,
+    announcement: Announcement,
+    rows: NDArray[np.void],
+    replies: Replies,
+    progress: Progress,
+    tick: Callable[[Progress], bool],
+    journal: Journal | None = None,
+    recorded: ReplayedReplies | None = None,
+) -> bool:
+    """Plays one round: asks, reads, asks again, never waiting for more than the next finished reply.
+
+    Args:
+        block: who plays.
+        announcement: what the participants are told.
+        rows: PLAY[seat], filled in.
+        replies: every reply is added to it.
+        progress: kept up to date.
+        tick: called after every step; False breaks the round off.
+        journal: takes down every reply as it comes.
+        recorded: replies of this round from before an interruption; those calls are not made again.
+
+    Returns:
+        Whether the round was played to its end.
+    """
+    block.tell(announcement)
+    asking = _Asking(block, announcement.round_index, rows, replies, progress)
+    complete = drive(block.engine, asking, progress, tick, journal, recorded)
+    if complete:
+        block.remember(replies.tokens, asking.last_reply)
+    return complete
+
+
+def walk(seats: int, round_index: int) -> range:
+    """The order in which seats are asked: forwards and backwards in turn.
+
+    A least-recently-used cache that is scanned in the same direction every time never hits.
+    """
+    return range(seats) if round_index % 2 == 0 else range(seats - 1, -1, -1)
+
+
+@dataclass(slots=True)
+class _Call(Request):
+    """A request of the round."""
+
+    seat: int
+    purpose: Purpose
+    attempt: int = 0
+    """How often the participant has been asked again."""
+    unread: tuple[tuple[Sequence[int], str], ...] = ()
+    """The exchanges of this round before it: a reply that could not be read, and what was asked then."""
+    about: Sequence[int] = ()
+    """Of an extraction: the token ids of the reply that it is about."""
+    pattern: Status = Status.UNPARSABLE
+    """Of an extraction: what the patterns made of that reply."""
+
+
+class _Asking:
+    """Every participant is asked once, and each reply leads to a guess or to another call.
+
+    A reply that patterns cannot read goes straight back as an extraction request (where the group wants that), then
+    as a repeated request, in the same running batch: nobody waits for anybody.
+    """
+
+    def __init__(
+        self,
+        block: LLMParticipants,
+        round_index: int,
+        rows: NDArray[np.void],
+        replies: Replies,
+        progress: Progress,
+    ) -> None:
+        self._block = block
+        self._round = round_index
+        self._replies, self._progress = replies, progress
+        # Fields of a structured array are views; fetching one costs more than using it.
+        self._column = {name: rows[name] for name in rows.dtype.names or ()}
+        self._seeds = block.seeds(round_index)
+        self.last_reply = np.zeros(len(block.ids), np.int64)
+        """int64[seat]: the row of `replies` that each participant's conversation goes on from."""
+
+    def waiting(self) -> Iterator[_Call]:
+        """What everybody is asked first."""
+        block = self._block
+        for seat in walk(len(block.ids), self._round):
+            prompt, self._column["forgotten"][seat] = block.prompt(seat)
+            seed = None if self._seeds[seat] is None else int(self._seeds[seat])
+            yield _Call(int(block.ids[seat]), 0, prompt, block.seating(seat).params, seed, seat, Purpose.ANSWER)
+
+    def take(self, call: _Call, reply: Reply) -> _Call | None:
+        """Reads one reply: the guess is settled, or the participant's next call returned."""
+        self._account(call.seat, reply)
+        row = self._replies.append(call.participant, call.purpose, reply.text, reply.tokens)
+        game = self._block.experiment.game
+        if call.purpose == Purpose.EXTRACTION:
+            reading = read_extraction(reply.text, game.low, game.high)
+            if reading.status.valid:
+                self._settle(call, reading.guess, Status.EXTRACTED)
+                return None
+            # Where patterns saw a number but the model, whose word counts, saw none, there is none.
+            return self._give_up(call, Status.UNPARSABLE if call.pattern.valid else call.pattern, call.about)
+        self.last_reply[call.seat] = row
+        group = self._block.seating(call.seat).group
+        reading = read_guess(reply.text, game.low, game.high, truncated=reply.truncated)
+        unclear = reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
+        doubtful = group.extraction == "model" or (group.extraction == "pattern-then-model" and unclear)
+        if doubtful and (question := self._extraction(call, reply, reading)):
+            return question
+        if reading.status.valid:
+            self._settle(call, reading.guess, Status.RETRIED if call.attempt else Status.OK)
+            return None
+        return self._give_up(call, reading.status, reply.tokens)
+
+    def _extraction(self, call: _Call, reply: Reply, reading: Reading) -> _Call | None:
+        """Asks the model which number the reply names; None where the question would not fit its context."""
+        block = self._block
+        text = prompts.extraction_message(reply.text, block.facts)
+        prompt = block.conversation.question(text)
+        if len(prompt) + EXTRACTION_SAMPLING.max_tokens > block.engine.max_model_len:
+            return None
+        return _Call(
+            call.participant,
+            call.number + 1,
+            prompt,
+            block.extraction_params,
+            None,
+            call.seat,
+            Purpose.EXTRACTION,
+            call.attempt,
+            call.unread,
+            about=reply.tokens,
+            pattern=reading.status,
+        )
+
+    def _give_up(self, call: _Call, status: Status, tokens: Sequence[int]) -> _Call | None:
+        """What follows a reply without a guess: the request again, or the end of the round for the participant."""
+        block = self._block
+        seating = block.seating(call.seat)
+        if call.attempt >= seating.group.retries:
+            self._settle(call, float("nan"), status)
+            return None
+        unread = (*call.unread, (tokens, prompts.retry_message(block.facts)))
+        prompt, _ = block.prompt(call.seat, unread)
+        if len(prompt) > seating.room:
+            unread = ()
+            prompt, _ = block.prompt(call.seat)
+        attempt = call.attempt + 1
+        seed = None
+        if block.experiment.seeding == "request":
+            participant = call.participant
+            seed = int(seeds(block.experiment.seed, f"retry-{attempt}", self._round, participant, participant + 1)[0])
+        return _Call(
+            call.participant, call.number + 1, prompt, seating.params, seed, call.seat, Purpose.RETRY, attempt, unread
+        )
+
+    def _account(self, seat: int, reply: Reply) -> None:
+        self._column["prompt_tokens"][seat] += reply.prompt_tokens
+        self._column["cached_tokens"][seat] += reply.cached_tokens
+        self._column["output_tokens"][seat] += len(reply.tokens)
+
+    def _settle(self, call: _Call, guess: float, status: Status) -> None:
+        self._column["guess"][call.seat] = guess
+        self._column["status"][call.seat] = status
+        self._progress.done += 1
+        self._progress.unusable += not status.valid

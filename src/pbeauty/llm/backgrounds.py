@@ -1,0 +1,163 @@
+"""Backgrounds that models write before the first round: asked for like a round, checked, asked for again."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.game.experiment import LLMGroup, Sampling, Writer
+from pbeauty.game.personas import Source
+from pbeauty.game.prompts import WRITING, background_request
+from pbeauty.game.ragged import Ragged
+from pbeauty.game.randomness import seeds
+from pbeauty.game.records import Progress
+from pbeauty.llm.conversations import LLMParticipants
+from pbeauty.llm.engine import Reply
+from pbeauty.llm.request_loop import Request, drive
+from pbeauty.storage.journal import Journal, ReplayedReplies
+
+_OTHER_SCRIPT = 0.1
+"""Share of letters that may be of another script than the language's."""
+
+
+@dataclass
+class Backgrounds:
+    """What came of asking models for backgrounds, participant by participant."""
+
+    participant: list[int] = field(default_factory=list)
+    """Ids."""
+    text: Ragged = field(default_factory=lambda: Ragged(np.uint8))
+    """UTF-8."""
+    source: list[int] = field(default_factory=list)
+    """`Source.WRITTEN` or `Source.IN_WORDS`."""
+
+    def __len__(self) -> int:
+        return len(self.participant)
+
+
+def wanted(block: LLMParticipants) -> NDArray[np.int64]:
+    """The seats whose background is to be written by the model, and has not been."""
+    groups = block.experiment.population
+    writing = [index for index, group in enumerate(groups) if writer(group) is not None]
+    if block.cast is None:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.isin(block.group_of, writing) & (block.cast.row < 0))
+
+
+def writer(group: object) -> Writer | None:
+    """How a group's backgrounds are to be written; None where they are not."""
+    return group.personas.write if isinstance(group, LLMGroup) and group.personas else None
+
+
+def write(
+    block: LLMParticipants,
+    seats: NDArray[np.int64],
+    made: Backgrounds,
+    progress: Progress,
+    tick: Callable[[Progress], bool],
+    journal: Journal | None = None,
+    recorded: ReplayedReplies | None = None,
+) -> bool:
+    """Asks for each seat's background, and again, as often as its group allows, where a reply cannot be used.
+
+    Args:
+        block: whose.
+        seats: int64[some], ascending.
+        made: gets one entry per seat, in their order: what the model wrote, or, where no reply could be used, the
+            attributes in words.
+        progress: kept up to date; those without a usable reply are `unusable`.
+        tick: called after every step; False breaks it off.
+        journal: takes down every reply as it comes.
+        recorded: replies from before an interruption; those calls are not made again.
+
+    Returns:
+        Whether it came to its end.
+    """
+    progress.total = len(seats)
+    writing = _Writing(block, seats, progress)
+    if not drive(block.engine, writing, progress, tick, journal, recorded):
+        return False
+    for seat in seats.tolist():
+        text = writing.said.get(seat)
+        made.participant.append(int(block.ids[seat]))
+        made.text.append((in_words(block, seat) if text is None else text).encode("utf-8", errors="replace"))
+        made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
+    return True
+
+
+@dataclass(slots=True)
+class _Call(Request):
+    """A request for a background; its number is how often it has been made before."""
+
+    seat: int
+
+
+class _Writing:
+    """Everybody's background is asked for once, and again where the reply cannot be used."""
+
+    def __init__(self, block: LLMParticipants, seats: NDArray[np.int64], progress: Progress) -> None:
+        self._block, self._seats, self._progress = block, seats, progress
+        self._params = {
+            index: block.engine.sampling_params(Sampling(temperature=found.temperature, max_tokens=found.max_tokens))
+            for index, group in enumerate(block.experiment.population)
+            if (found := writer(group)) is not None
+        }
+        self.said: dict[int, str] = {}
+        """The usable backgrounds, by seat."""
+
+    def waiting(self) -> Iterator[_Call]:
+        """What everybody is asked first."""
+        for seat in self._seats.tolist():
+            yield self._call(seat, attempt=0)
+
+    def take(self, call: _Call, reply: Reply) -> _Call | None:
+        """Keeps the background, or asks for it again, as often as the group allows."""
+        found = writer(self._block.seating(call.seat).group)
+        assert found is not None  # only such groups are asked
+        text = " ".join(reply.text.split())
+        if not reply.truncated and usable(text, found):
+            self.said[call.seat] = text
+        elif call.number < found.retries:
+            return self._call(call.seat, call.number + 1)
+        else:
+            self._progress.unusable += 1
+        self._progress.done += 1
+        return None
+
+    def _call(self, seat: int, attempt: int) -> _Call:
+        block = self._block
+        participant = int(block.ids[seat])
+        seed = None
+        if block.experiment.seeding == "request":
+            stream = f"background-{attempt}"
+            seed = int(seeds(block.experiment.seed, stream, 0, participant, participant + 1)[0])
+        params = self._params[int(block.group_of[seat])]
+        return _Call(participant, attempt, _prompt(block, seat, attempt), params, seed, seat)
+
+
+def usable(text: str, found: Writer) -> bool:
+    """Whether a reply is a background: long enough, and in the script of its language."""
+    letters = [character for character in text if character.isalpha()]
+    if len(text) < found.min_chars or not letters:
+        return False
+    han = sum(unicodedata.name(character, "").startswith("CJK") for character in letters) / len(letters)
+    return han >= 1 - 3 * _OTHER_SCRIPT if found.language == "zh" else han <= _OTHER_SCRIPT
+
+
+def in_words(block: LLMParticipants, seat: int) -> str:
+    """What stands in for a background that could not be written: the attributes."""
+    found = writer(block.seating(seat).group)
+    writing = WRITING[found.language if found else "en"]
+    pairs: Sequence[tuple[str, str]] = list(block.cast.attributes(seat).items()) if block.cast else []
+    return writing.separator.join(writing.pair.format(name=name.replace("_", " "), value=v) for name, v in pairs) + "."
+
+
+def _prompt(block: LLMParticipants, seat: int, attempt: int) -> list[int]:
+    found = writer(block.seating(seat).group)
+    assert found is not None and block.cast is not None
+    text = background_request(found.language, block.cast.attributes(seat))
+    return block.conversation.question(f"{text} {WRITING[found.language].again}" if attempt else text)

@@ -1,0 +1,332 @@
+"""The language models of a block: what each has heard and said, as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.errors import ConfigError
+from pbeauty.game import prompts
+from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
+from pbeauty.game.personas import Personas, population_variables
+from pbeauty.game.ragged import Ragged
+from pbeauty.game.randomness import seeds
+from pbeauty.game.records import Announcement
+from pbeauty.game.rules import number_text
+from pbeauty.llm.chat_template import Conversation
+from pbeauty.llm.engine import Engine
+from pbeauty.mpi.partition import Segment
+from pbeauty.storage.history import PendingReplies, StoredReplies, look_up
+from pbeauty.storage.run_reader import Run
+
+EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
+"""Reading is not playing: the likeliest answer, and a short one."""
+
+
+class Kept:
+    """Token ids that are made when they are first asked for, by number, as rows of a flat array."""
+
+    def __init__(self, size: int) -> None:
+        """Room for numbers below `size`."""
+        self._tokens = Ragged(np.int32)
+        self._row = np.full(size, -1, np.int64)
+
+    def get(self, number: int, make: Callable[[], list[int]]) -> list[int]:
+        """The token ids of `number`."""
+        if self._row[number] < 0:
+            self._row[number] = self._tokens.append(np.array(made := make(), np.int32))
+            return made
+        return self._tokens[int(self._row[number])].tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a group is told in one round; what its participants are told one by one is rendered when it is needed."""
+
+    text: str
+    """Of an announcement with own ranks: that of somebody whose guess was none."""
+    opening: list[int]
+    """Token ids where a conversation begins with it: the system prompt comes first. Empty where those differ."""
+    turn: list[int]
+    """Token ids where it follows a reply."""
+    told: dict[str, str]
+    """The text of each announced quantity."""
+    turns: Kept | None
+    """By own rank, where those are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """A group at this engine: its settings in the forms that every request needs."""
+
+    group: LLMGroup
+    system: str | None
+    """None where every participant has one of its own."""
+    params: Any
+    """vLLM's sampling parameters."""
+    room: int
+    """Prompt tokens that leave room for a reply of `max_tokens` in the context."""
+
+
+class LLMParticipants:
+    """The language models that one rank hosts, all at one engine.
+
+    A conversation is stored once: what a group was told per round as token ids, what a participant said in the files
+    of sealed replies, from which it is read again as it is needed. A seat is a participant's number among those of
+    this object.
+    """
+
+    def __init__(
+        self, experiment: Experiment, segments: Sequence[Segment], engine: Engine, cast: Personas | None = None
+    ) -> None:
+        """Seats the participants of `segments`, all of one model, at `engine`.
+
+        Args:
+            experiment: the whole experiment.
+            segments: in id order.
+            engine: of their model.
+            cast: their attributes and backgrounds, by seat; None where nobody has any.
+
+        Raises:
+            ConfigError: if a group's prompts leave no room for a reply in the model's context.
+        """
+        self.experiment = experiment
+        self.engine = engine
+        self.conversation = Conversation(engine.tokenizer)
+        self.facts = population_variables(experiment)
+        self._rank_range = (len(experiment.population) if experiment.game.players == "groups" else experiment.count) + 1
+        self.extraction_params = engine.sampling_params(EXTRACTION_SAMPLING)
+        self.ids = np.concatenate([np.arange(s.start, s.stop) for s in segments])
+        self.group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
+        self._segments = segments
+        self._seatings = {s.group: self._seat(experiment.population[s.group]) for s in segments}
+        self.meet(cast)
+        self._told: list[dict[int, Message]] = []  # per round, by group
+        self._ranks: list[NDArray[np.int32] | None] = []  # per round, by seat
+        self._said: list[PendingReplies | StoredReplies] = []  # per finished round
+        self._check_room()
+
+    def meet(self, cast: Personas | None) -> None:
+        """Who the participants are, before any round: `cast` by seat."""
+        self.cast = cast
+        self._person = np.zeros(len(self.ids), np.int64)
+        if cast is not None:
+            pairs = np.column_stack([self.group_of, cast.kinds()])
+            self._person = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        self._openings = Kept(int(self._person.max(initial=0)) + 1)
+
+    def settle(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
+        """Gives participants backgrounds of their own: to the r-th of these ids row r of `texts`."""
+        if self.cast:
+            self.cast.settle(np.searchsorted(self.ids, participants), texts, sources)
+            self.meet(self.cast)
+
+    def tell(self, announcement: Announcement) -> None:
+        """Adds what each group is told in this round to the conversations."""
+        round_index = announcement.round_index
+        told = {
+            quantity: "" if np.isnan(value) else number_text(value)
+            for quantity, value in announcement.quantities.items()
+        }
+        if announcement.group_numbers:
+            told["group_numbers"] = ", ".join(
+                f"{name} {'none' if np.isnan(number) else number_text(number)}"
+                for name, number in announcement.group_numbers.items()
+            )
+        if announcement.ranks is not None:
+            told["own_rank"] = ""
+        order = [quantity for quantity in self.experiment.game.announce if quantity in told]
+        told = {quantity: told[quantity] for quantity in dict.fromkeys([*order, *told])}
+        del self._told[round_index:], self._ranks[round_index:]
+        self._ranks.append(None if announcement.ranks is None else announcement.ranks[self.ids])
+        self._told.append(
+            {index: self._message(seating, round_index, told) for index, seating in self._seatings.items()}
+        )
+
+    def remember(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
+        """Adds what everybody said in the round that was last told: row `rows[seat]` of `tokens`."""
+        del self._said[len(self._told) - 1 :]
+        self._said.append(PendingReplies(tokens, rows))
+
+    def look_up(self, sealed: Sequence[Path]) -> None:
+        """What was said in the round that was last told lies in these files now, and is read from there."""
+        self._said[-1] = look_up(sealed, self.ids)
+
+    def notes(self) -> list[str]:
+        """What a person should know about how conversations are held with this model."""
+        group = next(iter(self._seatings.values())).group
+        return [f"model {group.model}: {note}" for note in self.conversation.notes()]
+
+    def restore(self, run: Run) -> None:
+        """Takes the conversations of a run's finished rounds up again."""
+        for round_index in range(run.round_count):
+            self.tell(run.announcement(round_index))
+            self._said.append(run.said(round_index, self.ids))
+
+    def seating(self, seat: int) -> GroupSettings:
+        """The settings of the participant at `seat`."""
+        return self._seatings[int(self.group_of[seat])]
+
+    def seeds(self, round_index: int) -> NDArray[np.int64] | list[None]:
+        """The seed of each seat's first call in a round, int64[seat]; None for all where the engine draws."""
+        if self.experiment.seeding == "engine":
+            return [None] * len(self.ids)
+        seed = self.experiment.seed
+        return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
+
+    def prompt(
+        self, seat: int, extra: Sequence[tuple[Sequence[int], str]] = (), round_index: int | None = None
+    ) -> tuple[list[int], int]:
+        """The conversation of the participant at `seat`: token ids, and how many rounds it lacks.
+
+        Where the conversation has outgrown the model's context it lacks its oldest rounds: the rules stay, and
+        it begins with a later round.
+
+        Args:
+            seat: whose.
+            extra: exchanges of the round that could not be read: the reply, and what was asked then.
+            round_index: up to the request of this round; by default the last that was told.
+        """
+        group = int(self.group_of[seat])
+        told = [messages[group] for messages in self._told[: None if round_index is None else round_index + 1]]
+        seating = self.seating(seat)
+        if not self.conversation.is_append_only:
+            return self._rendered(seat, seating, told, extra)
+        tail = [token for tokens, text in extra for token in [*tokens, *self.conversation.turn(text)]]
+        begin = len(told) - 1
+        while begin > 0:
+            longer = self._reply(begin - 1, seat) + self._turn(begin, seat, told[begin]) + tail
+            if len(self._opening(begin - 1, seat, told[begin - 1])) + len(longer) > seating.room:
+                break
+            begin, tail = begin - 1, longer
+        return self._opening(begin, seat, told[begin]) + tail, begin
+
+    def messages(self, seat: int, round_index: int) -> list[dict[str, str]]:
+        """The conversation of the participant at `seat` up to the request of a round, as chat messages."""
+        group = int(self.group_of[seat])
+        said = self.engine.decode([self._reply(earlier, seat) for earlier in range(round_index)])
+        asked = [self._text(earlier, seat, self._told[earlier][group]) for earlier in range(round_index + 1)]
+        messages = [{"role": "system", "content": self.system(seat)}]
+        for user, text in zip(asked, said, strict=False):
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": text}]
+        return [*messages, {"role": "user", "content": asked[-1]}]
+
+    def system(self, seat: int) -> str:
+        """The system prompt of the participant at `seat`."""
+        seating = self.seating(seat)
+        if seating.system is not None:
+            return seating.system
+        traits = self.cast.traits(seat) if self.cast else {}
+        return self._system_message(seating.group, traits)
+
+    def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
+        own = self.experiment.prompts.system
+        return prompts.system_message(group.system_prompt, {**self.facts, **traits}, own)
+
+    def _text(self, round_index: int, seat: int, message: Message) -> str:
+        """What the participant at `seat` is told in a round."""
+        places = self._ranks[round_index]
+        if places is None or not places[seat]:
+            return message.text
+        told = message.told | {"own_rank": str(places[seat])}
+        return self._user(self.seating(seat).group, round_index, told)
+
+    def _opening(self, round_index: int, seat: int, message: Message) -> list[int]:
+        """Token ids of a conversation that begins with a round."""
+        if message.opening and self._ranks[round_index] is None:
+            return message.opening
+        if round_index == 0:
+            return self._openings.get(
+                int(self._person[seat]), lambda: self.conversation.opening_of_one(self.system(seat), message.text)
+            )
+        return self.conversation.opening_of_one(self.system(seat), self._text(round_index, seat, message))
+
+    def _turn(self, round_index: int, seat: int, message: Message) -> list[int]:
+        """Token ids that follow the participant's reply to the round before."""
+        places = self._ranks[round_index]
+        if places is None or message.turns is None:
+            return message.turn
+        return message.turns.get(
+            int(places[seat]), lambda: self.conversation.turn_of_one(self._text(round_index, seat, message))
+        )
+
+    def _rendered(
+        self, seat: int, seating: GroupSettings, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]
+    ) -> tuple[list[int], int]:
+        """As `prompt`, for templates whose conversations do not extend."""
+        said = [self._reply(round_index, seat) for round_index in range(len(told) - 1)]
+        said += [list(tokens) for tokens, _ in extra]
+        asked = [self._text(earlier, seat, message) for earlier, message in enumerate(told)]
+        asked += [text for _, text in extra]
+        system = self.system(seat)
+        for begin in range(len(told)):
+            prompt = self.conversation.whole(system, asked[begin:], said[begin:])
+            if len(prompt) <= seating.room or begin == len(told) - 1:
+                return prompt, begin
+        raise AssertionError("a round is always told something")
+
+    def _reply(self, round_index: int, seat: int) -> list[int]:
+        return self._said[round_index][seat].tolist()
+
+    def _seat(self, group: Any) -> GroupSettings:
+        game = self.experiment.game
+        return GroupSettings(
+            group=group,
+            system=None if group.personas else self._system_message(group, {}),
+            params=self.engine.sampling_params(
+                group.sampling, _number_pattern(game.low, game.high) if group.guided else None
+            ),
+            room=self.engine.max_model_len - group.sampling.max_tokens,
+        )
+
+    def _message(self, seating: GroupSettings, round_index: int, told: dict[str, str]) -> Message:
+        user = self._user(seating.group, round_index, told)
+        opening = [] if seating.system is None else self.conversation.opening(seating.system, user)
+        turns = Kept(self._rank_range) if "own_rank" in told else None
+        return Message(user, opening, self.conversation.turn(user), told, turns)
+
+    def _user(self, group: LLMGroup, round_index: int, told: Mapping[str, str]) -> str:
+        own = self.experiment.prompts.user
+        return prompts.user_message(group.user_prompt, round_index, self.facts, told, own)
+
+    def _check_room(self) -> None:
+        """Refuses prompts that leave no room for a reply, as far as they are known: at their longest."""
+        widest = number_text(self.experiment.game.high - 0.01)
+        names = [f"{group.name} {widest}" for group in self.experiment.population]
+        longest = {"group_numbers": ", ".join(names), "own_rank": str(self.experiment.count)}
+        told = {str(quantity): longest.get(quantity, widest) for quantity in self.experiment.game.announce}
+        for index, seating in self._seatings.items():
+            user = self._user(seating.group, self.experiment.game.rounds, told)
+            system, more = seating.system, 0
+            if system is None:
+                traits, more = self._longest_traits(index, seating.group)
+                system = self._system_message(seating.group, traits)
+            needed = len(self.conversation.opening_of_one(system, user)) + more
+            if needed > seating.room:
+                raise ConfigError(
+                    f"group {seating.group.name}: its prompt ({needed} tokens) and reply (max_tokens "
+                    f"{seating.group.sampling.max_tokens}) do not fit the context of model {seating.group.model} "
+                    f"({self.engine.max_model_len} tokens); shorten one or raise max_model_len"
+                )
+
+    def _longest_traits(self, index: int, group: LLMGroup) -> tuple[dict[str, str], int]:
+        """The traits of the member with most to say about it, and the tokens that a model may still write."""
+        members = np.flatnonzero(self.group_of == index)
+        cast = self.cast
+        assert cast is not None  # whoever has personas is in the cast
+        if group.personas and group.personas.write:
+            return cast.attributes(int(members[0])) | {"background": ""}, group.personas.write.max_tokens
+        rows = cast.row[members]
+        longest = members[int(np.argmax(np.where(rows < 0, 0, cast.texts.lengths()[rows])))] if len(cast.texts) else 0
+        return cast.traits(int(longest if len(cast.texts) else members[0])), 0
+
+
+def _number_pattern(low: float, high: float) -> str:
+    """What `guided: number` lets the engine sample: a number of the range's size, with two decimals at most."""
+    digits = len(str(int(max(abs(low), abs(high)))))
+    return rf"{'-?' if low < 0 else ''}[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?"

@@ -1,0 +1,140 @@
+"""Which participants each rank hosts: pure arithmetic over counts, the same on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment, LLMGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of participant ids within one population group: start..stop-1."""
+
+    group: int
+    """Index of the group in the population."""
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+Block = tuple[Segment, ...]
+"""What one rank hosts: its block, as segments in id order."""
+
+
+def partition_population(experiment: Experiment, ranks: int) -> tuple[Block, ...]:
+    """The block of each of `ranks` ranks; together they host every participant exactly once.
+
+    Rank 0 moderates and hosts nobody, unless it is alone. Ranks are apportioned to models by participants, each
+    model's participants are spread evenly over its ranks, and scripted participants over all of them.
+
+    Raises:
+        ConfigError: if there are more models than ranks to host them.
+    """
+    first_host = 0 if ranks == 1 else 1
+    hosts = ranks - first_host
+    segments = _segments(experiment)
+    by_model: dict[str, list[Segment]] = {}
+    scripted = []
+    for group, segment in zip(experiment.population, segments, strict=True):
+        if isinstance(group, LLMGroup):
+            by_model.setdefault(group.model, []).append(segment)
+        else:
+            scripted.append(segment)
+    if len(by_model) > hosts:
+        raise ConfigError(
+            f"{len(by_model)} models ({', '.join(by_model)}) need a rank each besides the moderator: "
+            f"start at least {len(by_model) + (len(by_model) > 1)} ranks, not {ranks}"
+        )
+    hosted: list[list[Segment]] = [[] for _ in range(ranks)]
+    weights = [experiment.models[name].weight or sum(map(len, parts)) for name, parts in by_model.items()]
+    shares = apportion(hosts, weights)
+    ends = list(accumulate(shares, initial=first_host))
+    for (begin, end), parts in zip(pairwise(ends), by_model.values(), strict=True):
+        _spread(parts, hosted[begin:end])
+    _spread(scripted, hosted[first_host:])
+    return tuple(tuple(sorted(parts, key=lambda segment: segment.start)) for parts in hosted)
+
+
+def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
+    """The participants of segments in their order, int64[participant]."""
+    return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
+
+
+def stretches(hosting: Block) -> list[tuple[int, int]]:
+    """The participant ids of a block as (start, stop), with as few of them as there can be."""
+    found: list[tuple[int, int]] = []
+    for segment in hosting:
+        if found and found[-1][1] == segment.start:
+            found[-1] = (found[-1][0], segment.stop)
+        else:
+            found.append((segment.start, segment.stop))
+    return found
+
+
+def span(hosting: Block) -> tuple[int, int]:
+    """The first participant of a block and the one after its last, between whom others' may lie; nobody: (0, 0)."""
+    return (hosting[0].start, hosting[-1].stop) if hosting else (0, 0)
+
+
+def rows_of(hosting: Block) -> list[slice]:
+    """Where each segment of a block is in arrays over the block."""
+    ends = accumulate(map(len, hosting), initial=0)
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def drawers(ranks: int, cores: int, rounds: int) -> int:
+    """How many ranks draw a run's figures, one per round and one of all, together.
+
+    Each needs a core, and two figures at least to be worth the loading of what draws them.
+    """
+    return max(1, min(ranks, cores, (rounds + 1) // 2))
+
+
+def split(count: int, parts: int) -> list[int]:
+    """`count` things in `parts` shares that differ by one at most, the larger ones first."""
+    share, rest = divmod(count, parts)
+    return [share + (part < rest) for part in range(parts)]
+
+
+def apportion(seats: int, weights: Sequence[float]) -> list[int]:
+    """Seats by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
+
+    Needs `seats >= len(weights)` and positive weights.
+    """
+    if not weights:
+        return []
+    free, total = seats - len(weights), sum(map(Fraction, weights))
+    extra = [int(free * Fraction(weight) // total) for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * Fraction(weights[i]) % total), i))
+    for i in by_remainder[: free - sum(extra)]:
+        extra[i] += 1
+    return [1 + more for more in extra]
+
+
+def _segments(experiment: Experiment) -> list[Segment]:
+    ends = accumulate((group.count for group in experiment.population), initial=0)
+    return [Segment(group, start, stop) for group, (start, stop) in enumerate(pairwise(ends))]
+
+
+def _spread(segments: Iterable[Segment], hosts: Sequence[list[Segment]]) -> None:
+    """Deals consecutive ids out to consecutive hosts, cutting segments where one host's share ends."""
+    segments = list(segments)
+    wanted = split(sum(map(len, segments)), len(hosts))
+    queue = iter(segments)
+    rest = next(queue, None)
+    for host, missing in zip(hosts, wanted, strict=True):
+        while missing and rest is not None:
+            taken = min(missing, len(rest))
+            host.append(Segment(rest.group, rest.start, rest.start + taken))
+            missing -= taken
+            rest = Segment(rest.group, rest.start + taken, rest.stop) if taken < len(rest) else next(queue, None)

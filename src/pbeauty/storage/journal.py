@@ -1,0 +1,196 @@
+"""Finished replies of the round that is being played, one checksummed record each, in append-only files.
+
+Each rank that hosts language models appends to a file of its own and flushes after every step in which replies
+finished. A run that was killed reads all of them back, whatever ranks wrote them, and asks nobody again. Layout, all
+little-endian:
+
+    magic (4 bytes) · length of the payload (u32) · CRC-32 of the payload (u32) · payload
+    payload: participant (u64) · call (u16) · truncated (u8) · prompt tokens (u32) · cached tokens (u32)
+             · token ids (i32 each)
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from pbeauty.game.ragged import Ragged, gather
+from pbeauty.storage.hdf5 import writing
+
+_MAGIC = b"\xb5pbr"
+_FRAME = struct.Struct("<4sII")
+_FIELDS = struct.Struct("<QHBII")
+_HEAD = np.dtype(
+    {
+        "names": ["magic", "length", "checksum", "participant", "call", "truncated", "prompt_tokens", "cached_tokens"],
+        "formats": ["S4", "<u4", "<u4", "<u8", "<u2", "u1", "<u4", "<u4"],
+    }
+)
+"""Frame and fields as numpy reads them: what comes before the tokens."""
+_CALLS = 1 << 16
+_LONGEST = 1 << 26
+"""Bytes of payload that no genuine record exceeds: a damaged length must not exhaust memory."""
+
+
+class Record(NamedTuple):
+    """One finished reply, as much of it as cannot be computed again."""
+
+    participant: int
+    call: int
+    """Which of the participant's calls of the round this is, from 0."""
+    truncated: bool
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: list[int]
+
+
+class Journal:
+    """The file that one rank appends to during one round."""
+
+    def __init__(self, path: Path) -> None:
+        """Creates the file; `path` must be new.
+
+        Raises:
+            StoreError: if it cannot be created.
+        """
+        self.path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("xb", buffering=1 << 20)
+
+    def append(self, record: Record) -> None:
+        """Adds a reply; it is safe from a crash of the program after the next `flush`."""
+        *fields, tokens = record
+        payload = _FIELDS.pack(*fields) + np.array(tokens, "<i4").tobytes()
+        self._file.write(_FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload)
+
+    def flush(self) -> None:
+        """Hands what was appended to the operating system.
+
+        Raises:
+            StoreError: if it does not take it, on a full disk say.
+        """
+        with writing(self.path):
+            self._file.flush()
+
+    def close(self) -> None:
+        """Makes sure that the records are on the disk itself.
+
+        Raises:
+            StoreError: as `flush`.
+        """
+        with writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+class ReplayedReplies:
+    """The replies that journals of a round hold for some participants: arrays, however many there are."""
+
+    def __init__(
+        self, paths: Iterable[Path], participants: NDArray[np.int64], vocabulary: int, warn: Callable[[str], None]
+    ) -> None:
+        """Reads journals; damaged records are passed over, each file's damage told once.
+
+        Args:
+            paths: the files, in any order.
+            participants: ids of those whose replies are wanted here, each below 2**48.
+            vocabulary: token ids are below this.
+            warn: is told of damage.
+        """
+        heads: list[NDArray[np.void]] = [np.empty(0, _HEAD)]
+        tokens: list[NDArray[np.int32]] = [np.empty(0, "<i4")]
+        lengths = [np.empty(0, np.int64)]
+        for path in paths:
+            data = _mapped(path)
+            stretches = list(_stretches(data))
+            sound = np.array([stretch for stretch in stretches if stretch], np.int64).reshape(-1, 2)
+            head = _heads(data, sound[:, 0])
+            flat, offsets = gather(np.frombuffer(data, np.uint8), sound[:, 0] + _HEAD.itemsize, sound[:, 1])
+            said, offsets = flat.view("<i4"), offsets // 4
+            strange = np.concatenate([[0], np.cumsum((said < 0) | (said >= vocabulary))])
+            foreign = strange[offsets[1:]] > strange[offsets[:-1]]
+            if damage := stretches.count(None) + int(foreign.sum()):
+                warn(f"{path}: {damage} damaged or unfinished record(s) left out; their replies are asked for again")
+            kept = np.flatnonzero(~foreign & np.isin(head["participant"], participants.astype(np.uint64)))
+            heads.append(head[kept])
+            tokens.append(gather(said, offsets[:-1][kept], offsets[1:][kept])[0])
+            lengths.append(np.diff(offsets)[kept])
+        self._heads = np.concatenate(heads)
+        self._tokens = Ragged.of(np.concatenate(tokens), np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+        keys = _key(self._heads["participant"].astype(np.int64), self._heads["call"].astype(np.int64))
+        self._keys, self._rows = np.unique(keys, return_index=True)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def get(self, participant: int, call: int) -> Record | None:
+        """The reply to a participant's call, if it is on record."""
+        key = _key(participant, call)
+        at = self._keys.searchsorted(key)
+        if at == len(self._keys) or self._keys[at] != key:
+            return None
+        row = self._rows[at]
+        *_, truncated, prompt_tokens, cached_tokens = self._heads[row].item()
+        return Record(participant, call, bool(truncated), prompt_tokens, cached_tokens, self._tokens[row].tolist())
+
+
+def read(path: Path) -> Iterator[Record | None]:
+    """The records of a journal in order; None for each stretch that is no whole record."""
+    data = _mapped(path)
+    for stretch in _stretches(data):
+        if stretch is None:
+            yield None
+            continue
+        start, end = stretch
+        participant, call, truncated, prompt, cached = _FIELDS.unpack_from(data, start + _FRAME.size)
+        tokens = np.frombuffer(data[start + _HEAD.itemsize : end], "<i4").tolist()
+        yield Record(participant, call, bool(truncated), prompt, cached, tokens)
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes, read from the disk where they are looked at: a sparse file can claim any size."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+
+
+def _stretches(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
+    """Where the records of a journal lie, (start, end) in bytes; None for each stretch that is no whole record."""
+    at, size = 0, len(data)
+    while at < size:
+        if at + _HEAD.itemsize <= size:
+            magic, length, checksum = _FRAME.unpack_from(data, at)
+            start, end = at + _FRAME.size, at + _FRAME.size + length
+            whole = magic == _MAGIC and _FIELDS.size <= length <= _LONGEST and end <= size
+            if whole and not (length - _FIELDS.size) % 4 and zlib.crc32(data[start:end]) == checksum:
+                yield at, end
+                at = end
+                continue
+        yield None
+        # After damage, reading goes on at the next place that looks like a record.
+        at = data.find(_MAGIC, at + 1)
+        if at < 0:
+            return
+
+
+def _heads(data: mmap.mmap | bytes, starts: NDArray[np.int64]) -> NDArray[np.void]:
+    """Frames and fields of the records that begin at `starts`, _HEAD[record]."""
+    if not len(starts):
+        return np.empty(0, _HEAD)
+    windows = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)
+    return np.ascontiguousarray(windows[starts]).view(_HEAD).reshape(-1)
+
+
+def _key(participant: Any, call: Any) -> Any:
+    """One number for a participant's call."""
+    return participant * _CALLS + call

@@ -1,0 +1,136 @@
+"""A run's folder: what it is called, and whether an earlier run in it can be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment
+from pbeauty.game.rules import Outcome
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import RUN_FILE
+
+WITHOUT_EFFECT = (
+    "results",
+    "patience",
+    "margin",
+    "models.*.weight",
+    "models.*.tensor_parallel_size",
+    "models.*.engine.gpu_memory_utilization",
+    "population.*.personas.file",
+)
+"""Keys that may differ between a run and its resumption: they say where it is played, not what. (What is in a file of
+personas is told by its digest.)"""
+
+
+def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:
+    """The folder for a run, created if need be.
+
+    Args:
+        experiment: what is to be played.
+        out: exactly this folder; None for one under `results`, named after the experiment and the time.
+        resume: without `out`, the latest unfinished run of the experiment is taken.
+
+    Raises:
+        ConfigError: if it cannot be created.
+    """
+    parent = Path(experiment.results) / experiment.name / _population(experiment) / _settings(experiment)
+    if out is None and resume and (unfinished := _latest_unfinished(parent)):
+        return unfinished
+    stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    candidates = [out] if out else [parent / stamp, *(parent / f"{stamp}-{n}" for n in range(2, 100))]
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=out is not None)
+        except FileExistsError:
+            if out is None:
+                continue
+            raise ConfigError(f"cannot create the result folder {folder}: a file of this name exists") from None
+        except OSError as error:
+            raise ConfigError(f"cannot create the result folder {folder}: {error.strerror}") from None
+        return folder
+    raise ConfigError(f"cannot create a result folder: {candidates[0]} and its like exist")
+
+
+def refuse_played(folder: Path) -> None:
+    """Refuses to start a run where there is one.
+
+    Raises:
+        ConfigError: if the folder holds a run, finished or not.
+    """
+    if (folder / RUN_FILE).exists():
+        raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier jobs have made of a run."""
+
+    rounds: list[Outcome]
+    """Of those that are finished."""
+    complete: bool
+    """Whether one of the jobs has even come to the end that follows the last round."""
+
+
+NOTHING = Earlier([], complete=False)
+
+
+def earlier(folder: Path, experiment: Experiment) -> Earlier:
+    """What there is in `folder` to go on with; nothing where no job has been.
+
+    Raises:
+        ConfigError: if the run there is of another experiment, listing every difference.
+    """
+    if not (folder / RUN_FILE).exists():
+        return NOTHING
+    with Run(folder) as run:
+        differences = [
+            f"\n  {key}: {before!r} in the run, {now!r} now"
+            for key, before, now in _differences(
+                run.experiment.model_dump(mode="json"), experiment.model_dump(mode="json")
+            )
+        ]
+        if differences:
+            raise ConfigError(
+                f"{folder} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
+            )
+        return Earlier([run.outcome(round_index) for round_index in range(run.round_count)], run.finished)
+
+
+def _population(experiment: Experiment) -> str:
+    return "+".join(f"{group.name}-{group.count}" for group in experiment.population)[:100]
+
+
+def _settings(experiment: Experiment) -> str:
+    game = experiment.game
+    return f"p{game.multiplier.replace('/', '-')}_c{game.offset:g}_{game.aggregate}_seed{experiment.seed}"
+
+
+def _latest_unfinished(parent: Path) -> Path | None:
+    for path in sorted(parent.glob(f"*/{RUN_FILE}"), reverse=True):
+        with Run(path) as run:
+            if not run.finished:
+                return path.parent
+    return None
+
+
+def _differences(before: Any, now: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """(key, value before, value now) wherever two experiments differ in what can alter results."""
+    if any(_matches(key, pattern.split(".")) for pattern in WITHOUT_EFFECT):
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            yield from _differences(before.get(name), now.get(name), (*key, name))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, (*key, str(index)))
+    elif before != now:
+        yield ".".join(key), before, now
+
+
+def _matches(key: tuple[str, ...], pattern: list[str]) -> bool:
+    return len(key) == len(pattern) and all(part in ("*", name) for name, part in zip(key, pattern, strict=True))

@@ -1,0 +1,334 @@
+"""Reading a run: what plots, analyses and notebooks start from. Never imports the runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.announcement import announcement, needs_guesses
+from pbeauty.game.experiment import Experiment
+from pbeauty.game.personas import Personas, Source
+from pbeauty.game.ragged import Ragged
+from pbeauty.game.records import Announcement, Purpose
+from pbeauty.game.rules import Outcome, Status
+from pbeauty.game.scoring import group_numbers
+from pbeauty.storage import dataframes
+from pbeauty.storage.history import StoredReplies, check_tokens, find_answers
+from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION
+from pbeauty.storage.untrusted import printable
+from pbeauty.storage.validation import check_experiment, check_run, check_stretches, reading, sealed_block, sealed_names
+
+_AT_ONCE = 1 << 20
+"""Participants of a round that are read at once where all are gone through."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """One reply of a language model, as it came: text to be shown with care."""
+
+    purpose: Purpose
+    text: str
+
+
+class LazyArray:
+    """An array of a run on disk, of which as much is read as is indexed: `run.guesses[0]`, `run.guesses[:, 17]`."""
+
+    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+        self._dataset, self._path = dataset, path
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype = dataset.dtype
+
+    def __getitem__(self, which: Any) -> Any:
+        """As numpy indexes; a damaged file is a ConfigError."""
+        with reading(self._path):
+            return self._dataset[which]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self.dtype}{list(self.shape)} in {self._path})"
+
+
+class Run:
+    """A run on disk, opened for reading; finished rounds only. Use it as a context manager, or `close` it."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens a run.
+
+        Args:
+            path: run.h5, or the folder that holds it.
+
+        Raises:
+            ConfigError: if there is no run, or one of a newer schema.
+        """
+        path = Path(path)
+        self._checked = False
+        self._blocks: dict[tuple[int, str], tuple[Path, h5py.Group]] = {}
+        self.path = path / RUN_FILE if path.is_dir() else path
+        try:
+            self.file = h5py.File(self.path, "r")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a damaged one"
+            raise ConfigError(f"cannot read a run from {self.path}: {reason}") from None
+        try:
+            self._check()
+        except ConfigError:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        with reading(self.path):
+            version = self.file.attrs.get("schema_version")
+            if not isinstance(version, np.integer) or "rounds/target" not in self.file:
+                raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
+        if version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: "
+                "install a newer one"
+            )
+        check_run(self.file, self.path)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The resolved experiment."""
+        text = str(self.file.attrs["experiment"])
+        check_experiment(text, self.path)
+        return loads(text, source=f"the experiment in {self.path}")
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where and with what the run was made."""
+        with reading(self.path):
+            return json.loads(self.file.attrs["provenance"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every round that was to be played has been."""
+        return bool(self.file.attrs["finished"])
+
+    @property
+    def round_count(self) -> int:
+        """Finished rounds."""
+        return len(self.file["rounds/target"])
+
+    def read(self, name: str, which: int | slice = slice(None)) -> NDArray[Any]:
+        """A dataset of `/rounds`, or some rounds of it.
+
+        Args:
+            name: guess, status, mean, ...
+            which: a round, from 0, or a range of rounds.
+
+        Raises:
+            ConfigError: if it is damaged.
+        """
+        with reading(self.path):
+            return self._round(name)[which]
+
+    def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
+        """Guesses and statuses of a round from 0, some participants at a time, in id order."""
+        for start in range(0, self.guesses.shape[1], _AT_ONCE):
+            where = slice(start, start + _AT_ONCE)
+            # Opened anew each time: a dataset that refers to files keeps all of them open that it has looked into.
+            yield self.guesses[round_index, where], self.status[round_index, where]
+
+    @property
+    def guesses(self) -> LazyArray:
+        """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
+        return LazyArray(self._round("guess"), self.path)
+
+    @property
+    def status(self) -> LazyArray:
+        """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
+        return LazyArray(self._round("status"), self.path)
+
+    @property
+    def rounds(self) -> Any:
+        """The figures of every round: a pandas frame by round from 1, or see `dataframes.rounds` without pandas."""
+        with reading(self.path):
+            return dataframes.rounds(self.file)
+
+    @property
+    def participants(self) -> Any:
+        """Group and attributes of everybody: a pandas frame by id, or see `dataframes.participants` without pandas."""
+        with reading(self.path):
+            return dataframes.participants(self.file)
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """The labels of every coded column of participants: `group`, and the attributes of personas."""
+        columns = self.file.get("participants", {})
+        return {
+            name: [printable(label) for label in column.attrs["labels"]]
+            for name, column in columns.items()
+            if "labels" in column.attrs
+        }
+
+    def codes(self, attribute: str) -> NDArray[np.uint16]:
+        """One of `attributes` by participant, uint16[participant], indices into its labels."""
+        with reading(self.path):
+            return self.file[f"participants/{attribute}"][:]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Wall time of each round in s, float64[round]."""
+        return self.read("seconds")
+
+    def outcome(self, round_index: int) -> Outcome:
+        """The figures of a round, from 0."""
+        names = [field.name for field in dataclasses.fields(Outcome)]
+        figures = {name: self.read(name, round_index).item() for name in names if name in self.file["rounds"]}
+        if len(figures) < len(names):  # an earlier version stored no quartiles
+            valid = self.read("guess", round_index)[self.read("status", round_index) <= Status.RETRIED]
+            ends = np.percentile(valid, [25, 75]).tolist()
+            figures |= dict(zip(("lower_quartile", "upper_quartile"), ends, strict=True))
+        return Outcome(**figures)
+
+    def group_numbers(self, round_index: int) -> NDArray[np.float64]:
+        """The mean of each group's valid guesses in a round from 0, float64[group], NaN where it has none."""
+        if "group_number" in self.file["rounds"]:
+            return self.read("group_number", round_index)
+        guesses, status = self.read("guess", round_index), self.read("status", round_index)
+        return group_numbers(guesses, status, self.codes("group"), len(self.experiment.population))
+
+    def announcement(self, round_index: int) -> Announcement:
+        """What everybody was, or is to be, told at the start of a round from 0, as far as `round_count`."""
+        if round_index == 0:
+            return announcement(self.experiment, 0)
+        last = round_index - 1
+        seen = [self.read(name, last) for name in ("guess", "status")] if needs_guesses(self.experiment) else []
+        return announcement(self.experiment, round_index, self.outcome(last), self.group_numbers(last), *seen)
+
+    def said(self, round_index: int, participants: NDArray[np.int64]) -> StoredReplies:
+        """What language models said in a round, as far as their conversations go on from it.
+
+        Args:
+            round_index: from 0.
+            participants: ids, ascending.
+
+        Returns:
+            Token ids by position in `participants`. They have been held against their checksums.
+
+        Raises:
+            ConfigError: if a reply is missing or damaged.
+        """
+        found, missing = [], len(participants)
+        for path, block in self._sealed_until(round_index, int(participants[-1])) if missing else ():
+            answers = find_answers(path, block, participants)
+            if len(answers.participants):
+                check_tokens(path, block)
+                found.append(answers)
+                missing -= len(answers.participants)
+            if not missing:
+                break
+        try:
+            return StoredReplies(found, participants)
+        except LookupError:
+            raise ConfigError(
+                f"{self.path}: replies of round {round_index + 1} are missing from {self.path.parent / 'replies'}"
+            ) from None
+
+    @cached_property
+    def cast(self) -> Personas | None:
+        """Attributes and backgrounds of all participants; None where they are not stored.
+
+        Raises:
+            ConfigError: if they are damaged.
+        """
+        if "personas" not in self.file:
+            return None
+        with reading(self.path):
+            names = [name for name in self.file["participants"] if name != "group"]
+            columns = {name: self.file[f"participants/{name}"] for name in names}
+            texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
+            row = self.file["personas/row"][:]
+            if "source" in self.file["personas"]:
+                source = self.file["personas/source"][:]
+            else:
+                source = np.where(row < 0, Source.NONE, Source.UNKNOWN).astype(np.uint8)
+            return Personas(
+                {name: [str(label) for label in column.attrs["labels"]] for name, column in columns.items()},
+                {name: column[:] for name, column in columns.items()},
+                texts,
+                row,
+                source,
+            )
+
+    def replies(self, round: int, participant: int) -> list[Reply]:
+        """Everything that a participant replied in a round, in order; nothing where no model was asked.
+
+        Args:
+            round: from 1.
+            participant: id, from 0.
+
+        Raises:
+            IndexError: if there is no such finished round, or no such participant.
+            ConfigError: if the sealed replies are missing or damaged.
+        """
+        rounds, count = self.guesses.shape
+        if not (1 <= round <= rounds and 0 <= participant < count):
+            raise IndexError(
+                f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
+                f"{count - 1}"
+            )
+        for path, block in self._sealed_until(round - 1, participant):
+            with reading(path):
+                first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
+                if first == last:
+                    continue
+                offsets = block["text_offsets"][first : last + 1]
+                return [
+                    Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+                    for purpose, start, stop in zip(
+                        block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True
+                    )
+                ]
+        return []
+
+    def _round(self, name: str) -> h5py.Dataset:
+        """A dataset of `/rounds`; the files that it refers to, if it does, are checked once."""
+        dataset = self.file[f"rounds/{name}"]
+        if dataset.is_virtual and not self._checked:
+            check_stretches(self.file, self.path.parent)
+            self._checked = True
+        return dataset
+
+    def _sealed_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
+        """Files of sealed replies that may have a participant, each checked once; the likeliest come first.
+
+        A file begins with the participant that names it, but where models take turns in the order of ids, those of
+        another block may lie between its own.
+        """
+        for name in reversed(sealed_names(self.file, round_index)):
+            if int(name) > participant:
+                continue
+            if (round_index, name) not in self._blocks:
+                self._blocks[round_index, name] = sealed_block(self.file, self.path.parent, round_index, name)
+            yield self._blocks[round_index, name]

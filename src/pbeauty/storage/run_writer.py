@@ -1,0 +1,297 @@
+"""The result of a run on disk: run.h5, replaced whole after every round, and the sealed replies beside it.
+
+Plain HDF5, written so that h5py alone reads it: no variable-length strings in bulk data, `units` and `description`
+on every dataset, sealed files linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty import __version__
+from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.personas import Personas, Source
+from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
+from pbeauty.game.records import PLAY, TOKEN_COUNTS, Rows
+from pbeauty.game.rules import Status
+from pbeauty.game.scoring import Scored
+from pbeauty.storage.hdf5 import checked, describe, replaced
+from pbeauty.storage.replies import (
+    CHUNK,
+    GUESSES,
+    NOTHING,
+    PER_PARTICIPANT,
+    REPLIES,
+    REPLY_CHUNK,
+    Sealed,
+    index_guesses,
+)
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.h5"
+JOURNALS = "journal"
+_AT_ONCE = 1 << 22
+"""Participants whose groups are written at once."""
+_PER_ROUND = {
+    "mean": ("units of the game", "mean of the valid guesses"),
+    "median": ("units of the game", "median of the valid guesses"),
+    "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
+    "lower_quartile": ("units of the game", "0.25 quantile of the valid guesses, linear between two (type 7)"),
+    "upper_quartile": ("units of the game", "0.75 quantile of the valid guesses, linear between two (type 7)"),
+    "min": ("units of the game", "smallest valid guess"),
+    "max": ("units of the game", "largest valid guess"),
+    "target": ("units of the game", "offset + multiplier x aggregate"),
+    "winning_guess": ("units of the game", "the guess nearest to the target"),
+    "n_valid": ("participants", "valid guesses"),
+    "n_winners": ("participants", "participants nearest to the target"),
+    "seconds": ("s", "wall time from announcement to score"),
+}
+TIME_PARTS = {
+    "seconds_playing": "playing",
+    "seconds_waiting": "waiting for the slowest",
+    "seconds_gathering": "scoring and gathering",
+    "seconds_sealing": "sealing",
+}
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, sealing.
+
+All but the last are parts of `seconds`."""
+_PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
+
+
+class RunWriter:
+    """Writes one run; owned by the moderator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / RUN_FILE
+
+    @classmethod
+    def create(cls, folder: Path, experiment: Experiment, provenance: Mapping[str, Any]) -> RunWriter:
+        """Starts a run in `folder`, which must exist and hold no run.
+
+        Args:
+            folder: the run's own folder.
+            experiment: resolved; stored whole.
+            provenance: JSON values that say where and with what the run was made.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        writer = cls(folder)
+        with replaced(writer.path) as file:
+            file.attrs.update(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "pbeauty_version": __version__,
+                    "name": experiment.name,
+                    "seed": experiment.seed,
+                    "experiment": experiment.dump(),
+                    "provenance": json.dumps(dict(provenance), indent=1),
+                    "finished": False,
+                }
+            )
+            _write_population(file, experiment)
+            _create_rounds(file, experiment)
+            file.create_group("replies")
+        return writer
+
+    def commit(
+        self,
+        round_index: int,
+        rows: Rows | None,
+        scored: Scored,
+        seconds: float,
+        sealed: Sequence[Sealed] = (),
+        parts: Mapping[str, float] | None = None,
+    ) -> None:
+        """Adds a finished round.
+
+        Args:
+            round_index: from 0; must be the next.
+            rows: of all participants; None where `sealed` says where they are.
+            scored: what the round came to; with an outcome.
+            seconds: how long it took.
+            sealed: what ranks have written of the round.
+            parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
+
+        Raises:
+            StoreError: if it cannot be written; the file then holds the rounds before.
+        """
+        nothing = dict.fromkeys(TIME_PARTS, math.nan)
+        assert scored.outcome is not None  # a round without one is not committed
+        figures = dataclasses.asdict(scored.outcome) | {"seconds": seconds} | nothing | dict(parts or {})
+        with replaced(self.path, keep=True) as file:
+            rounds = file["rounds"]
+            if len(rounds["target"]) != round_index:
+                raise ValueError(f"round {round_index} does not follow the {len(rounds['target'])} that are stored")
+            for name in PER_PARTICIPANT:
+                if name in rounds and rows is not None:
+                    _append(rounds[name], round_index, rows[name])
+            if rows is None:
+                columns = {name: rounds[name].dtype for name in PER_PARTICIPANT if name in rounds}
+                stretches = [stretch for one in sealed for stretch in one.guesses]
+                index = index_guesses(self.folder, round_index, columns, stretches)
+                for name in columns:
+                    _refer(rounds, name, round_index, index)
+            if "group_number" in rounds:  # an earlier version began the run without it
+                _append(rounds["group_number"], round_index, scored.group_numbers)
+            for name in _PER_ROUND:
+                if name in rounds:
+                    _append(rounds[name], round_index, figures[name])
+            group = file["replies"].create_group(f"{round_index + 1:04d}")
+            for path in (path for one in sealed for path in one.replies):
+                group[Path(path).stem] = h5py.ExternalLink(path, "/")
+
+    def keep_personas(self, cast: Personas) -> None:
+        """Adds attributes and backgrounds, or replaces them once a model has written its part.
+
+        Raises:
+            StoreError: if they cannot be written.
+        """
+        with replaced(self.path, keep=True) as file:
+            for name, codes in cast.codes.items():
+                if name not in file["participants"]:
+                    dataset = checked(file, f"participants/{name}", codes, CHUNK)
+                    describe(dataset, "code", f"the attribute {name} of each participant; `labels` names the codes")
+                    dataset.attrs["labels"] = cast.labels[name]
+            if "personas" in file:
+                del file["personas"]
+            text, offsets = cast.texts.take(np.arange(len(cast.texts)))
+            datasets: tuple[tuple[str, NDArray, str, str], ...] = (
+                ("source", cast.source, "code", "where each background comes from; `labels` names the codes"),
+                ("row", cast.row, "row", "the background of each participant; -1 where there is none"),
+                ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
+                ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
+            )
+            for name, values, units, about in datasets:
+                describe(checked(file, f"personas/{name}", values, REPLY_CHUNK), units, about)
+            file["personas/source"].attrs["labels"] = [source.label for source in Source]
+
+    def resume(self, provenance: Mapping[str, Any]) -> None:
+        """Notes that another job goes on with the run; what it left of an unfinished round is its journals."""
+        with replaced(self.path, keep=True) as file:
+            before = json.loads(file.attrs["provenance"])
+            earlier = before.pop("earlier_jobs", [])
+            file.attrs["provenance"] = json.dumps(dict(provenance) | {"earlier_jobs": [*earlier, before]}, indent=1)
+            rounds = len(file["rounds/target"])
+        for written in (REPLIES, GUESSES):
+            for path in (self.folder / written).glob("[0-9]*"):
+                if int(path.stem) > rounds:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.folder / JOURNALS).glob("[0-9]*"):
+            if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
+                shutil.rmtree(path)
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Marks the run as played to its end, and adds to its provenance."""
+        with replaced(self.path, keep=True) as file:
+            file.attrs["finished"] = True
+            about = json.loads(file.attrs["provenance"])
+            file.attrs["provenance"] = json.dumps(about | dict(provenance), indent=1)
+
+
+def drop_journals(folder: Path, round_index: int) -> None:
+    """Deletes the journals of a round whose replies are sealed and whose figures are committed."""
+    shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
+
+
+def journal_path(folder: Path, round_index: int, session: str, rank: int, span: tuple[int, int]) -> Path:
+    """Where a rank takes a round's replies down: its name says whose they may be, participants span[0]..span[1] - 1."""
+    return folder / JOURNALS / f"{round_index + 1:04d}" / f"{session}-{rank:05d}-{span[0]}-{span[1]}"
+
+
+def journals(folder: Path, round_index: int, span: tuple[int, int]) -> list[Path]:
+    """The journals of a round, in which there may be replies of participants span[0]..span[1] - 1.
+
+    A job with many ranks leaves many: nobody needs to read them all.
+    """
+    found = []
+    for path in sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*")):
+        told = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
+        elsewhere = told and (int(told[2]) <= span[0] or int(told[1]) >= span[1])
+        if path.is_file() and not elsewhere:
+            found.append(path)
+    return found
+
+
+def _write_population(file: h5py.File, experiment: Experiment) -> None:
+    groups = experiment.population
+    # Compressed, since it is long runs of one number: next to nothing, however many participants there are.
+    shape = {"shape": (experiment.count,), "chunks": (min(experiment.count, CHUNK),)}
+    dataset = file.create_dataset(
+        "participants/group", dtype=np.uint16, compression="gzip", compression_opts=1, fletcher32=True, **shape
+    )
+    start = 0
+    for index, group in enumerate(groups):
+        for first in range(start, start + group.count, _AT_ONCE):
+            last = min(first + _AT_ONCE, start + group.count)
+            dataset[first:last] = np.full(last - first, index, np.uint16)
+        start += group.count
+    describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
+    dataset.attrs["labels"] = [group.name for group in groups]
+    for group in groups:
+        attributes = group.model_dump(mode="json")
+        if isinstance(group, LLMGroup):
+            system = {**SYSTEM_PROMPTS, **experiment.prompts.system}[group.system_prompt]
+            tellings = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
+            told = next((tellings[name] for name in placeholders(system) if name in tellings), "")
+            attributes |= {
+                "rules_text": told,
+                "system_prompt_text": system,
+                "user_prompt_text": {**USER_PROMPTS, **experiment.prompts.user}[group.user_prompt],
+                "sampling": json.dumps(attributes["sampling"]),
+            }
+            if group.personas:
+                attributes["personas"] = json.dumps(attributes["personas"], ensure_ascii=False)
+        given = {key: value for key, value in attributes.items() if value is not None}
+        file.create_group(f"groups/{group.name}").attrs.update(given)
+
+
+def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
+    count = experiment.count
+    rounds = file.create_group("rounds")
+    for name, about in PER_PARTICIPANT.items():
+        if experiment.with_models or name not in (*TOKEN_COUNTS, "forgotten"):
+            shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, CHUNK))}
+            describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
+    groups = len(experiment.population)
+    table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
+    numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
+    describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
+    numbers.attrs["labels"] = [group.name for group in experiment.population]
+    rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
+    for name, about in _PER_ROUND.items():
+        kind = np.uint64 if name.startswith("n_") else np.float64
+        dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
+        describe(dataset, *about)
+
+
+def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:
+    dataset.resize(index + 1, axis=0)
+    dataset[index] = values
+
+
+def _refer(rounds: h5py.Group, name: str, round_index: int, index: str) -> None:
+    """Adds a round to a dataset by reference to the file that has it."""
+    before = rounds[name]
+    count = before.shape[1]
+    layout = h5py.VirtualLayout((round_index + 1, count), before.dtype)
+    for earlier in before.virtual_sources() if before.is_virtual else ():
+        # Earlier versions referred to the files of all blocks.
+        (row, start), (_, last) = earlier.vspace.get_select_bounds()
+        layout[row, start : last + 1] = h5py.VirtualSource(earlier.file_name, name, (last + 1 - start,))
+    layout[round_index] = h5py.VirtualSource(index, name, (count,))
+    about = dict(before.attrs)
+    del rounds[name]
+    rounds.create_virtual_dataset(name, layout, fillvalue=NOTHING.get(name, 0)).attrs.update(about)

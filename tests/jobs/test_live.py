@@ -1,0 +1,402 @@
+"""The live state that a run leaves while it is played, and what `pbeauty watch` makes of it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from mpi import PBEAUTY, alone, mpirun, rounds_kept, start
+
+from pbeauty.cli.watch import observe, watch
+from pbeauty.config.loader import loads
+from pbeauty.game.records import Progress
+from pbeauty.job import live_status as live_module
+from pbeauty.job.live_status import LIVE_FILE, Live, LiveState, RankState, seconds_left
+from pbeauty.storage.lock import LOCK_FILE, look, this_process
+from pbeauty.storage.run_reader import Run
+
+THINKERS = """
+name: thinkers
+game: {rounds: 3}
+population: [{name: crowd, count: 100, kind: uniform, think_time: 0.8}]
+"""
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+LIMIT = 45
+
+
+def write(folder, text=THINKERS):
+    (folder / "experiment.yaml").write_text(text)
+    return folder / "experiment.yaml"
+
+
+def read(folder):
+    return LiveState.model_validate_json((folder / LIVE_FILE).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run on three ranks: its folder, and every state that was seen on the way."""
+    folder = tmp_path_factory.mktemp("finished")
+    states, inodes = [], set()
+    began = time.monotonic()
+    # Rounds longer than the second between two states, so that none goes by unseen.
+    slower = THINKERS.replace("0.8", "1.4")
+    with start(3, "run", write(folder, slower), "--out", folder / "run") as job:
+        while not states or states[-1].state in ("starting", "playing"):
+            assert time.monotonic() - began < LIMIT
+            if (folder / "run" / LIVE_FILE).exists():
+                inodes.add((folder / "run" / LIVE_FILE).stat().st_mtime_ns)
+                states.append(read(folder / "run"))
+            time.sleep(0.005)
+        seconds = time.monotonic() - began
+        assert job.end(LIMIT).code == 0
+    return folder / "run", states, len(inodes), seconds
+
+
+# --- the file --------------------------------------------------------------------------------------------------
+
+
+def test_whoever_reads_finds_a_whole_state_and_few_are_written(finished):
+    """Read some hundred times while it is replaced; one a second, and one each for the start and the end."""
+    _, states, written, seconds = finished
+    assert len(states) > 100
+    assert {state.state for state in states} == {"starting", "playing", "finished"}
+    assert 3 <= written <= seconds + 3
+
+
+def test_states_tell_round_and_ranks(finished):
+    _, states, *_ = finished
+    playing = [state for state in states if state.round == 2]
+    assert playing
+    for state in playing:
+        assert (state.rounds, state.rounds_finished, state.participants) == (3, 1, 100)
+        assert [(rank.rank, rank.total) for rank in state.ranks] == [(1, 50), (2, 50)]
+        assert state.run_seconds_left > 0.8
+        assert [result.round for result in state.results] == [1]
+
+
+def test_the_last_state_is_the_result(finished):
+    folder, states, *_ = finished
+    last = states[-1]
+    assert (last.state, last.round, last.rounds_finished, last.message) == ("finished", None, 3, None)
+    with Run(folder) as run:
+        for index, result in enumerate(last.results):
+            outcome = run.outcome(index)
+            assert (result.round, result.mean, result.median, result.target, result.n_valid) == (
+                index + 1,
+                outcome.mean,
+                outcome.median,
+                outcome.target,
+                outcome.n_valid,
+            )
+            assert result.seconds == run.seconds[index]
+
+
+def test_an_interrupted_run_says_why_and_its_resumption_knows_the_rounds_before(tmp_path):
+    config, run = write(tmp_path, THINKERS.replace("0.8", "0.5")), tmp_path / "run"
+    with start(2, "run", config, "--out", run) as job:
+        job.wait_for(lambda: (run / "run.h5").exists() and rounds_kept(run) == 1)
+        job.send(signal.SIGTERM)
+        job.end(LIMIT)
+    state = read(run)
+    assert (state.state, state.message, state.rounds_finished) == ("interrupted", "stopped by SIGTERM", 1)
+    assert mpirun(1, "run", config, "--out", run, "--resume").code == 0
+    state = read(run)
+    assert (state.state, state.message) == ("finished", None)
+    assert [result.round for result in state.results] == [1, 2, 3]
+    with Run(run) as stored:
+        assert [result.seconds for result in state.results] == stored.seconds.tolist()
+
+
+def test_a_failed_run_says_why(tmp_path):
+    fault = "def guess(*a, **k): raise ZeroDivisionError('out of luck')"
+    lines = ["import sys", "from pbeauty import scripted", fault, "scripted.guess = guess"]
+    (tmp_path / "altered.py").write_text("\n".join([*lines, "from pbeauty.cli.main import main", "sys.exit(main())"]))
+    program = [sys.executable, tmp_path / "altered.py"]
+    assert mpirun(1, "run", write(tmp_path), "--out", tmp_path / "run", program=program).code != 0
+    state = read(tmp_path / "run")
+    assert (state.state, state.message) == ("failed", "out of luck")
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_live_state_that_cannot_be_written_is_told_once_and_does_not_end_the_run(tmp_path):
+    (tmp_path / "run" / f".{LIVE_FILE}.draft").mkdir(parents=True)
+    config = write(tmp_path, THINKERS.replace("0.8", "0.1"))
+    done = mpirun(2, "run", config, "--set", "game.rounds=1", "--out", tmp_path / "run")
+    assert done.code == 0
+    message = f"pbeauty: cannot write {tmp_path / 'run' / LIVE_FILE}: Is a directory; the run goes on without it"
+    assert done.err.count(message) == 1
+    assert done.err.count("pbeauty: ") == 1
+    assert rounds_kept(tmp_path / "run") == 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The live state's clock, in the hands of the test."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def test_a_straggler_is_seen(clock, tmp_path):
+    """Rank 1 needs 2 s for its 60; rank 2 does 10 a second, with 40 of 80 left after 4 s."""
+    experiment = loads(THINKERS.replace("count: 100", "count: 140"))
+    live = Live(tmp_path, experiment, this_process())
+    live.seat(["here", "here", "there"], [0, 60, 80])
+    clock.now += 10
+    live.begin(0)
+    clock.now += 2
+    live.show({1: Progress(60, 60, 3, 600, 120), 2: Progress(80, 20, 0, 200, 40)})
+    clock.now += 2
+    live.show({1: Progress(60, 60, 3, 600, 120), 2: Progress(80, 40, 1, 400, 80)})
+    state = read(tmp_path)
+    assert [(r.rank, r.host, r.done, r.participants_per_second) for r in state.ranks] == [
+        (1, "here", 60, 30),
+        (2, "there", 40, 10),
+    ]
+    assert (state.round, state.round_seconds, state.done, state.unusable) == (1, 4, 100, 4)
+    assert (state.participants_per_second, state.tokens_per_second) == (25, 50)
+    assert state.round_seconds_left == 4
+    assert state.run_seconds_left == 4 + 2 * (4 + 4)
+
+
+def test_it_is_written_once_a_second_at_most(clock, tmp_path):
+    live = Live(tmp_path, loads(THINKERS), this_process())
+    live.seat(["here"], [100])
+    live.begin(0)
+    seen = set()
+    for _ in range(100):
+        clock.now += 0.1
+        live.show({0: Progress(100, 7)})
+        seen.add((tmp_path / LIVE_FILE).stat().st_mtime_ns)
+    assert 5 <= len(seen) <= 12
+
+
+def test_nobody_can_tell_how_long_a_rank_without_a_reply_takes():
+    rank = RankState(rank=1, host="here", total=10)
+    assert seconds_left([rank]) is None
+    assert seconds_left([rank.model_copy(update={"done": 5, "participants_per_second": 2.5})]) == 2
+    assert seconds_left([rank.model_copy(update={"done": 10})]) == 0
+
+
+def test_a_run_of_many_rounds_keeps_the_latest(clock, tmp_path):
+    outcome = SimpleNamespace(mean=1.0, median=1.0, target=1.0, n_valid=1, n_winners=1)
+    live = Live(tmp_path, loads(THINKERS), this_process())
+    for _ in range(700):
+        live.result(outcome, 0.5)
+    live.end("finished")
+    state = read(tmp_path)
+    assert state.rounds_finished == 700
+    assert [state.results[0].round, state.results[-1].round, len(state.results)] == [201, 700, 500]
+
+
+# --- watch -----------------------------------------------------------------------------------------------------
+
+
+def test_watch_tells_a_finished_run_with_and_without_its_live_state(finished, tmp_path):
+    folder, *_ = finished
+    for run in (folder, folder / "run.h5"):
+        done = alone("watch", run)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith("thinkers: finished, 3 of 3 rounds, 100 participants, by ")
+        assert not CONTROL.search(done.out)
+    with_state = json.loads(alone("watch", folder, "--json").out)
+    (tmp_path / "run.h5").write_bytes((folder / "run.h5").read_bytes())
+    without = json.loads(alone("watch", tmp_path / "run.h5", "--json").out)
+    assert with_state.keys() == without.keys()
+    for key in ("state", "name", "rounds", "rounds_finished", "participants", "results"):
+        assert without[key] == with_state[key]
+    assert "finished, 3 of 3 rounds" in alone("watch", tmp_path).out
+    assert {path.name for path in tmp_path.iterdir()} == {"run.h5"}
+
+
+def test_watch_tells_a_playing_run_from_a_dead_one(tmp_path):
+    config, run = write(tmp_path), tmp_path / "run"
+    with start(3, "run", config, "--set", "population.0.think_time=3600", "--out", run) as job:
+        job.wait_for(lambda: (run / LIVE_FILE).exists() and read(run).round == 1)
+        shown = alone("watch", run, "--once")
+        assert "thinkers: playing, 0 of 3 rounds" in shown.out
+        assert "round 1: 0 of 100 (0%)" in shown.out
+        assert re.search(r"^ +2 +0 +50 ", shown.out, re.MULTILINE)
+        assert observe(run)["state"] == "playing"
+        for rank in job.ranks().values():
+            os.kill(rank, signal.SIGKILL)
+        job.end(LIMIT)
+    shown = alone("watch", run)
+    assert shown.code == 0
+    assert "thinkers: dead: its job is gone without having ended it; --resume goes on with it" in shown.out
+    assert json.loads(alone("watch", run, "--json").out)["state"] == "dead"
+    (run / LOCK_FILE).unlink()
+    assert observe(run)["state"] == "dead"
+
+
+def test_watch_sees_a_new_job_before_its_first_state(finished, tmp_path):
+    folder, *_ = finished
+    state = read(folder).model_copy(update={"state": "interrupted", "pid": 1, "message": "stopped by SIGTERM"})
+    (tmp_path / LIVE_FILE).write_text(state.model_dump_json())
+    assert observe(tmp_path)["state"] == "interrupted"
+    (tmp_path / LOCK_FILE).write_text(this_process().model_dump_json())
+    assert (observe(tmp_path)["state"], observe(tmp_path)["pid"]) == ("starting", os.getpid())
+    (tmp_path / LIVE_FILE).unlink()
+    assert observe(tmp_path)["state"] == "starting"
+
+
+def test_a_run_that_ends_between_two_looks_is_not_dead(finished, tmp_path, monkeypatch):
+    _, states, *_ = finished
+    (tmp_path / LIVE_FILE).write_text(next(s for s in states if s.state == "playing").model_dump_json())
+
+    def end(path):
+        (tmp_path / LIVE_FILE).write_text(states[-1].model_dump_json())
+        return look(path)
+
+    monkeypatch.setattr("pbeauty.cli.watch.lock.look", end)
+    assert observe(tmp_path)["state"] == "finished"
+
+
+def test_watch_needs_neither_mpi_nor_vllm(finished, tmp_path):
+    folder, *_ = finished
+    script = tmp_path / "watch.py"
+    script.write_text(
+        "import sys\nfrom pbeauty.cli.main import main\nassert main(sys.argv[1:]) == 0\n"
+        "loaded = {'mpi4py', 'vllm', 'torch', 'matplotlib'} & sys.modules.keys()\nassert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, script, "watch", folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("what", ["nothing", "a-folder", "a-file", "another-hdf5"])
+def test_watch_refuses_what_is_no_run(what, tmp_path):
+    path = tmp_path / "thing"
+    if what == "a-folder":
+        path.mkdir()
+    elif what == "a-file":
+        path.touch()
+    elif what == "another-hdf5":
+        path.mkdir()
+        (path / "run.h5").write_text("something else")
+    done = alone("watch", path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("pbeauty: ")
+    assert "Traceback" not in done.err
+
+
+def test_hostile_text_is_shown_harmlessly(finished, tmp_path, capsys):
+    _, states, *_ = finished
+    evil = "\x1b]0;title\x07\x1b[2J\x9b31m\r\n\u202egnp.exe[bold red]x[/red][link=file:///etc]"
+    state = next(s for s in states if s.round == 2).model_copy(deep=True)
+    state.name = state.user = state.host = state.slurm_job_id = state.updated = state.message = evil
+    for rank in state.ranks:
+        rank.host = evil
+    (tmp_path / LIVE_FILE).write_text(state.model_dump_json())
+    watch(tmp_path, as_json=False, once=True)
+    shown = capsys.readouterr().out
+    assert not CONTROL.search(shown)
+    assert "[bold red]x[/red]" in shown
+    watch(tmp_path, as_json=True, once=True)
+    shown = capsys.readouterr().out
+    assert not CONTROL.search(shown)
+    assert json.loads(shown)["name"] == evil
+
+
+HOSTILE = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "nested": b'{"ranks": ' + b"[" * 1_000_000,
+    "no-mapping": b"[1]",
+    "another-schema": b'{"state": "playing"}',
+    "unknown-state": b'{"state": "\\u001b[2J"}',
+    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.",
+}
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE, "huge", "pipe", "device", "infinite", "astronomic"])
+def test_a_hostile_live_state_is_refused(kind, finished, tmp_path):
+    path = tmp_path / LIVE_FILE
+    if kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(1 << 31)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind in ("infinite", "astronomic"):
+        number = "Infinity" if kind == "infinite" else "9" * 5000
+        path.write_text(re.sub(r'"round_seconds":[^,]*', f'"round_seconds":{number}', read_text(finished[0])))
+    else:
+        path.write_bytes(HOSTILE[kind])
+    with pytest.raises(ConfigError) as refused:
+        observe(tmp_path)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+
+
+def read_text(folder):
+    return (folder / LIVE_FILE).read_text().replace('": ', '":')
+
+
+def test_a_huge_file_is_not_read_into_memory(tmp_path):
+    with (tmp_path / LIVE_FILE).open("wb") as file:
+        file.truncate(1 << 34)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({3 << 30}, {3 << 30}))"
+    code = f"{limit}; from pbeauty.cli.main import main; raise SystemExit(main(['watch', {str(tmp_path)!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 2
+    assert "holds more than" in done.stderr
+
+
+# --- on a terminal ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leave", [False, True], ids=["to-the-end", "control-c"])
+def test_watch_follows_a_run_on_a_terminal(leave, tmp_path):
+    config, run = write(tmp_path), tmp_path / "run"
+    think = 3600 if leave else 0.8
+    with start(2, "run", config, "--set", f"population.0.think_time={think}", "--out", run) as job:
+        job.wait_for((run / LIVE_FILE).exists)
+        code, shown = in_terminal([*PBEAUTY, "watch", str(run)], b"\x03" if leave else b"", until="round 1: ")
+        if not leave:
+            assert job.end(LIMIT).code == 0
+    assert code == 0, shown
+    assert ("thinkers: finished" in shown) is not leave
+    assert "Traceback" not in shown
+    if not leave:
+        assert shown.count("\x1b[2K") > 2, "the view is not redrawn"
+
+
+def in_terminal(command, keys, until, timeout=LIMIT):
+    """Runs a command with a terminal of its own, types `keys` once `until` was shown; its code and all it showed."""
+    ours, theirs = pty.openpty()
+    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environ,
+        # Whoever runs the tests in the background lets them ignore Ctrl-C; a terminal's programs do not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    os.close(theirs)
+    shown, deadline = "", time.monotonic() + timeout
+    try:
+        while time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.1)[0]:
+                try:
+                    shown += os.read(ours, 1 << 16).decode(errors="replace")
+                except OSError:  # nobody holds the other end any more
+                    break
+                if keys and until in shown:
+                    os.write(ours, keys)
+                    keys = b""
+        return process.wait(timeout=max(1, deadline - time.monotonic())), shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)

@@ -1,0 +1,70 @@
+"""Runs made for tests: guesses written by the package's own writer, as the moderator writes them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from pbeauty.config.loader import loads
+from pbeauty.game.announcement import group_of
+from pbeauty.game.records import PLAY, Replies
+from pbeauty.game.rules import Status
+from pbeauty.game.scoring import score_alone
+from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.run_writer import RunWriter
+
+ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], "ranks": [{"host": "node-1"}]}
+
+
+def experiment(count, *, name="made", seed=1, rounds=1, population=None, **game):
+    """An experiment of `count` participants without a model, or of another population."""
+    crowd = population or [{"name": "crowd", "count": count, "kind": "uniform"}]
+    return loads(json.dumps({"name": name, "seed": seed, "game": {"rounds": rounds, **game}, "population": crowd}))
+
+
+def table(rows):
+    """Rows as one structured array, PLAY[participant]."""
+    made = np.zeros(len(rows["guess"]), PLAY)
+    for name, values in rows.items():
+        made[name] = values
+    return made
+
+
+def make(folder, guesses, described=None, *, finished=None, said=None, columns=None, seconds=2.0, **settings):
+    """Writes a run and returns its folder.
+
+    Args:
+        folder: made if need be.
+        guesses: float64[round, participant]; NaN is an unparsable reply.
+        described: the experiment; one for these guesses, with `settings`, unless given.
+        finished: whether it is marked so; unless given, whether all rounds are there.
+        said: by round, (participant, purpose, text) of every reply.
+        columns: attributes of personas, (labels, codes) by name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    guesses = np.array(guesses, float)
+    described = described or experiment(guesses.shape[1], rounds=max(len(guesses), 1), **settings)
+    writer = RunWriter.create(folder, described, ABOUT)
+    for index, row in enumerate(guesses):
+        rows = np.zeros(row.size, PLAY)
+        rows["guess"] = row
+        rows["status"] = np.where(np.isnan(row), Status.UNPARSABLE, Status.OK)
+        replies = Replies()
+        for participant, purpose, text in said[index] if said else ():
+            rows["output_tokens"][participant] += len(text)
+            replies.append(participant, purpose, text, [1] * len(text))
+        sealed = [Sealed(seal_replies(folder, index, 0, replies))] if len(replies) else []
+        members, groups = group_of(described), len(described.population)
+        scored = score_alone(described.game, rows["guess"], rows["status"], members, groups)
+        writer.commit(index, rows, scored, seconds, sealed)
+    if finished if finished is not None else len(guesses) == described.game.rounds:
+        writer.finish({"ended": "2026-01-01T00:01:00+00:00"})
+    if columns:
+        import h5py
+
+        with h5py.File(folder / "run.h5", "r+") as file:
+            for name, (labels, codes) in columns.items():
+                column = file.create_dataset(f"participants/{name}", data=np.array(codes, np.uint16))
+                column.attrs["labels"] = labels
+    return folder

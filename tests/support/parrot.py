@@ -1,0 +1,101 @@
+"""`pbeauty` with an engine that needs no model: `python tests/support/parrot.py run CONFIG ...`, under mpirun or not.
+
+For tests of what surrounds an engine (journal, resume, conversations), hundreds of starts in a row. A parrot's
+reply is a function of its prompt and its seed alone, takes a few steps, and is unreadable now and then. Token ids are
+bytes.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import zlib
+
+import pbeauty.job.runner
+from pbeauty.cli.main import main
+from pbeauty.llm.engine import Reply
+
+
+class Tokenizer:
+    """Bytes as token ids, and a chat template that extends."""
+
+    name_or_path = "parrot"
+    chat_template = "parrot"
+
+    def __len__(self) -> int:
+        return 256
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"
+
+    def encode(self, text, add_special_tokens):
+        return list(text.encode())
+
+    def decode(self, tokens, skip_special_tokens):
+        return bytes(tokens).decode(errors="replace")
+
+
+class Engine:
+    """The interface of `pbeauty.llm.engine.Engine`."""
+
+    max_model_len = 100_000
+    max_num_seqs = 8
+
+    def __init__(self, model, place, seed):
+        self.tokenizer = Tokenizer()
+        self.gpus = []
+        self.arguments = {"model": "parrot"}
+        self._waiting = {}
+
+    @property
+    def in_flight(self):
+        return len(self._waiting)
+
+    def sampling_params(self, sampling, guided=None):
+        return sampling
+
+    def submit(self, key, prompt, params, seed):
+        draw = random.Random(f"{zlib.crc32(bytes(prompt))}/{seed}")
+        text = draw.choice(["no idea", "oh, whatever", str(draw.randint(101, 999))])
+        if draw.random() > 0.15:
+            text = f"My number: {draw.randint(0, 100)}"
+        asked = bytes(prompt).decode(errors="replace")
+        if "Invent a person" in asked or "\u8bf7" in asked:
+            text = self.background(draw, "\u8bf7" in asked)
+        self._waiting[key] = [draw.randint(1, 5), prompt, text]
+
+    def background(self, draw, chinese):
+        """A background in the language that is asked for; too short, or in another one, now and then."""
+        chosen = draw.random()
+        if chosen < 0.2:
+            return "You are."
+        said = "\u4f60\u662f\u4e00\u4e2a\u4eba" if chinese == (chosen > 0.3) else "You are somebody "
+        return f"{said * 3} {draw.randint(1, 99)}"
+
+    def step(self):
+        time.sleep(0.002)
+        finished = []
+        for key, waiting in list(self._waiting.items())[: self.max_num_seqs]:
+            waiting[0] -= 1
+            if waiting[0] == 0:
+                _, prompt, text = self._waiting.pop(key)
+                finished.append(Reply(key, list(text.encode()), text, False, len(prompt), len(prompt) // 2))
+        return finished
+
+    def decode(self, replies):
+        return [self.tokenizer.decode(tokens, True) for tokens in replies]
+
+    def abort(self):
+        self._waiting.clear()
+
+    def forget(self):
+        assert not self._waiting
+
+    def close(self):
+        self.abort()
+
+
+if __name__ == "__main__":
+    pbeauty.job.runner.Engine = Engine
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The shipped literature figures: complete, cited, and consistent with each other."""
+
+import dataclasses
+
+import pytest
+
+from pbeauty.analysis import references
+
+
+@pytest.mark.parametrize(
+    ("p", "average"),
+    [(2 / 3, [36.7, 23.9, 15.9, 9.2]), (1 / 2, [27.0, 11.1, 3.8, 7.2])],
+)
+def test_mean_over_sessions_is_the_published_one(p, average):
+    trajectory = references.human_means(p)
+    assert [round(value, 1) for value in trajectory.average] == average
+    assert trajectory.source.short == "Nagel 1995"
+
+
+def test_sessions_have_four_periods_each():
+    assert [len(references.human_means(p).sessions) for p in (1 / 2, 2 / 3)] == [3, 4]
+    for trajectory in references.load().sessions:
+        assert {len(session) for session in trajectory.sessions} == {4}
+    assert references.human_medians(1 / 2).sessions[1] == (30, 10, 3.3, 0.57)
+
+
+@pytest.mark.parametrize("p", [4 / 3, 0.67, 0.51, 0.6, 0.0])
+def test_no_people_at_other_multipliers(p):
+    assert references.human_means(p) is None
+    assert references.human_medians(p) is None
+
+
+def test_rounded_multiplier_counts_as_the_fraction():
+    assert references.human_means(0.667) is references.human_means(2 / 3)
+
+
+def _entries():
+    loaded = references.load()
+    for field in dataclasses.fields(loaded):
+        value = getattr(loaded, field.name)
+        if field.name != "sources":
+            yield from value if isinstance(value, tuple) else (value,)
+
+
+def test_every_entry_is_cited_and_every_source_used():
+    used = {entry.source.key for entry in _entries()}
+    assert used == {source.key for source in references.load().sources}
+    for source in references.load().sources:
+        assert len(source.citation) > 60
+        assert any(character.isdigit() for character in source.short)
+        assert source.short.split()[0].rstrip(",") in source.citation
+
+
+def test_secondary_sources_are_marked():
+    marked = {source.key for source in references.load().sources if source.secondary}
+    assert marked == {"financial-times-1997", "politiken-2005"}
+
+
+def test_first_period_of_nagel_agrees_with_her_sessions():
+    # Sessions differ in size, so that the pooled mean is near the mean over sessions, not equal to it.
+    pools = {round(pool.p, 3): pool for pool in references.load().pools if pool.source.key == "nagel-1995"}
+    assert {pool.n for pool in pools.values()} == {48, 67, 51}
+    for p in (1 / 2, 2 / 3):
+        assert pools[round(p, 3)].mean == pytest.approx(references.human_means(p).average[0], abs=0.5)
+
+
+def test_newspaper_entries_add_up_to_the_pool():
+    pool = next(pool for pool in references.load().pools if "newspaper" in pool.label)
+    assert sum(references.load().newspapers.entries) == pool.n == 7884
+
+
+def test_cognitive_hierarchy_rows():
+    rows = [pool for pool in references.load().pools if pool.tau is not None]
+    assert [row.tau for row in rows] == [0.5, 1.1, 1.6, 1.5, 3.0]
+    for row in rows[:-1]:
+        low, high = row.tau_interval
+        assert low < row.tau < high
+        assert row.model_mean == pytest.approx(row.mean, abs=0.6)
+    assert (references.load().tau.median, references.load().tau.mean) == (1.30, 1.61)
+
+
+def test_llm_tables_are_complete_and_agree_with_each_other():
+    cells = {(cell.model, cell.prompt): cell for cell in references.load().llm_rounds}
+    assert len(cells) == 24
+    assert (cells["Qwen2-7B", "P3"].mean, cells["Qwen2-7B", "P3"].std) == (26.45, 20.25)
+    for path in references.load().llm_trajectories:
+        assert len(path.rounds) == len(path.means)
+        if path.prompt is not None:
+            assert path.means[0] == cells[path.model, path.prompt].mean
+
+
+def test_wall_times_are_in_seconds():
+    seconds = [time.seconds for time in references.load().wall_times]
+    assert seconds == pytest.approx([40, 8.6 * 3600, 12 * 86400, 720, 5100, 10.6 * 3600, 1320, 336])
+
+
+def test_loaded_once_and_immutable():
+    assert references.load() is references.load()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        references.load().tau.mean = 2.0

@@ -1,0 +1,368 @@
+"""Runs in other formats, the published example's configuration as ours, and what a run is expected to take."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mpi
+import numpy as np
+import pyarrow.parquet
+import pytest
+from made import experiment, make
+
+from pbeauty.cli.arguments import time_limit
+from pbeauty.cli.export import export
+from pbeauty.cli.forecast import forecast
+from pbeauty.cli.forecast_text import describe
+from pbeauty.cli.main import main
+from pbeauty.config.loader import load, loads
+from pbeauty.config.sweep import load_sweep
+from pbeauty.errors import ConfigError
+from pbeauty.game.rules import Status
+from pbeauty.pace import Pace, pace
+from pbeauty.storage.agentscope import COLUMNS, import_example
+from pbeauty.storage.run_reader import Run
+
+BIRDS = (sys.executable, str(Path(__file__).parents[2] / "support/parrot.py"))
+TEXT = """
+name: talk
+game: {rounds: 2, offset: 5}
+population:
+  - {name: birds, count: 30, kind: llm, retries: 0, personas: {attributes: {job: [nurse, cook]}}}
+  - {name: noise, count: 4, kind: uniform}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("talk")
+    (folder / "talk.yaml").write_text(TEXT)
+    done = mpi.mpirun(2, "run", folder / "talk.yaml", "--out", folder / "run", "--rate", "50", program=BIRDS)
+    assert done.code == 0, done
+    return folder / "run"
+
+
+# --- export ------------------------------------------------------------------------------------------------
+
+
+def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
+    with export(run, "csv", tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
+    assert len(rows) == len(lines) == 68
+    about = ["round", "participant", "group", "job", "background_source"]
+    assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "reply"]
+    with Run(run) as stored:
+        guesses = [np.nan if line["guess"] is None else line["guess"] for line in lines]
+        assert np.array_equal(
+            guesses, np.concatenate([stored.read("guess", 0), stored.read("guess", 1)]), equal_nan=True
+        )
+    assert {line["job"] for line in lines[:30]} == {"nurse", "cook"}
+    assert lines[30]["job"] == "(none)"
+    assert lines[30]["reply"] is None
+    assert "".join(lines[0]["reply"].split()) != ""
+    assert {line["status"] for line in lines} > {"ok"}
+
+
+def test_parquet_is_the_same_or_a_clear_refusal(run, tmp_path, monkeypatch):
+    path = tmp_path / "x.parquet"
+    export(run, "parquet", path)
+    lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
+    assert pyarrow.parquet.read_table(path).to_pylist() == lines
+    real = builtins.__import__
+
+    def without(name, *arguments, **options):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError, match=r"pip install 'pbeauty\[export\]'"):
+        export(run, "parquet", path)
+
+
+def test_the_example_can_read_what_is_exported(run, tmp_path):
+    folder = export(run, "agentscope", tmp_path)
+    *_, benchmark, model, settings, _ = folder.parts
+    assert (benchmark, model, settings) == ("talk", "demo", "6-1-34-1-0.667")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"result_{r}.{kind}" for r in (0, 1) for kind in ("json", "pdf")
+    ]
+    with Run(run) as stored:
+        for round_index in range(2):
+            found = json.loads((folder / f"result_{round_index}.json").read_text())
+            outcome, status = stored.outcome(round_index), stored.read("status", round_index)
+            assert list(found["data"]) == [f"P{i}" for i in np.flatnonzero(status <= 2)]
+            values = [entry["value"] for entry in found["data"].values()]
+            assert found["stats"]["avg"] == pytest.approx(np.mean(values)) == pytest.approx(outcome.mean)
+            assert (found["stats"]["win"], found["stats"]["cnt"]) == (outcome.target, len(values))
+            assert {"win", "cnt", "avg", "med", "std", "max", "min", "time"} == found["stats"].keys()
+            assert all(entry["round"] == round_index + 1 for entry in found["data"].values())
+            assert all(("raw" in entry) is (int(name[1:]) < 30) for name, entry in found["data"].items())
+    assert (folder / "result_0.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_path):
+    assert main(["export", str(run), "--format", "agentscope", "--out", str(tmp_path / "result")]) == 0
+    reader = Path(__file__).parents[2] / "support/read_agentscope.py"
+    command = [sys.executable, "-I", str(reader), str(tmp_path / "result")]
+    (game,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    rounds = game.pop("rounds")
+    about = {"benchmark": "talk", "model": "demo", "system": "6", "user": "1", "count": 34, "hosts": 1}
+    assert game == {**about, "ratio": 0.667}
+    with Run(run) as stored:
+        assert len(rounds) == stored.round_count
+        for index, found in enumerate(rounds):
+            guesses, outcome = stored.read("guess", index), stored.outcome(index)
+            valid = guesses[stored.read("status", index) <= Status.RETRIED]
+            assert 0 < valid.size < 34
+            assert found["counts"] == np.histogram(valid, bins=np.arange(102))[0].tolist()
+            names = {"cnt": "n_valid", "avg": "mean", "med": "median", "std": "std", "max": "max", "min": "min"}
+            for name, ours in names.items():
+                assert found["computed"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+                assert found["stats"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
+            assert found["stats"]["win"] == pytest.approx(outcome.target) == pytest.approx(5 + 2 / 3 * valid.mean())
+            assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
+
+
+# --- import ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def example(tmp_path):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    rows = [
+        "100,random,4,1,2,small,1,1,1,2/3,3",
+        "101,llm,4,1,2,small,1,2,1,2/3,3",
+        "50,llm,4,1,1,small,2,1,2,1/2,5",
+        "9,llm,4,1,2,mix,1,1,1,51/100,1",
+        "6,llm,4,1,1,small,3,1,1,2/3,1",
+    ]
+    (folder / "experiment.csv").write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+
+    def model(name, path="demo", **arguments):
+        return {"model_type": "x", "config_name": name, "model_name": path, "api_key": "E", "generate_args": arguments}
+
+    models = [model("small_2_1", temperature=0.5), model("small_2_2", temperature=0.5, max_tokens=9)]
+    models += [model("small_1_1", best_of=3), model("mix_2_1"), model("mix_2_2", "a/b")]
+    (folder / "model_configs.json").write_text(json.dumps(models))
+    system = {
+        "1": "Numbers from 0 to {max_value}; nearest to {ratio} of the average.",
+        "2": "0 to {max_value}, nearest to 5 plus {ratio} of the average {odd}",
+        "3": "You are: {background}. 0 to {max_value}, {ratio} of the average.",
+    }
+    (folder / "prompt.json").write_text(json.dumps({"SYSTEM": system, "USER": {"1": "Number!", "2": "Think."}}))
+    return folder
+
+
+def test_the_examples_configuration_becomes_ours(example, tmp_path):
+    (tmp_path / "people.jsonl").write_text("".join(f'{{"prompt": "Name: P{i}"}}\n' for i in range(6)))
+    made = import_example(example, tmp_path / "ours", tmp_path / "people.jsonl")
+    cases = [load(path) for path in made.files if path.name[:3].isdecimal()]
+    assert len(cases) == len(load_sweep(tmp_path / "ours/all.yaml").cases) == 5
+    random, twice, shifted, mixed, people = cases
+    assert (random.population[0].kind, random.game.rounds) == ("uniform", 3)
+    assert (twice.population[0].count, twice.population[0].sampling.temperature) == (101, 0.5)
+    assert twice.prompts.system["sys-1"] == "Numbers from {low_or_not}".replace("{low_or_not}", "0 to {high}") + (
+        "; nearest to {multiplier} of the average."
+    )
+    assert (shifted.game.offset, shifted.game.p) == (5, 0.5)
+    assert "{{odd}}" in shifted.prompts.system["sys-2"]
+    assert [(g.count, mixed.models[g.model].path) for g in mixed.population] == [(5, "demo"), (4, "a/b")]
+    assert people.population[0].personas.file
+    notes = " ".join(made.notes)
+    for word in ("best_of", "api_key", "agent_server_num", "host_num", "{odd}", "game.offset is 5"):
+        assert word in notes, word
+
+
+def test_an_import_says_what_is_missing(example, tmp_path, capsys):
+    made = import_example(example, tmp_path / "ours")
+    assert any("left out: its prompt needs backgrounds" in note for note in made.notes)
+    assert main(["import", str(example), "--out", str(tmp_path / "ours")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    (example / "experiment.csv").write_text("participant_num,agent_type\n5,random\n")
+    before = (example / "prompt.json").read_text()
+    (example / "prompt.json").write_text("{}")
+    (example / "model_configs.json").write_text("[1]")
+    with pytest.raises(ConfigError) as caught:
+        import_example(example, tmp_path / "more")
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == [
+        "experiment.csv",
+        "model_configs.json:",
+        "prompt.json:",
+    ]
+    (example / "prompt.json").write_text(before)
+    with pytest.raises(ConfigError, match=r"experiment\.csv has no column agent_server_num, .*, round"):
+        import_example(example, tmp_path / "more")
+
+
+# --- forecasts ---------------------------------------------------------------------------------------------
+
+
+def test_a_forecast_counts_requests_blocks_and_time():
+    described = loads(
+        "name: x\ngame: {rounds: 3}\npopulation: [{name: a, count: 100, kind: llm, retries: 2, extraction: model},"
+        " {name: b, count: 10, kind: uniform, think_time: 50}]"
+    )
+    found = forecast(described, 3, Pace(10))
+    assert (found["ranks"], found["engines"], found["gpus"], found["blocks"]) == (3, 2, 2, [0, 55, 55])
+    assert (found["requests"], found["requests_at_most"]) == (600, 1800)
+    assert found["seconds"] == 150.0, "the uniform ones think longest"
+    assert found["gpu_hours"] == pytest.approx(2 * 150 / 3600)
+    assert found["gpu_memory"]["demo"]["cache_kib_per_token"] > 0
+    assert not any("WARNING" in line for line in describe(found, 151))
+    assert any("WARNING: longer than the time limit of 149 s" in line for line in describe(found, 149))
+    assert forecast(described)["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 5400), ("1:30", 90), ("4:00:00", 14400), ("1-12", 129600), ("2-00:30:00", 174600)]
+)
+def test_time_limits_are_slurms(text, seconds):
+    assert time_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-1", "1:2:3:4", "1.5"])
+def test_what_is_no_time_limit_is_refused(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", "x.yaml", f"--time-limit={text}"])
+    assert f"argument --time-limit: {text!r} is no time such as 90, 4:00:00 or" in capsys.readouterr().err
+
+
+def test_a_pace_comes_from_a_bench(tmp_path):
+    (tmp_path / "b.json").write_text('{"participants_per_second": {"real": 50.0}, "output_tokens_per_second": 400.0}')
+    assert pace(tmp_path / "b.json", None) == Pace(50.0, 8.0)
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is not the result of"):
+        pace(tmp_path / "b.json", None)
+    (tmp_path / "b.json").write_text('{"together": [], "engines": 2}')
+    with pytest.raises(ConfigError, match="is not the result of"):
+        pace(tmp_path / "b.json", None)
+
+
+def test_the_forecast_stands_beside_what_happened(run, capsys):
+    with Run(run) as stored:
+        expected, took = stored.provenance["forecast"], stored.provenance["actual"]
+        assert expected["requests"] == 60
+        assert expected["seconds"] == pytest.approx(2 * 30 / 50)
+        assert took["output_tokens"] == stored.read("output_tokens").sum()
+    assert main(["check", str(run)]) == 0
+    assert f"output tokens (forecast {expected['output_tokens']:,})" in capsys.readouterr().out
+
+
+def test_of_a_sweep_every_forecast_stands_beside_what_happened(tmp_path, capsys):
+    (tmp_path / "sweep.yaml").write_text(
+        "base: {name: x, game: {rounds: 2}, population: [{name: birds, count: 9, kind: llm, retries: 3}]}\n"
+        "vary: {game.multiplier: [1/2, 2/3]}"
+    )
+    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", "--rate", "3", program=BIRDS)
+    assert done.code == 0, done
+    assert main(["check", str(tmp_path / "out")]) == 0
+    *cases, everything = capsys.readouterr().out.splitlines()
+    taken = []
+    for line, name in zip(cases, ("multiplier-1-2", "multiplier-2-3"), strict=True):
+        with Run(tmp_path / "out" / name) as stored:
+            taken.append(int(stored.read("output_tokens").sum()))
+            expected = stored.provenance["forecast"]
+        assert expected["seconds"] == pytest.approx(2 * 9 / 3), "the rate that was given holds for every case"
+        assert line.startswith(f"{name}: took ")
+        assert f"{taken[-1]:,} output tokens (forecast {expected['output_tokens']:,})" in line
+        assert " s in rounds (forecast 6), " in line
+    assert everything.startswith("all 2 runs: took ")
+    assert f"{sum(taken):,} output tokens (forecast {2 * expected['output_tokens']:,})" in everything
+    assert main(["check", str(tmp_path / "out"), "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [found["actual"]["output_tokens"] for found in runs] == taken
+    make(tmp_path / "half", np.full((1, 4), 20.0), described=experiment(4, rounds=3))
+    assert main(["check", str(tmp_path / "half")]) == 0
+    assert f"{tmp_path / 'half'}, 1 of 3 rounds so far: took" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "out/multiplier-1-2/plots")]) == 2
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder that tells the size of an 8B model: 15 GiB of weights, 128 KiB of cache per token."""
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    told = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+    (folder / "config.json").write_text(json.dumps(told | {"torch_dtype": "bfloat16"}))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(15 << 30)  # sparse: nothing is written
+    return folder
+
+
+def test_a_forecast_says_what_fits_into_the_memory_of_a_gpu(checkpoint):
+    text = (
+        f"name: x\ngame: {{rounds: 5}}\nmodels: {{big: {{path: '{checkpoint}', tensor_parallel_size: 2}}}}\n"
+        "population: [{name: a, count: 100, kind: llm, model: big, user_prompt: step-by-step,"
+        " sampling: {max_tokens: 512}}]"
+    )
+    found = forecast(loads(text), gpu_memory=24)
+    memory = found["gpu_memory"]["big"]
+    assert (memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]) == (7.5, 64)
+    assert memory["cache_tokens"] == int((24 * 0.92 - 7.5) * (1 << 20) / 64)
+    per_round = (found["prompt_tokens"] + found["output_tokens"]) / 100 / 5
+    assert per_round < memory["conversation_tokens"] < 5 * per_round, "the last round's prompt and reply"
+    assert memory["conversations"] == memory["cache_tokens"] // memory["conversation_tokens"]
+    assert not any("WARNING" in line for line in describe(found))
+    used = ["models.big.engine={gpu_memory_utilization: 0.5}"]
+    assert forecast(loads(text, used), gpu_memory=24)["gpu_memory"]["big"]["cache_tokens"] == int(4.5 * (1 << 20) / 64)
+    for size, said in ((8.2, "fits beside its weights"), (4, "fits, and not even its weights do")):
+        *_, warning = (line for line in describe(forecast(loads(text), gpu_memory=size)) if "WARNING" in line)
+        assert f"not one conversation of model big {said}" in warning
+    assert forecast(loads(text))["gpu_memory"]["big"]["cache_tokens"] is None
+
+
+def test_check_is_told_the_memory_of_gpus(capsys):
+    path = "configs/quickstart.yaml"
+    assert main(["check", path, "--gpu-memory", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["gpu_memory"]["demo"]["conversations"] > 100
+    assert main(["check", path, "--gpu-memory", "0.000001"]) == 0
+    assert "WARNING: not one conversation of model demo fits" in capsys.readouterr().out
+    for wrong in ("-1", "0", "nan", "much"):
+        with pytest.raises(SystemExit):
+            main(["check", path, "--gpu-memory", wrong])
+        assert "is no size of memory in GiB, such as 80" in capsys.readouterr().err
+
+
+def test_check_warns_of_the_limit_of_the_slurm_job_that_it_runs_in(capsys, monkeypatch):
+    arguments = ["check", "configs/quickstart.yaml", "--rate", "1"]  # 1,200 s
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 900))
+    assert main(arguments) == 0
+    assert re.search(r"WARNING: longer than the time limit of (8\d\d|900) s", capsys.readouterr().out)
+    assert main([*arguments, "--time-limit", "1:00:00"]) == 0
+    assert "WARNING" not in capsys.readouterr().out, "the limit that is asked about comes first"
+    sweep = ["check", "configs/paper/ratios-demo.yaml", "--rate", "0.05"]  # six cases of 240 s
+    assert main(sweep) == 0
+    assert "WARNING: longer than the time limit" in capsys.readouterr().out
+    assert main([*sweep, "--case", "4"]) == 0
+    assert "WARNING" not in capsys.readouterr().out, "an array task plays one case"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 86_400))
+    assert main(arguments) == 0
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_check_resolves_and_forecasts_sweeps(capsys):
+    path = "configs/paper/ratios-demo.yaml"
+    assert main(["check", path, "--rate", "4", "--time-limit", "0:10"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 case(s)" in shown
+    assert "  4. 51-100-named" in shown
+    assert "WARNING: longer than the time limit of 10 s" in shown
+    assert main(["check", path, "--case", "4", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert (one["case"], one["folder"], one["game"]["multiplier"]) == (
+        "51-100-named",
+        "results/ratios-demo/51-100-named",
+        "51/100",
+    )
+    assert main(["check", path, "--case", "7"]) == 2
+    assert "has no case 7" in capsys.readouterr().err

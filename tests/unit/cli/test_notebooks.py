@@ -1,0 +1,99 @@
+"""Runs in notebooks: `pbeauty.open`, with pandas and without, and the examples of the README."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from made import experiment, make
+
+import pbeauty
+from pbeauty.game.records import Purpose
+from pbeauty.storage.run_reader import Reply
+
+README = Path(__file__).parents[3] / "README.md"
+TALKERS = [{"name": "talkers", "count": 3, "kind": "llm"}, {"name": "noise", "count": 2, "kind": "uniform"}]
+GUESSES = [[50.0, 33.0, np.nan, 70.0, 10.0], [30.0, 22.0, 20.0, 60.0, 5.0]]
+SAID = [
+    [(0, Purpose.ANSWER, "I say 50"), (1, Purpose.ANSWER, "33"), (2, Purpose.ANSWER, "no"), (2, Purpose.RETRY, "çü")],
+    [(0, Purpose.ANSWER, "30"), (1, Purpose.ANSWER, "22"), (2, Purpose.ANSWER, "20")],
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    described = experiment(5, population=TALKERS, rounds=2)
+    return make(tmp_path / "run", GUESSES, described, said=SAID, columns={"mood": (["calm", "bold"], [0, 1, 1, 0, 0])})
+
+
+def test_guesses_are_read_as_they_are_indexed(folder):
+    with pbeauty.open(folder) as run:
+        assert not isinstance(run.guesses, np.ndarray)
+        assert np.asarray(run.guesses).tobytes() == np.array(GUESSES).tobytes()
+        assert run.guesses.shape == (2, 5)
+        np.testing.assert_array_equal(run.guesses[0], GUESSES[0])
+        assert run.guesses[1, 3] == 60
+        assert run.status[0, 2] == 4
+
+
+def test_frames(folder):
+    with pbeauty.open(str(folder)) as run:
+        rounds, people = run.rounds, run.participants
+    assert isinstance(rounds, pandas.DataFrame)
+    assert list(rounds.index) == [1, 2]
+    assert rounds.loc[1, "mean"] == pytest.approx(np.nanmean(GUESSES[0]))
+    assert {"median", "target", "n_valid", "seconds"} <= set(rounds.columns)
+    assert list(people.index) == [0, 1, 2, 3, 4]
+    assert list(people["group"]) == ["talkers"] * 3 + ["noise"] * 2
+    assert list(people["mood"]) == ["calm", "bold", "bold", "calm", "calm"]
+
+
+def test_without_pandas_tables_are_structured_arrays(folder):
+    code = f"""
+import sys
+sys.modules["pandas"] = None  # its import fails
+import numpy as np, pbeauty
+with pbeauty.open({str(folder)!r}) as run:
+    rounds, people = run.rounds, run.participants
+    assert isinstance(rounds, np.ndarray) and rounds["round"].tolist() == [1, 2]
+    assert rounds["n_valid"].tolist() == [4, 5]
+    assert people["participant"].tolist() == [0, 1, 2, 3, 4] and people["mood"].tolist() == [0, 1, 1, 0, 0]
+    assert run.attributes["mood"] == ["calm", "bold"]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_replies(folder):
+    with pbeauty.open(folder) as run:
+        assert run.replies(1, 2) == [Reply(Purpose.ANSWER, "no"), Reply(Purpose.RETRY, "çü")]
+        assert run.replies(round=2, participant=0) == [Reply(Purpose.ANSWER, "30")]
+        assert run.replies(1, 4) == []
+        for place in ((0, 1), (3, 1), (1, 5), (1, -1)):
+            with pytest.raises(IndexError, match="rounds 1 to 2, participants 0 to 4"):
+                run.replies(*place)
+
+
+def test_replies_that_were_taken_away(folder):
+    (folder / "replies/0001/000000000.h5").unlink()
+    with pbeauty.open(folder) as run, pytest.raises(ConfigError, match="missing or damaged"):
+        run.replies(1, 0)
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read a run"):
+        pbeauty.open(tmp_path)
+
+
+def test_examples_of_the_readme_run(folder):
+    text = README.read_text(encoding="utf-8")
+    section = text[text.index("\n## Analysis") :]
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", section, re.S) if "pbeauty.open" in block]
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "levels.png").stat().st_size > 5000
+    assert "I say 50" in done.stdout

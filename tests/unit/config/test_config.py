@@ -1,0 +1,816 @@
+"""Experiment files: what they may say, and what is said about those that may not."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pbeauty.cli.prompts import entries
+from pbeauty.config.loader import load, loads
+from pbeauty.config.sweep import is_sweep, load_sweep
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import KINDS, Experiment, Game, Model, UniformGroup
+from pbeauty.game.prompts import SYSTEM_PROMPTS, USER_PROMPTS
+
+FIT_ANY_GAME = sorted(entry.name for entry in entries() if entry.kind == "system" and not entry.needs)
+BASE = "name: trial\npopulation: [{name: crowd, count: 3, kind: uniform}]\n"
+
+
+def refusal(text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loads(text, overrides)
+    return str(caught.value)
+
+
+def faults(text: str, *overrides: str) -> dict[str, str]:
+    """Every fault that the message lists, by key."""
+    heading, *lines = refusal(text, *overrides).splitlines()
+    count = re.fullmatch(r"experiment: (\d+) errors?", heading)
+    assert count, heading
+    assert int(count[1]) == len(lines)
+    assert heading.endswith("error" if len(lines) == 1 else "errors")
+    told = dict(line.strip().split(": ", 1) for line in lines)
+    assert len(told) == len(lines), "a key is told twice"
+    return told
+
+
+def one_group(text: str) -> str:
+    return f"name: trial\npopulation: [{{name: crowd, count: 3, {text}}}]\n"
+
+
+# --- defaults ----------------------------------------------------------------------------------------------
+
+
+def test_defaults_of_experiment_game_and_models():
+    experiment = loads(BASE)
+    assert experiment.model_dump() == {
+        "name": "trial",
+        "seed": 0,
+        "seeding": "request",
+        "results": "results",
+        "patience": 600.0,
+        "margin": 120.0,
+        "gather_limit": 4_000_000,
+        "game": {
+            "multiplier": "2/3",
+            "offset": 0.0,
+            "low": 0.0,
+            "high": 100.0,
+            "aggregate": "mean",
+            "rounds": 4,
+            "announce": ("target",),
+            "players": "individuals",
+            "tolerance": None,
+        },
+        "prompts": {"system": {}, "user": {}},
+        "models": {"demo": {"path": "demo", "tensor_parallel_size": 1, "weight": None, "engine": {}}},
+        "population": ({"name": "crowd", "count": 3, "kind": "uniform", "integers": False, "think_time": 0.0},),
+    }
+
+
+def test_defaults_of_language_models():
+    (group,) = loads(one_group("kind: llm")).population
+    assert group.model_dump(exclude={"name", "count", "kind"}) == {
+        "model": "demo",
+        "system_prompt": "classic",
+        "user_prompt": "direct",
+        "sampling": {"temperature": 1.0, "max_tokens": 64, "top_p": 1.0, "top_k": 0},
+        "extraction": "pattern",
+        "guided": None,
+        "retries": 1,
+        "personas": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("fixed", "value"), ("level_k", "level"), ("cognitive_hierarchy", "tau"), ("fixed", "name")]
+)
+def test_what_has_no_default_must_be_given(kind, key):
+    given_keys = {"name": "crowd", "count": 3, "kind": kind, "value": 1, "level": 1, "tau": 1}
+    group = {k: v for k, v in given_keys.items() if k in KINDS[kind].model_fields and k != key}
+    told = faults(yaml.safe_dump({"name": "trial", "population": [group]}))
+    assert told == {f"population.0.{key}": "missing; this key must be given"}
+
+
+def test_count_is_the_sum_over_groups():
+    text = "name: trial\npopulation: [{name: a, count: 3, kind: uniform}, {name: b, count: 4, kind: fixed, value: 1}]"
+    assert loads(text).count == 7
+
+
+def test_sections_cannot_be_changed():
+    experiment = loads(BASE)
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.game.rounds = 9
+
+
+# --- the multiplier ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "p"),
+    [
+        ("2/3", "2/3", 2 / 3),
+        ("'2/3'", "2/3", 2 / 3),
+        ("2 / 3", "2/3", 2 / 3),
+        ("' +2/3 '", "2/3", 2 / 3),
+        ("4/3", "4/3", 4 / 3),
+        ("51/100", "51/100", 0.51),
+        ("0.7", "0.7", 0.7),
+        ("'0.70'", "0.70", 0.7),
+        ("1", "1", 1.0),
+        ("3/3", "3/3", 1.0),
+        ("1.5/2", "1.5/2", 0.75),
+        ("0.00001", "0.00001", 1e-5),
+        ("0.6666666666666666", "0.6666666666666666", 0.6666666666666666),
+    ],
+)
+def test_multiplier_keeps_its_text_and_knows_its_value(written, text, p):
+    game = loads(f"{BASE}game: {{multiplier: {written}}}").game
+    assert game.multiplier == text
+    assert game.p == p
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("0/0", "denominator is zero"),
+        ("1/0", "denominator is zero"),
+        ("1/0.0", "denominator is zero"),
+        ("0", "above zero"),
+        ("0/3", "above zero"),
+        ("0.0", "above zero"),
+        *[
+            (written, "expected a positive fraction such as 2/3 or a decimal such as 0.7")
+            for written in [
+                "-1/2",
+                "-1",
+                "true",
+                "[]",
+                "{}",
+                "abc",
+                "1e400",
+                ".nan",
+                ".inf",
+                "2/3/4",
+                "/",
+                "1/",
+                "/2",
+                "1//2",
+                "２/３",
+                "0x10/3",
+                "''",
+                "null",
+                "1.2.3",
+                "2020-01-01",
+            ]
+        ],
+        ("1 1/2", "expected a positive fraction"),
+        ("2 3", "expected a positive fraction"),
+        ("9" * 400, "expected a positive fraction"),
+        (f"'1/{'9' * 400}'", "expected a positive fraction"),
+    ],
+)
+def test_multiplier_refuses(written, said):
+    message = faults(f"{BASE}game: {{multiplier: {written}}}")
+    assert message.keys() == {"game.multiplier"}
+    assert said in message["game.multiplier"]
+    assert len(message["game.multiplier"]) < 250
+
+
+# --- single keys -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("game: {rounds: true}", "game.rounds", "expected a whole number, found true/false (True)"),
+        ("game: {rounds: '4'}", "game.rounds", "expected a whole number, found text ('4')"),
+        ("game: {rounds: 4.0}", "game.rounds", "expected a whole number, found float (4.0)"),
+        ("game: {rounds: .nan}", "game.rounds", "expected a whole number"),
+        ("game: {rounds: null}", "game.rounds", "expected a whole number, found nothing"),
+        ("game: {rounds: [4]}", "game.rounds", "expected a whole number, found a list"),
+        ("game: {rounds: 0}", "game.rounds", "0 is not allowed; expected 1 or more"),
+        (f"game: {{rounds: {'9' * 400}}}", "game.rounds", "expected less than 2147483648"),
+        (f"game: {{rounds: 0x{'f' * 5000}}}", "game.rounds", "a number of thousands of digits is not allowed"),
+        ("game: {low: .nan}", "game.low", "expected a finite number"),
+        ("game: {high: .inf}", "game.high", "expected a finite number"),
+        ("game: {high: 1e400}", "game.high", "expected a finite number"),
+        ("game: {low: -1e308}", "game.low", "at most 1e15"),
+        ("game: {low: '0'}", "game.low", "expected a number, found '0'"),
+        ("game: {low: false}", "game.low", "expected a number, found False"),
+        (f"game: {{offset: {'9' * 400}}}", "game.offset", "expected a finite number"),
+        ("game: {aggregate: mode}", "game.aggregate", "'mode' is not allowed; expected 'mean' or 'median'"),
+        ("game: {aggregate: [mean]}", "game.aggregate", "expected 'mean' or 'median'"),
+        ("game: {announce: target}", "game.announce", "expected a list, found 'target'"),
+        ("game: {announce: [target, mean, target]}", "game.announce", "each quantity can be announced once"),
+        (
+            "game: {announce: [winner]}",
+            "game.announce.0",
+            "'winner' is not allowed; expected 'target', 'mean', 'median'",
+        ),
+        ("game: 3", "game", "expected a section, found 3"),
+        ("game: null", "game", "expected a section, found nothing"),
+        ("game: []", "game", "expected a section, found a list"),
+        ("seed: -1", "seed", "-1 is not allowed; expected 0 or more"),
+        (f"seed: {2**63}", "seed", f"expected less than {2**63}"),
+        ("seed: true", "seed", "expected a whole number"),
+        ("results: 3", "results", "expected text, found 3"),
+        ("results: ''", "results", "expected printable text"),
+        (r'results: "a\0b"', "results", "expected printable text"),
+        ("models: []", "models", "expected a section, found a list"),
+        ("models: {a/b: {}}", "models.a/b", "expected letters, digits"),
+        ("models: {3: {}}", "models.3", "expected text, found 3"),
+        ("models: {demo: null}", "models.demo", "expected a section, found nothing"),
+        (r'models: {demo: {path: "\uD800"}}', "models.demo.path", "expected printable text"),
+        ("models: {demo: {tensor_parallel_size: 0}}", "models.demo.tensor_parallel_size", "expected 1 or more"),
+        ("models: {demo: {weight: 0}}", "models.demo.weight", "expected more than 0"),
+        ("models: {demo: {weight: .inf}}", "models.demo.weight", "expected a finite number"),
+        ("seeding: requests", "seeding", "'requests' is not allowed; expected 'request' or 'engine'"),
+        ("models: {demo: {engine: [a]}}", "models.demo.engine", "expected a section, found a list"),
+        ("models: {demo: {engine: {a: !!binary aGk=}}}", "models.demo.engine.a", "expected text, a number"),
+        ("1: 2", "1", "expected text as the key"),
+        ("null: 2", "None", "expected text as the key"),
+    ],
+)
+def test_key_refuses(text, key, said):
+    told = faults(BASE + text)
+    assert told.keys() == {key}
+    assert said in told[key]
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "said"),
+    [
+        ("kind: llm, extraction: models", "extraction", "expected 'pattern', 'pattern-then-model' or 'model'"),
+        ("kind: llm, guided: json", "guided", "'json' is not allowed; expected 'number'"),
+        ("kind: llm, sampling: {temperature: 2.1}", "sampling.temperature", "2.1 is not allowed; expected 2 or less"),
+        ("kind: llm, retries: 11", "retries", "11 is not allowed; expected 10 or less"),
+        ("kind: llm, retries: -1", "retries", "expected 0 or more"),
+        ("kind: llm, sampling: null", "sampling", "expected a section, found nothing"),
+        ("kind: llm, sampling: {temperature: -0.1}", "sampling.temperature", "-0.1 is not allowed; expected 0 or more"),
+        ("kind: llm, sampling: {max_tokens: 0}", "sampling.max_tokens", "expected 1 or more"),
+        ("kind: llm, sampling: {top_p: 0}", "sampling.top_p", "0 is not allowed; expected more than 0"),
+        ("kind: llm, sampling: {top_p: 1.1}", "sampling.top_p", "expected 1 or less"),
+        ("kind: llm, sampling: {top_k: 1.0}", "sampling.top_k", "expected a whole number"),
+        ("kind: llm, model: 3", "model", "expected text, found 3"),
+        ("kind: uniform, integers: 1", "integers", "expected true or false, found 1"),
+        ("kind: uniform, integers: 'yes'", "integers", "expected true or false"),
+        ("kind: uniform, think_time: -1", "think_time", "expected 0 or more"),
+        ("kind: uniform, think_time: .inf", "think_time", "expected a finite number"),
+        ("kind: fixed, value: '3'", "value", "expected a number, found '3'"),
+        ("kind: fixed, value: .nan", "value", "expected a finite number"),
+        ("kind: level_k, level: 1.5", "level", "expected a whole number"),
+        ("kind: level_k, level: -1", "level", "expected 0 or more"),
+        ("kind: level_k, level: 1001", "level", "expected 1000 or less"),
+        ("kind: cognitive_hierarchy, tau: -0.5", "tau", "expected 0 or more"),
+        ("kind: cognitive_hierarchy, tau: 21", "tau", "expected 20 or less"),
+        ("kind: cognitive_hierarchy, tau: .nan", "tau", "expected a finite number"),
+        ("kind: lm", "kind", "no kind 'lm'; did you mean 'llm'?; kinds: llm, uniform, fixed, level_k"),
+        ("kind: [llm]", "kind", "kinds: llm, uniform, fixed, level_k, cognitive_hierarchy"),
+        ("kind: null", "kind", "kinds: llm"),
+        ("integers: true", "kind", "missing; kinds: llm, uniform, fixed, level_k, cognitive_hierarchy"),
+    ],
+)
+def test_group_refuses(group, key, said):
+    told = faults(one_group(group))
+    assert told.keys() == {f"population.0.{key}"}
+    assert said in told[f"population.0.{key}"]
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1.0", "'3'", "true", "null", ".inf", "1e3", str(2**31)])
+def test_group_count_is_a_positive_whole_number(count):
+    told = faults(f"name: trial\npopulation: [{{name: crowd, count: {count}, kind: uniform}}]")
+    assert told.keys() == {"population.0.count"}
+    assert re.search("expected a whole number|expected 1 or more|expected less than", told["population.0.count"])
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "", "a/b", "é", "..", ".hidden", "-n", "a b", "a\n", "a\0", "x" * 101, "名", "a\\b", "con:"]
+)
+@pytest.mark.parametrize("key", ["name", "population.0.name"])
+def test_names_that_cannot_be_folders_are_refused(name, key):
+    data = yaml.safe_load(BASE)
+    (data if key == "name" else data["population"][0])["name"] = name
+    told = faults(yaml.safe_dump(data, allow_unicode=False))
+    assert told.keys() == {key}
+    assert "expected letters, digits, '.', '_' and '-' only" in told[key]
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 100, "2020-01-01"])
+def test_names_that_can_be_folders_are_kept(name):
+    assert loads(BASE, [f"name='{name}'"]).name == name
+
+
+def test_a_date_is_text():
+    assert loads(BASE, ["name=2020-01-01"]).name == "2020-01-01"
+
+
+def test_scientific_notation_is_a_number():
+    assert loads(f"{BASE}game: {{high: 1e3, low: -1E2}}").game.high == 1000
+
+
+@pytest.mark.parametrize(
+    ("population", "key", "said"),
+    [
+        ("[]", "population", "expected at least one group"),
+        ("{}", "population", "expected a list, found a section"),
+        ("null", "population", "expected a list, found nothing"),
+        ("x", "population", "expected a list, found 'x'"),
+        ("[3]", "population.0", "expected a section, found 3"),
+        ("[null]", "population.0", "expected a section, found nothing"),
+        ("[[]]", "population.0", "expected a section, found a list"),
+    ],
+)
+def test_population_refuses(population, key, said):
+    assert faults(f"name: trial\npopulation: {population}") == {key: said}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "meant", "section"),
+    [
+        ("gmae: {}", "gmae", "game", Experiment),
+        ("game: {rouns: 3}", "game.rouns", "rounds", Game),
+        ("models: {demo: {pth: x}}", "models.demo.pth", "path", Model),
+        ("models: {llm: {pth: x}}", "models.llm.pth", "path", Model),
+    ],
+)
+def test_unknown_key_names_the_nearest_and_all_known(text, key, meant, section):
+    known = ", ".join(section.model_fields)
+    assert faults(BASE + text) == {key: f"unknown key; did you mean {meant!r}?; known here: {known}"}
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "said"),
+    [
+        ("kind: uniform, intgers: true", "intgers", "did you mean 'integers'?"),
+        ("kind: uniform, level: 3", "level", "known here: name, count, kind, integers, think_time"),
+        ("kind: llm, sampling: {temprature: 1}", "sampling.temprature", "did you mean 'temperature'?"),
+        ("kind: llm, sampling: {llm: 1}", "sampling.llm", "known here: temperature, max_tokens, top_p, top_k"),
+        ("kind: uniform, fixed: 3", "fixed", "known here: name, count, kind, integers, think_time"),
+    ],
+)
+def test_unknown_key_of_a_group_is_judged_by_its_kind(group, key, said):
+    told = faults(one_group(group))
+    assert told.keys() == {f"population.0.{key}"}
+    assert told[f"population.0.{key}"].startswith("unknown key")
+    assert said in told[f"population.0.{key}"]
+
+
+def test_a_key_that_nothing_resembles_gets_no_suggestion():
+    assert "did you mean" not in faults(f"{BASE}zzzzzz: 1")["zzzzzz"]
+
+
+def test_unknown_prompts_name_the_nearest_and_all_known():
+    told = faults(one_group("kind: llm, system_prompt: clasic, user_prompt: qqq"))
+    assert "did you mean 'classic'?" in told["population.0.system_prompt"]
+    assert all(name in told["population.0.system_prompt"] for name in SYSTEM_PROMPTS)
+    assert "did you mean" not in told["population.0.user_prompt"]
+    assert all(name in told["population.0.user_prompt"] for name in USER_PROMPTS)
+
+
+# --- between keys ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("low", "high"), [(100, 0), (5, 5), (0, -1), (200, None), (None, 0)])
+def test_low_must_be_below_high(low, high):
+    ends = {key: value for key, value in (("low", low), ("high", high)) if value is not None}
+    low, high = ends.get("low", 0), ends.get("high", 100)
+    assert faults(BASE + yaml.safe_dump({"game": ends})) == {"game": f"low ({low}) must be below high ({high})"}
+
+
+def test_a_game_made_without_a_file_has_low_below_high_too():
+    with pytest.raises(ValidationError, match="must be below"):
+        Game(low=3, high=3)
+
+
+def test_groups_of_equal_names_are_refused():
+    text = "name: trial\npopulation:\n" + "".join(f"- {{name: {n}, count: 1, kind: uniform}}\n" for n in "abaa")
+    assert faults(text) == {
+        f"population.{index}.name": "'a' is also the name of group 0; names must differ" for index in (2, 3)
+    }
+
+
+def test_unknown_model_names_the_nearest_and_all_known():
+    told = faults(one_group("kind: llm, model: qwem") + "models: {qwen: {path: org/qwen}, llama: {path: /data/llama}}")
+    assert told == {"population.0.model": "no model 'qwem' under `models`; did you mean 'qwen'?; known: qwen, llama"}
+
+
+def test_demo_model_is_known_only_where_models_are_not_listed():
+    assert loads(one_group("kind: llm")).models["demo"].path == "demo"
+    assert "no model 'demo'" in faults(one_group("kind: llm") + "models: {}")["population.0.model"]
+
+
+@pytest.mark.parametrize(
+    ("value", "game", "inside"),
+    [
+        ("0", "{}", True),
+        ("100", "{}", True),
+        ("100.01", "{}", False),
+        ("-0.01", "{}", False),
+        ("-5", "{low: -5}", True),
+        ("150", "{high: 200}", True),
+        ("99", "{low: 100, high: 200}", False),
+    ],
+)
+def test_fixed_value_lies_in_the_range(value, game, inside):
+    text = one_group(f"kind: fixed, value: {value}") + f"game: {game}"
+    if inside:
+        assert loads(text).population[0].value == float(value)
+    else:
+        assert "lies outside the range of the game, [" in faults(text)["population.0.value"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "holds_one"), [(0.2, 0.8, False), (-0.8, -0.2, False), (0.2, 1, True), (0, 0.5, True)]
+)
+def test_integer_guesses_need_a_whole_number_in_the_range(low, high, holds_one):
+    text = one_group("kind: uniform, integers: true") + f"game: {{low: {low}, high: {high}}}"
+    if holds_one:
+        assert loads(text).population[0].integers
+    else:
+        assert "holds no whole number" in faults(text)["population.0.integers"]
+        assert loads(text, ["population.0.integers=false"]).game.high == high
+
+
+def test_all_faults_are_told_at_once():
+    text = """
+name: ../x
+seed: -1
+gmae: {}
+game: {low: 10, high: 5, rounds: 0, multiplier: 1/0}
+models: {qwen: {pth: x}}
+population:
+- {name: a, count: 0, kind: uniform}
+- {name: a, count: 3, kind: llm, model: qwn, retries: 99}
+- {name: b, count: 3, kind: oracle}
+- {count: 3, kind: fixed}
+"""
+    assert faults(text).keys() == {
+        "name",
+        "seed",
+        "gmae",
+        "game",
+        "game.rounds",
+        "game.multiplier",
+        "models.qwen.pth",
+        "population.0.count",
+        "population.1.name",
+        "population.1.model",
+        "population.1.retries",
+        "population.2.kind",
+        "population.3.name",
+        "population.3.value",
+    }
+
+
+def test_a_bad_value_is_told_once_even_if_it_breaks_a_rule_between_keys():
+    told = faults(one_group("kind: fixed, value: .nan") + "game: {low: .inf}")
+    assert told.keys() == {"population.0.value", "game.low"}
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def test_load_reads_utf8_with_or_without_byte_order_mark_and_any_line_ends(tmp_path):
+    for number, content in enumerate(
+        [BASE.encode(), b"\xef\xbb\xbf" + BASE.encode(), BASE.replace("\n", "\r\n").encode()]
+    ):
+        path = tmp_path / f"{number}.yaml"
+        path.write_bytes(content)
+        assert load(path) == load(str(path)) == loads(BASE)
+
+
+def test_messages_name_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: trial\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: 1 error")):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(BASE.encode("utf-16")), "not UTF-8"),
+        (lambda path: path.write_bytes("name: é".encode("latin-1")), "not UTF-8"),
+        (lambda path: path.symlink_to(path), "symbolic link"),
+    ],
+)
+def test_file_that_cannot_be_read(tmp_path, make, said):
+    path = tmp_path / "x.yaml"
+    make(path)
+    with pytest.raises(ConfigError, match=f"cannot read the experiment file {re.escape(str(path))}: .*{said}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "nothing"), ("# only a comment\n", "nothing"), ("- a\n", "a list"), ("hello", "text"), ("3", "int")],
+)
+def test_file_that_is_not_keys_and_values(text, found):
+    message = refusal(text)
+    assert message.startswith("experiment: expected keys and values (name, game, population, ...), found " + found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: trial\ngame: [", "line 2, column 8"),
+        ("name: trial\n  game: {}\n", "line 2"),
+        ("name: trial\n\tgame: {}\n", "line 2"),
+        ("name: 'trial\n", "line 2"),
+        ("name: a\nseed: 1\nname: b\n", "line 1, column 1: the key 'name' is given more than once"),
+        ("name: a\ngame: {low: 1, low: 2}\n", "line 2, column 8: the key 'low' is given more than once"),
+        ("name: a\npopulation: [{name: a, name: b}]\n", "line 2"),
+        ("name: a\nseed: !!int x\n", "line 2, column 7: this value cannot be read"),
+        ("name: a\nseed: !!float ''\n", "line 2, column 7"),
+        ("name: a\nseed: !!timestamp x\n", "line 2, column 7"),
+        ("name: a\nseed: !!python/object/apply:os.system [x]\n", "line 2, column 7"),
+        (f"name: a\nseed: {'9' * 5000}\n", "line 2, column 7"),
+        ("name: a\n? [1, 2]\n: 3\n", "line 2"),
+        ("name: a\n? {b: 1}\n: 3\n", "line 2"),
+        ("name: &x [*x]\n", "line 1"),
+        ("name: *unknown\n", "line 1, column 7"),
+        ("name: a\n---\nname: b\n", "line 2"),
+        ("name: \0\n", "special characters are not allowed"),
+        ("[" * 1500, "nested too deeply"),
+        ("{a: " * 1500, "nested too deeply"),
+    ],
+)
+def test_text_that_is_not_yaml(text, said):
+    message = refusal(text)
+    assert message.startswith("experiment is not valid YAML: ")
+    assert said in message
+
+
+def test_merge_keys_and_aliases_work():
+    text = """
+name: trial
+population:
+- &crowd {name: a, count: 3, kind: uniform}
+- {<<: *crowd, name: b}
+"""
+    assert [(group.name, group.count) for group in loads(text).population] == [("a", 3), ("b", 3)]
+
+
+# --- overrides ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "value"),
+    [
+        ("name=other", lambda e: e.name, "other"),
+        ("game.rounds=10", lambda e: e.game.rounds, 10),
+        (" game.rounds = 10 ", lambda e: e.game.rounds, 10),
+        ("game.multiplier=4/3", lambda e: e.game.multiplier, "4/3"),
+        ("game.announce=[mean, target]", lambda e: e.game.announce, ("mean", "target")),
+        ("game={rounds: 2}", lambda e: e.game.rounds, 2),
+        ("population.0.count=5", lambda e: e.population[0].count, 5),
+        ("population.0={name: z, count: 1, kind: fixed, value: 3}", lambda e: e.population[0].value, 3),
+        ("models.demo.engine.max_num_seqs=8", lambda e: e.models["demo"].engine, {"max_num_seqs": 8}),
+        ("results=a=b", lambda e: e.results, "a=b"),
+        ("seed=1 # a comment", lambda e: e.seed, 1),
+    ],
+)
+def test_override(override, read, value):
+    assert read(loads(BASE, [override])) == value
+
+
+def test_overrides_apply_in_order():
+    assert loads(BASE, ["game.rounds=2", "game={high: 10}", "game.low=5"]).game == Game(low=5, high=10)
+
+
+def test_override_reaches_below_a_key_that_the_file_leaves_empty():
+    assert loads(f"{BASE}game:\n", ["game.low=5"]).game.low == 5
+
+
+def test_override_changes_one_of_two_aliased_groups_only():
+    text = "name: trial\npopulation: [&g {name: a, count: 1, kind: uniform}, *g]"
+    experiment = loads(text, ["population.1.name=b", "population.1.count=7"])
+    assert [(group.name, group.count) for group in experiment.population] == [("a", 1), ("b", 7)]
+
+
+def test_overridden_values_are_checked_like_any_other():
+    assert faults(BASE, "game.rouns=3", "population.0.count=0").keys() == {"game.rouns", "population.0.count"}
+    assert faults(BASE, "game.rounds=") == {"game.rounds": "expected a whole number, found nothing"}
+
+
+@pytest.mark.parametrize("assignment", ["game.rounds", "", "=", "=3", "game..rounds=3", ".game=3", "game.=3", " =3"])
+def test_override_without_key_and_value(assignment):
+    assert refusal(BASE, assignment) == f"--set {assignment}: expected KEY=VALUE, for example game.rounds=10"
+
+
+@pytest.mark.parametrize("index", ["1", "5", "-1", "x", "²", "0x0", "9" * 5000])
+def test_override_of_an_entry_that_is_not_there(index):
+    for assignment in (f"population.{index}.count=5", f"population.{index}=5"):
+        assert refusal(BASE, assignment) == (
+            f"--set {assignment}: {index!r} is not an entry of a list of 1 (counted from 0)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parent"),
+    [("name.x=3", "name"), ("name.x.y=3", "name"), ("population.0.kind.x=3", "population.0.kind")],
+)
+def test_override_below_a_single_value(assignment, parent):
+    assert refusal(BASE, assignment) == f"--set {assignment}: nothing can be set below {parent!r}"
+
+
+@pytest.mark.parametrize("value", ["[", "*x", "{a: 1, a: 2}", "'"])
+def test_override_with_a_value_that_is_not_yaml(value):
+    message = refusal(BASE, f"game.low={value}")
+    assert message.startswith(f"--set game.low={value}: the value is not valid YAML: line 1")
+
+
+# --- anything at all ---------------------------------------------------------------------------------------
+
+slugs = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
+numbers = st.floats(-1e15, 1e15) | st.integers(-(10**15), 10**15)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def groups(draw, name, models, low, high):
+    inside = st.floats(low, high)
+    kinds = {
+        "uniform": {"think_time": st.floats(0, 1e3)},
+        "fixed": {"value": inside},
+        "level_k": {"level": st.integers(0, 1000)},
+        "cognitive_hierarchy": {"tau": st.floats(0, 20)},
+    }
+    if models:
+        kinds["llm"] = {
+            "model": st.sampled_from(models),
+            "system_prompt": st.sampled_from(FIT_ANY_GAME),
+            "user_prompt": st.sampled_from(sorted(USER_PROMPTS)),
+            "extraction": st.sampled_from(["pattern", "pattern-then-model", "model"]),
+            "guided": st.sampled_from([None, "number"]),
+            "retries": st.integers(0, 10),
+            "sampling": st.fixed_dictionaries(
+                {},
+                optional={
+                    "temperature": st.floats(0, 2),
+                    "max_tokens": st.integers(1, 10**6),
+                    "top_p": st.floats(0, 1, exclude_min=True),
+                    "top_k": st.integers(0, 10**6),
+                },
+            ),
+        }
+    kind = draw(st.sampled_from(sorted(kinds)))
+    return {
+        "name": name,
+        "count": draw(st.integers(1, 2**31 - 1)),
+        "kind": kind,
+        **draw(st.fixed_dictionaries(kinds[kind])),
+    }
+
+
+@st.composite
+def experiments(draw):
+    low = draw(numbers.filter(lambda x: x < 1e15))
+    high = draw(numbers.filter(lambda x: x > low))
+    models = draw(
+        st.dictionaries(
+            slugs,
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "weight": st.none() | st.floats(1e-9, 1e15),
+                    "engine": st.dictionaries(st.text(max_size=9), json_values, max_size=2),
+                },
+            ),
+            max_size=2,
+        )
+    )
+    names = draw(st.lists(slugs, min_size=1, max_size=4, unique=True))
+    return {
+        "name": draw(slugs),
+        "seed": draw(st.integers(0, 2**63 - 1)),
+        "game": {
+            "low": low,
+            "high": high,
+            "multiplier": draw(st.sampled_from(["2/3", "0.50", 1, 0.7, "1.5/9"])),
+            "offset": draw(numbers),
+            "aggregate": draw(st.sampled_from(["mean", "median"])),
+            "rounds": draw(st.integers(1, 10**6)),
+            "announce": draw(st.lists(st.sampled_from(["target", "mean", "median", "winning_guess"]), unique=True)),
+        },
+        "models": models,
+        "population": [draw(groups(name, sorted(models), low, high)) for name in names],
+    }
+
+
+@settings(max_examples=40)
+@given(experiments())
+def test_dump_is_read_back_unchanged(data):
+    experiment = Experiment.model_validate(data)
+    assert loads(experiment.dump()) == experiment
+    assert loads(yaml.safe_dump(data)) == experiment
+
+
+def test_dump_spells_out_every_default():
+    dumped = yaml.safe_load(loads(one_group("kind: llm")).dump())
+    assert dumped["population"][0]["sampling"]["top_p"] == 1.0
+    assert dumped["models"]["demo"]["engine"] == {}
+    assert set(dumped) == set(Experiment.model_fields)
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -(10**400), 2**63])
+    | st.floats()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(["llm", "uniform", "fixed", "1/0", "demo", "name", "kind"])
+    | st.binary(max_size=3)
+    | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "kind", "llm", "path", "low", "value", "x"]) | st.integers() | st.none(),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+WHOLE = {
+    "name": "trial",
+    "seed": 1,
+    "results": "results",
+    "game": Game().model_dump(mode="json"),
+    "models": {"demo": {"path": "demo", "tensor_parallel_size": 1, "engine": {}}},
+    "population": [
+        {"name": "a", "count": 1, "kind": "llm", "model": "demo", "sampling": {"temperature": 1}, "retries": 0},
+        {"name": "b", "count": 1, "kind": "uniform", "integers": True},
+        {"name": "c", "count": 1, "kind": "fixed", "value": 1},
+        {"name": "d", "count": 1, "kind": "level_k", "level": 1},
+        {"name": "e", "count": 1, "kind": "cognitive_hierarchy", "tau": 1},
+    ],
+}
+
+
+def places(node, path=()):
+    yield path
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from places(value, (*path, key))
+
+
+PLACES = [path for path in places(WHOLE) if path]
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.booleans(), anything), min_size=1, max_size=3))
+def test_whatever_stands_in_the_file_it_is_read_or_refused(changes):
+    data = copy.deepcopy(WHOLE)
+    for path, add, value in changes:
+        node = data
+        for part in path[:-1]:
+            node = node[part] if isinstance(node, dict) and part in node else node
+            node = node[part] if isinstance(node, list) and isinstance(part, int) and part < len(node) else node
+        if isinstance(node, dict):
+            node["extra" if add else path[-1]] = value
+        elif isinstance(node, list) and isinstance(path[-1], int) and path[-1] < len(node):
+            node[path[-1]] = value
+    try:
+        experiment = loads(yaml.safe_dump(data))
+    except ConfigError as error:
+        assert re.match("experiment: [0-9]+ error|experiment is not valid YAML: ", str(error))
+    else:
+        assert loads(experiment.dump()) == experiment
+
+
+@settings(max_examples=100)
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("{}[]:,&*!#|>-?'\"\n "), max_size=40))
+def test_whatever_is_set_it_is_applied_or_refused(text):
+    try:
+        experiment = loads(BASE, [text])
+    except ConfigError:
+        return
+    assert isinstance(experiment, Experiment)
+
+
+def test_shipped_experiments_are_valid():
+    paths = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        found = [case.experiment for case in load_sweep(path).cases] if is_sweep(path) else [load(path)]
+        assert all(experiment.count > 0 for experiment in found)
+
+
+def test_groups_can_be_made_without_a_file():
+    group = UniformGroup(name="a", count=3, kind="uniform")
+    assert Experiment(name="trial", population=(group,)) == loads(BASE, ["population.0.name=a"])

@@ -1,0 +1,275 @@
+"""Sweeps: what cases come of a file, and all of them in one job."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import mpi
+import numpy as np
+import pytest
+from made import make
+
+from pbeauty.cli.watch import watch
+from pbeauty.config.sweep import is_sweep, load_sweep
+from pbeauty.errors import ConfigError
+from pbeauty.storage.run_reader import Run
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+BIRDS = (sys.executable, str(Path(__file__).parents[2] / "support/parrot.py"))
+BASE = "name: base\nseed: 4\ngame: {rounds: 2}\npopulation: [{name: crowd, count: 20, kind: uniform}]\n"
+
+
+def written(folder, text, **files):
+    (folder / "base.yaml").write_text(BASE)
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    (folder / "sweep.yaml").write_text(text)
+    return folder / "sweep.yaml"
+
+
+def refusal(path):
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    return str(caught.value)
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def test_every_combination_is_a_case_with_a_name_of_its_own(tmp_path):
+    path = written(
+        tmp_path,
+        "base: base.yaml\nset: {game.rounds: 3}\nvary: {game.multiplier: [1/2, 2/3], population.0.count: [5, 6]}",
+    )
+    sweep = load_sweep(path)
+    assert [case.name for case in sweep.cases] == [
+        "multiplier-1-2_count-5",
+        "multiplier-1-2_count-6",
+        "multiplier-2-3_count-5",
+        "multiplier-2-3_count-6",
+    ]
+    found = [(case.experiment.game.p, case.experiment.count) for case in sweep.cases]
+    assert found == [(p, count) for p in (1 / 2, 2 / 3) for count in (5, 6)]
+    assert {case.experiment.game.rounds for case in sweep.cases} == {3}
+    assert sweep.pick("3") is sweep.pick("multiplier-2-3_count-5") is sweep.cases[2]
+    assert is_sweep(path)
+    assert not is_sweep(tmp_path / "base.yaml")
+
+
+def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
+    path = written(
+        tmp_path,
+        "base: base.yaml\ntable: cases.csv\nreplicates: 2",
+        cases_csv="case, game.multiplier, game.aggregate\nfirst, 1/2, mean\nsecond, 0.9, median\n",
+    )
+    cases = load_sweep(path).cases
+    assert [case.name for case in cases] == ["first_r1", "first_r2", "second_r1", "second_r2"]
+    assert len({case.experiment.seed for case in cases[:2]}) == 2
+    assert cases[0].experiment.seed == cases[2].experiment.seed
+    assert cases[2].varied == {"game.multiplier": 0.9, "game.aggregate": "median", "replicate": 1}
+    (tmp_path / "top.yaml").write_text("base: [sweep.yaml, base.yaml]\nset: {population.0.count: 7}")
+    names = [case.name for case in load_sweep(tmp_path / "top.yaml").cases]
+    assert names == ["sweep_first_r1", "sweep_first_r2", "sweep_second_r1", "sweep_second_r2", "base"]
+    assert {case.experiment.count for case in load_sweep(tmp_path / "top.yaml").cases} == {7}
+    assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 5
+
+
+def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
+    """Cases of the base that differ in nothing else become one, under the name of the first."""
+    written(
+        tmp_path,
+        "base: base.yaml\n"
+        "table: [{case: few, population.0.count: 5}, {case: many, population.0.count: 50}]\n"
+        "vary: {game.multiplier: [1/2, 2/3], game.rounds: [1, 2]}",
+    )
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.multiplier: 0.9}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [case.name for case in cases] == ["few_rounds-1", "few_rounds-2", "many_rounds-1", "many_rounds-2"]
+    assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
+    assert cases[0].varied == {"population.0.count": 5, "game.rounds": 1}
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game: {}, population.0.count: 3}")
+    assert [case.name for case in load_sweep(tmp_path / "top.yaml").cases] == ["few"]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.rounds: 1}\nvary: {game.multiplier: [1/4, 1/5]}")
+    cases = load_sweep(tmp_path / "top.yaml").cases
+    assert [(case.name, case.experiment.game.multiplier) for case in cases] == [
+        ("few_multiplier-1-4", "1/4"),
+        ("few_multiplier-1-5", "1/5"),
+        ("many_multiplier-1-4", "1/4"),
+        ("many_multiplier-1-5", "1/5"),
+    ]
+    (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.announce: []}")
+    assert len(load_sweep(tmp_path / "top.yaml").cases) == 8, "another key of the same section"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("base: base.yaml\nvary: {game.ronds: [1, 2]}", "game.ronds: unknown key; did you mean 'rounds'?"),
+        ("base: base.yaml\nvary: {population.3.count: [1]}", "'3' is not an entry of a list of 1"),
+        ("base: base.yaml\nvary: {game.rounds: 3}", "vary: expected a list of values for each key"),
+        ("base: base.yaml\nvery: {}", "very: unknown key; did you mean 'vary'?"),
+        ("base: none.yaml", "cannot read"),
+        ("base: 3", "base: expected a file"),
+        ("base: sweep.yaml", "nested too deeply"),
+        ("base: base.yaml\nreplicates: 0", "replicates: expected a whole number"),
+        ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
+        ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
+    ],
+)
+def test_bad_sweeps_are_refused(text, said, tmp_path):
+    assert said in refusal(written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n"))
+
+
+def test_all_faults_of_all_cases_are_told_once(tmp_path):
+    path = written(
+        tmp_path, "base: base.yaml\nvary: {game.rounds: [1, 0, 0], game.multiplier: [1/2, nonsense], sed: [1]}"
+    )
+    told = refusal(path).splitlines()
+    assert told[0].endswith("3 errors")
+    assert [line.split(":")[0].strip() for line in told[1:]] == ["sed", "game.multiplier", "game.rounds"]
+    assert told[1].endswith("(case 1)")
+
+
+def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
+    """Whatever is wrong, wherever: one message, and nothing that only seems to be wrong because of the rest."""
+    path = written(
+        tmp_path,
+        "base: wrong.yaml\ntable: cases.csv\nreplicates: 0\nvery: 1\n"
+        "vary: {game.ronds: [1, 2], population.7.count: [3], game.multiplier: [1/2, nonsense]}",
+        cases_csv="population.0.count,seed\n5,2\n3\n\n4,5,6\n",
+        few_jsonl='{"background": "You are Ann."}\n',
+        wrong_yaml="name: base\nprompts: {system: {mine: 'Do {what}'}}\npopulation:\n"
+        "  - {name: a, kind: llm, system_prompt: clasic}\n"  # the table was to give the count
+        "  - {name: a, count: 2, kind: llm, system_prompt: mine}\n"
+        "  - {name: b, count: 2, kind: llm, system_prompt: background, personas: {file: few.jsonl}}\n"
+        "  - {name: c, count: 2, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}\n",
+    )
+    told = refusal(path)
+    for words in (
+        "sweep.yaml: very: unknown key; did you mean 'vary'?",
+        "sweep.yaml: replicates: expected a whole number",
+        "sweep.yaml: table: cases.csv has lines without a value for each of its 2 columns: line 3: 1 values; line 5: 3",
+        "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
+        "game.ronds: unknown key; did you mean 'rounds'?",
+        "game.multiplier: ",
+        "population.0.system_prompt: no system prompt of this name; did you mean 'classic'?",
+        "population.1.name: 'a' is also the name of group 0",
+        "population.1.system_prompt: 'mine' needs {what}, which has no value here",
+        "population.2.personas.file: ",
+        "population.3.personas.attributes.school: the shares add up to 0.9, and not to 1",
+    ):
+        assert sum(line.strip().startswith(words) for line in told.splitlines()) == 1, (words, told)
+    assert "missing" not in told
+    assert told.splitlines()[0].endswith("11 errors"), told
+    done = mpi.mpirun(2, "run", path, "--out", tmp_path / "out")
+    assert (done.code, done.out) == (2, ""), done
+    assert done.err.count("population.1.name") == 1, "one rank tells it"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_sweep_starts_nothing(tmp_path):
+    path = written(tmp_path, "base: base.yaml\nvary: {game.ronds: [1, 2]}")
+    done = mpi.mpirun(2, "run", path, "--out", tmp_path / "out")
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
+# --- jobs --------------------------------------------------------------------------------------------------
+
+MIXED = """
+name: trial
+base:
+  name: birds
+  game: {rounds: 2}
+  population: [{name: birds, count: 25, kind: llm, retries: 3}, {name: noise, count: 5, kind: uniform}]
+table:
+  - {case: good, population.0.count: 20, population.1.kind: uniform}
+  - {case: fails, population.0.count: 25, population.1.kind: uniform}
+  - {case: other, population.0.count: 26, population.1.kind: uniform}
+"""
+
+
+def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(MIXED)
+    # One case's model has a context that is too small, which its ranks find out when they seat its participants.
+    birds = tmp_path / "birds.py"
+    birds.write_text(
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'support')!r})\nimport parrot, pbeauty.job.runner\n"
+        "made = []\nfrom pbeauty.errors import ConfigError\nfrom pbeauty.job.participants import Participants\n"
+        "class Engine(parrot.Engine):\n    def __init__(self, *a, **k):\n"
+        "        super().__init__(*a, **k); made.append(1); os.write(2, b'engine %d\\n' % len(made))\n"
+        "def block(experiment, *a):\n    if experiment.population[0].count == 25 and a[1]:\n"
+        "        raise ConfigError('it does not fit')\n    return Participants(experiment, *a)\n"
+        "pbeauty.job.runner.Engine, pbeauty.job.runner.Participants = Engine, block\nfrom pbeauty.cli.main import main\nsys.exit(main())\n"
+    )
+    arguments = "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out"
+    done = mpi.mpirun(3, *arguments, program=(sys.executable, str(birds)))
+    assert done.code == 1, done
+    assert done.left == []
+    assert "it does not fit" in done.err
+    assert done.err.count("engine 1") == 2, "one engine a rank"
+    assert "engine 2" not in done.err
+    with (tmp_path / "out/cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["state"]) for row in rows] == [
+        ("good", "finished"),
+        ("fails", "failed"),
+        ("other", "finished"),
+    ]
+    assert "it does not fit" in rows[1]["reason"]
+    assert rows[0]["population.0.count"] == "20"
+    with h5py.File(tmp_path / "out/cases.h5") as file, Run(tmp_path / "out/good") as run:
+        assert file["mean_first"][0] == run.outcome(0).mean
+        assert np.isnan(file["mean_first"][1])
+        assert [bytes(name) for name in file["case"][:]] == [b"good", b"fails", b"other"]
+    watched = mpi.alone("watch", tmp_path / "out")
+    assert (watched.code, watched.err) == (0, "") and watched.out.startswith(
+        "sweep trial: failed; its cases are folders"
+    )
+    before = (tmp_path / "out/good/run.h5").stat().st_mtime_ns
+    again = mpi.mpirun(2, *arguments, program=BIRDS)
+    assert again.code == 0, again
+    assert "3 of 3 cases finished" in again.out
+    assert again.out.count("(finished already)") == 2
+    assert (tmp_path / "out/good/run.h5").stat().st_mtime_ns == before
+    one = mpi.alone("run", tmp_path / "sweep.yaml", "--case", "3", "--out", tmp_path / "alone", environ={})
+    assert one.code == 0, one
+
+
+def test_a_round_without_a_guess_fails_its_case_alone(tmp_path):
+    text = (
+        "base: {name: x, game: {rounds: 1}, population: [{name: p, count: 4, kind: llm, retries: 0}]}\n"
+        "table: [{case: mute, game.low: 2000, game.high: 3000}, {case: loud, game.low: 0, game.high: 100}]"
+    )
+    (tmp_path / "sweep.yaml").write_text(text)
+    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", program=BIRDS)
+    assert done.code == 1, done
+    assert "1 of 2 cases finished" in done.out
+    with Run(tmp_path / "out/loud") as run:
+        assert run.finished
+
+
+def test_an_array_task_is_a_case_of_the_sweep(tmp_path):
+    (tmp_path / "run.sbatch").write_text('printf "%s\\n" "$@"\n')
+    environ = os.environ | {"SLURM_ARRAY_TASK_ID": "4", "RUN": str(tmp_path / "run.sbatch")}
+    command = ["bash", "slurm/array.sbatch", "configs/paper/ratios.yaml"]
+    done = subprocess.run(command, cwd=CONFIGS.parent, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["configs/paper/ratios.yaml", "--case", "4"]
+
+
+def test_watch_shows_the_case_that_is_played_and_no_other_folder(tmp_path, capsys):
+    make(tmp_path / "sweep/one", np.full((1, 4), 20.0), name="watched")
+    make(tmp_path / "elsewhere", np.full((1, 4), 20.0), name="elsewhere")
+    (tmp_path / "sweep/live.json").write_text('{"state": "playing", "sweep": "s", "case": "one"}')
+    watch(tmp_path / "sweep", as_json=False, once=True)
+    assert "watched" in capsys.readouterr().out
+    for case in ("../elsewhere", "..", "/etc", ".hidden"):
+        (tmp_path / "sweep/live.json").write_text(f'{{"state": "playing", "sweep": "s", "case": "{case}"}}')
+        with pytest.raises(ConfigError, match="is not the live state of a run"):
+            watch(tmp_path / "sweep", as_json=False, once=True)

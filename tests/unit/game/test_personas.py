@@ -1,0 +1,343 @@
+"""Who participants are: quotas, files, backgrounds that models write; the same on any ranks, and only once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import mpi
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbeauty.config.loader import load, loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Writer
+from pbeauty.game.personas import NOBODY, Source, cast, deal, population_variables, quotas
+from pbeauty.llm.backgrounds import usable
+from pbeauty.storage.run_reader import Run
+
+BIRDS = (sys.executable, str(Path(__file__).parents[2] / "support/parrot.py"))
+TEXT = """
+name: cast
+seed: 9
+game: {rounds: 2, announce: [target, group_numbers, own_rank], tolerance: 3}
+prompts: {system: {mine: "You finished {school}. {background} {rules}"}}
+population:
+  - name: pupils
+    count: 101
+    kind: llm
+    system_prompt: mine
+    personas:
+      attributes: {school: [primary school, high school, college]}
+      joint: [{age: 20, city: Rome, share: 1/4}, {age: 60, city: Oslo, share: 3/4}]
+      template: You are {age} and live in {city}.
+  - name: written
+    count: 40
+    kind: llm
+    system_prompt: background-one-expert
+    personas:
+      attributes: {school: {college: 0.975, none: 0.025}}
+      write: {language: LANGUAGE, retries: 1, min_chars: 9}
+  - {name: noise, count: 9, kind: uniform}
+"""
+
+
+def faults(text, folder):
+    (folder / "experiment.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(folder / "experiment.yaml")
+    return str(caught.value)
+
+
+# --- quotas ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(0, 2**40))
+def test_quotas_add_up_and_differ_from_the_share_by_less_than_one(count, weights, seed):
+    shares = [weight / sum(weights) for weight in weights]
+    given_out = quotas(count, shares, seed, "x")
+    assert sum(given_out) == count
+    assert all(abs(number - count * share) < 1 + 1e-6 for number, share in zip(given_out, shares, strict=True))
+
+
+def test_what_is_left_over_is_spread_by_lot():
+    extra = Counter(int(np.argmax(quotas(6, [0.2] * 5, seed, "x"))) for seed in range(200))
+    assert extra.keys() == {0, 1, 2, 3, 4}, "some value never gets the odd one"
+    assert quotas(1200, [1 / 6] * 6, 3, "x") == [200] * 6
+
+
+def test_values_are_dealt_in_exact_quotas_and_not_in_order():
+    dealt = deal(1000, 1500, [0.5, 0.3, 0.2], 4, "x")
+    assert np.bincount(dealt).tolist() == [250, 150, 100]
+    assert np.all(np.bincount(dealt[:100], minlength=3) > 0)
+    assert np.array_equal(dealt, deal(1000, 1500, [0.5, 0.3, 0.2], 4, "x"))
+    assert not np.array_equal(dealt, deal(1000, 1500, [0.5, 0.3, 0.2], 5, "x"))
+
+
+def test_joint_attributes_stay_together_and_independent_ones_mix():
+    everybody = cast(loads(TEXT.replace("LANGUAGE", "en")))
+    people = [everybody.traits(i) for i in range(101)]
+    assert {(person["age"], person["city"]) for person in people} == {("20", "Rome"), ("60", "Oslo")}
+    assert Counter(person["age"] for person in people)["20"] in (25, 26)
+    assert len({(person["age"], person["school"]) for person in people}) == 6
+    assert all(person["background"] == f"You are {person['age']} and live in {person['city']}." for person in people)
+    assert len(everybody.texts) == 6, "the background of equal people is kept once"
+    assert everybody.attributes(145) == {}
+    assert everybody.labels["school"][everybody.codes["school"][145]] == NOBODY
+
+
+def test_the_population_is_told_as_it_is():
+    told = population_variables(loads(TEXT.replace("LANGUAGE", "en")))
+    assert told["only_one"] == "none"
+    assert "1 with school none" in told["composition"]
+    people = loads("name: x\npopulation: [{name: a, count: 2, kind: uniform}, {name: b, count: 1, kind: uniform}]")
+    assert population_variables(people)["only_one"] == "b"
+    assert population_variables(people)["composition"] == "2 of group a, 1 of group b"
+
+
+# --- bad input ---------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_said_in_one_message(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"background": "You are Ann."}\n{"background": "You are Bo."}\n')
+    told = faults(
+        """
+name: wrong
+prompts: {system: {mine: "{rules} {colour}", classic: x}}
+population:
+  - {name: a, count: 5, kind: llm, system_prompt: clasic}
+  - {name: a, count: 5, kind: llm, system_prompt: mine}
+  - {name: b, count: 5, kind: llm, system_prompt: shifted}
+  - {name: c, count: 5, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}
+  - {name: d, count: 5, kind: llm, system_prompt: background, personas: {file: few.jsonl}}
+  - {name: e, count: 5, kind: llm, system_prompt: background}
+  - {name: f, count: 5, kind: llm, personas: {attributes: {job: [x]}, template: "You are {jop}."}}
+""",
+        tmp_path,
+    )
+    lines = told.splitlines()
+    assert lines[0].endswith("9 errors")
+    for key, words in {
+        "prompts.system.classic": "already",
+        "population.0.system_prompt": "did you mean 'classic'?",
+        "population.1.name": "also the name of group 0",
+        "population.1.system_prompt": "{colour}, which has no value here",
+        "population.2.system_prompt": "{shift_rule}, which has no value here: the game has no offset",
+        "population.3.personas.attributes.school": "add up to 0.9, and not to 1",
+        "population.4.personas.file": "has 2 backgrounds for a group of 5",
+        "population.5.system_prompt": "{background}",
+        "population.6.personas.template": "{jop}, which has no value here; did you mean 'job'?",
+    }.items():
+        assert any(line.strip().startswith(f"{key}: ") and words in line for line in lines), (key, told)
+
+
+def test_a_fault_does_not_hide_another_of_the_same_group_or_game(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"background": "You are Ann."}\n')
+    told = faults(
+        """
+name: wrong
+game: {ronds: 3, multiplier: nonsense}
+prompts: {system: {mine: "{rules} {colour}", shift: "{rules} {shift_rule} {median_rule} {decimal}"}}
+population:
+  - {name: a, cuont: 5, kind: llm, system_prompt: mine}
+  - {name: a, count: 0, kind: llm, personas: {attributes: {school: {x: 0.5, y: 0.4}}}}
+  - {name: b, count: 5, kind: llm, max: 3, system_prompt: background, personas: {file: few.jsonl}}
+  - {name: c, count: 5, kind: llm, system_prompt: clasic, user_prompt: none, sampling: {temperature: 9}}
+  - {name: d, count: 5, kind: llm, system_prompt: background, personas: {atributes: {}}}
+  - {name: e, count: 5, kind: llm, system_prompt: shift}
+""",
+        tmp_path,
+    )
+    lines = [line.strip() for line in told.splitlines()]
+    for words in (
+        "game.ronds: unknown key",
+        "game.multiplier: expected",
+        "population.0.cuont: unknown key",
+        "population.0.count: missing",
+        "population.0.system_prompt: 'mine' needs {colour}, which has no value here",
+        "population.1.count: 0 is not allowed",
+        "population.1.name: 'a' is also the name of group 0",
+        "population.1.personas.attributes.school: the shares add up to 0.9",
+        "population.2.max: unknown key",
+        f"population.2.personas.file: {tmp_path / 'few.jsonl'} has 1 backgrounds for a group of 5",
+        "population.3.system_prompt: no system prompt of this name",
+        "population.3.user_prompt: no user prompt of this name",
+        "population.3.sampling.temperature: ",
+        "population.4.personas.atributes: unknown key",
+    ):
+        assert sum(line.startswith(words) for line in lines) == 1, (words, told)
+    assert lines[0].endswith("14 errors"), told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("nonsense", "line 1: no JSON"),
+        ("[1]", "line 1: expected an object"),
+        ('{"text": "x"}', "`background` is missing or empty; keys found: text"),
+        ('{"background": "x", "job": 1}\n{"background": "y"}', "line 2: its keys are background"),
+        ('{"background": "x", "count": 1}', "an attribute cannot have the name 'count'"),
+        ('{"background": "x", "job": [1]}', "'job' is no attribute"),
+    ],
+)
+def test_files_of_backgrounds_are_checked(content, said, tmp_path):
+    (tmp_path / "people.jsonl").write_text(content)
+    assert said in faults(
+        "name: x\npopulation: [{name: a, count: 1, kind: llm, personas: {file: people.jsonl}}]", tmp_path
+    )
+
+
+def test_own_prompts_come_from_a_file_and_are_part_of_the_experiment(tmp_path):
+    (tmp_path / "mine.yaml").write_text("system: {short: '{count} bids. {rules}'}\nuser: {polite: 'Please answer.'}")
+    (tmp_path / "x.yaml").write_text(
+        "name: x\nprompts: mine.yaml\n"
+        "population: [{name: a, count: 3, kind: llm, system_prompt: short, user_prompt: polite}]"
+    )
+    experiment = load(tmp_path / "x.yaml")
+    assert experiment.prompts.user == {"polite": "Please answer."}
+    assert loads(experiment.dump()) == experiment
+    assert "cannot read" in faults(
+        "name: x\nprompts: none.yaml\npopulation: [{name: a, count: 1, kind: llm}]", tmp_path
+    )
+
+
+# --- backgrounds that models write -------------------------------------------------------------------------
+
+
+def test_a_background_is_long_enough_and_in_its_language():
+    english, chinese = Writer(), Writer(language="zh", min_chars=5)
+    assert usable("You are Ann, a nurse of 40 who likes to swim.", english)
+    assert not usable("You are Ann.", english)
+    assert not usable("1234567890 1234567890 1234567890", english)
+    assert not usable("\u4f60\u662f\u4e00\u4e2a\u4eba" * 6, english)
+    assert usable("\u4f60\u662f\u4e00\u4e2a\u4eba", chinese)
+    assert not usable("You are Ann, a nurse of 40.", chinese)
+
+
+@pytest.fixture(scope="module", params=["en", "zh"])
+def written(request, tmp_path_factory):
+    """A game whose models write backgrounds first, on two ranks: the config and the folder of the run."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "cast.yaml").write_text(TEXT.replace("LANGUAGE", request.param))
+    done = mpi.mpirun(3, "run", folder / "cast.yaml", "--out", folder / "run", program=BIRDS)
+    assert done.code == 0, done
+    assert "backgrounds written" in done.err
+    return folder / "cast.yaml", folder / "run", request.param
+
+
+def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
+    _, folder, language = written
+    with Run(folder) as run:
+        everybody = run.cast
+        backgrounds = [everybody.background(i) for i in range(150)]
+        assert all(text.startswith("You are ") for text in backgrounds[:101])
+        assert backgrounds[141:] == [None] * 9
+        in_words = [text for text in backgrounds[101:141] if text.startswith("school")]
+        found = Writer(language=language, min_chars=9)
+        right = [text for text in backgrounds[101:141] if usable(text, found) and text not in in_words]
+        assert len(right) >= 25
+        source = run.file["personas/source"]
+        assert source.dtype == np.uint8
+        assert source.attrs["labels"].tolist() == ["none", "file", "template", "written", "in words", "unknown"]
+        written_or_not = [Source.WRITTEN if text in right else Source.IN_WORDS for text in backgrounds[101:141]]
+        assert 0 < len(in_words) == 40 - len(right)
+        assert source[:].tolist() == [Source.TEMPLATE] * 101 + written_or_not + [Source.NONE] * 9
+        assert np.array_equal(everybody.source, source[:])
+        assert Counter(run.participants["background_source"])["written"] == len(right)
+        people = run.file["participants/school"]
+        assert people.dtype == np.uint16
+        assert people.attrs["labels"][0] == NOBODY
+    lines = [json.loads(line) for line in (folder / "personas.jsonl").read_text().splitlines()]
+    assert [line["background"] for line in lines] == backgrounds[:141]
+    assert [line["background_source"] for line in lines] == [Source(code).label for code in everybody.source[:141]]
+    assert not list((folder / "journal").glob("0000/*"))
+
+
+def test_the_number_of_ranks_makes_no_difference(written, tmp_path):
+    config, folder, _ = written
+    done = mpi.mpirun(1, "run", config, "--out", tmp_path / "run", program=BIRDS)
+    assert done.code == 0, done
+    mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
+    with h5py.File(tmp_path / "run/run.h5") as one, h5py.File(folder / "run.h5") as other:
+        said = [[bytes(file["personas/text"][:]) for file in (one, other)]]
+        assert len(said[0][0]) == len(said[0][1])
+    assert (tmp_path / "run/personas.jsonl").read_text() == (folder / "personas.jsonl").read_text()
+
+
+def test_a_later_run_takes_the_file_and_writes_nothing(written, tmp_path):
+    config, folder, _ = written
+    given_text = config.read_text()
+    start = given_text.index("write: {")  # one line, up to its closing brace
+    text = given_text[:start] + f"file: {folder / 'personas.jsonl'}" + given_text[given_text.index("}", start) + 1 :]
+    (tmp_path / "again.yaml").write_text(text)
+    done = mpi.mpirun(2, "run", tmp_path / "again.yaml", "--out", tmp_path / "run", program=BIRDS)
+    assert done.code == 0, done
+    assert "backgrounds written" not in done.err
+    with Run(tmp_path / "run") as run, Run(folder) as before:
+        assert [run.cast.traits(i) for i in range(141)] == [before.cast.traits(i) for i in range(141)]
+        assert run.cast.source[101:141].tolist() == [Source.FILE] * 40
+        assert np.array_equal(run.read("guess", 0), before.read("guess", 0), equal_nan=True)
+
+
+def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
+    config, folder, _ = written
+    slow = "--set", "population.2.think_time=2"
+    with mpi.start(3, "run", config, *slow, "--out", tmp_path / "run", program=BIRDS) as job:
+        job.wait_for(lambda: (tmp_path / "run/personas.jsonl").exists())
+        job.send(mpi.signal.SIGTERM)
+        job.end()
+    before = (tmp_path / "run/personas.jsonl").read_bytes()
+    assert before == (folder / "personas.jsonl").read_bytes()
+    done = mpi.mpirun(2, "run", config, *slow, "--out", tmp_path / "run", "--resume", program=BIRDS)
+    assert done.code == 0, done
+    assert "backgrounds written" not in done.err
+    assert (tmp_path / "run/personas.jsonl").read_bytes() == before
+    with Run(tmp_path / "run") as run, Run(folder) as whole:
+        assert np.array_equal(run.cast.source, whole.cast.source)
+    assert np.array_equal(
+        mpi.results(tmp_path / "run")["rounds/guess"], mpi.results(folder)["rounds/guess"], equal_nan=True
+    )
+
+
+def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(written, tmp_path):
+    config, folder, _ = written
+    journals, people = tmp_path / "run/journal/0000", tmp_path / "run/personas.jsonl"
+    with mpi.start(3, "run", config, "--out", tmp_path / "run", program=BIRDS) as job:
+        job.wait_for(lambda: people.exists() or any(path.stat().st_size for path in journals.glob("*")))
+        for pid in job.ranks().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, mpi.signal.SIGKILL)
+        job.end()
+    done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=BIRDS)
+    assert done.code == 0, done
+    assert people.read_bytes() == (folder / "personas.jsonl").read_bytes()
+    mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
+
+
+def test_a_run_that_does_not_say_where_backgrounds_come_from_opens_all_the_same(written, tmp_path):
+    _, folder, _ = written
+    shutil.copytree(folder, tmp_path / "run")
+    with h5py.File(tmp_path / "run/run.h5", "r+") as file:
+        del file["personas/source"]
+    with Run(tmp_path / "run") as run:
+        assert run.cast.source.tolist() == [Source.UNKNOWN] * 141 + [Source.NONE] * 9
+        assert "background_source" not in run.participants
+
+
+@pytest.mark.parametrize("values", [np.full(150, 6, np.uint8), np.zeros(149, np.uint8), np.zeros(150)])
+def test_sources_of_backgrounds_that_cannot_be_are_refused(values, written, tmp_path):
+    _, folder, _ = written
+    shutil.copytree(folder, tmp_path / "run")
+    with h5py.File(tmp_path / "run/run.h5", "r+") as file:
+        del file["personas/source"]
+        file["personas/source"] = values
+    with pytest.raises(ConfigError, match="personas are damaged"):
+        Run(tmp_path / "run")

@@ -1,0 +1,236 @@
+"""Conversations and the step loop, with an engine that needs no model (`parrot`)."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import Counter
+
+import mpi
+import numpy as np
+import parrot
+import pytest
+from made import table
+
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.extraction import read_guess
+from pbeauty.game.records import Announcement, Purpose
+from pbeauty.game.rules import Status
+from pbeauty.job.participants import Participants
+from pbeauty.llm import request_loop
+from pbeauty.mpi.partition import partition_population
+from pbeauty.storage.journal import Journal, ReplayedReplies
+
+
+def experiment(count=40, rounds=4, **group):
+    settings = {"name": "birds", "count": count, "kind": "llm", **group}
+    return loads(f"name: test\nseed: 3\ngame: {{rounds: {rounds}}}\npopulation: [{settings}]")
+
+
+class Listening(parrot.Engine):
+    """A parrot that remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__(None, None, 0)
+        self.asked = []
+        self.deepest = 0
+
+    def submit(self, key, prompt, params, seed):
+        super().submit(key, prompt, params, seed)
+        self.asked.append((bytes(prompt).decode(), seed))
+        self.deepest = max(self.deepest, self.in_flight)
+
+
+def seated(game, engine=None):
+    return Participants(game, partition_population(game, 1)[0], engine or Listening())
+
+
+def played(block, rounds, **options):
+    return [block.play(Announcement(r, {"target": 20.0 + r} if r else {}), **options) for r in range(rounds)]
+
+
+def said(play, participant):
+    """The participant's calls of a round as (purpose, text)."""
+    rows = [r for r, who in enumerate(play.replies.participant) if who == participant]
+    return [(play.replies.purpose[r], bytes(play.replies.text[r]).decode()) for r in rows]
+
+
+def test_every_prompt_extends_the_one_before_by_the_reply_and_the_announcement():
+    block = seated(experiment(retries=0))
+    plays = played(block, 3)
+    for seat in range(40):
+        for r in (1, 2):
+            before, _ = block.llm.prompt(seat, round_index=r - 1)
+            after, lacking = block.llm.prompt(seat, round_index=r)
+            reply = said(plays[r - 1], seat)[-1][1].encode()
+            assert lacking == 0
+            assert bytes(after).startswith(bytes(before) + reply)
+            assert f"The target was {20 + r}." in bytes(after[len(before) :]).decode()
+
+
+def test_a_retry_shows_the_unreadable_reply_and_is_counted():
+    engine = Listening()
+    block = seated(experiment(count=200, retries=2), engine)
+    (play,) = played(block, 1)
+    calls = [said(play, who) for who in range(200)]
+    assert {len(c) for c in calls} == {1, 2, 3}
+    for (who, row), mine in zip(enumerate(table(play.rows)), calls, strict=True):
+        assert [purpose for purpose, _ in mine] == [Purpose.ANSWER, *[Purpose.RETRY] * (len(mine) - 1)], who
+        reading = read_guess(mine[-1][1], 0, 100)
+        np.testing.assert_equal(row["guess"], reading.guess)
+        expected = (Status.RETRIED if len(mine) > 1 else Status.OK) if reading.status.valid else reading.status
+        assert row["status"] == expected
+        assert row["output_tokens"] == sum(len(text) for _, text in mine)
+    again = [prompt for prompt, _ in engine.asked if "I cannot read a number" in prompt]
+    assert len(again) == sum(len(c) - 1 for c in calls)
+    unread = {text for mine in calls for _, text in mine[:-1]}
+    assert all(any(f"<assistant>{text}<" in prompt for text in unread) for prompt in again)
+
+
+@pytest.mark.parametrize("mode", ["pattern", "pattern-then-model", "model"])
+def test_extraction_asks_the_model_as_often_as_its_mode_says(mode):
+    block = seated(experiment(count=200, extraction=mode, retries=0))
+    (play,) = played(block, 1)
+    purposes = Counter(play.replies.purpose)
+    unclear = sum(
+        read_guess(said(play, who)[0][1], 0, 100).status in (Status.UNPARSABLE, Status.TRUNCATED) for who in range(200)
+    )
+    assert purposes[Purpose.ANSWER] == 200
+    assert purposes[Purpose.EXTRACTION] == {"pattern": 0, "pattern-then-model": unclear, "model": 200}[mode]
+    assert unclear > 5
+    if mode == "model":
+        assert set(play.rows["status"]) <= {Status.EXTRACTED, Status.UNPARSABLE, Status.OUT_OF_RANGE}
+    assert (np.isnan(play.rows["guess"]) == (play.rows["status"] > Status.RETRIED)).all()
+
+
+def test_the_extraction_question_quotes_the_reply_and_joins_the_running_batch():
+    engine = Listening()
+    block = seated(experiment(count=200, extraction="pattern-then-model", retries=0), engine)
+    (play,) = played(block, 1)
+    questions = [i for i, (prompt, _) in enumerate(engine.asked) if "Which number does this player pick?" in prompt]
+    answers = [i for i, (prompt, _) in enumerate(engine.asked) if "guessing game" in prompt]
+    assert questions[0] < answers[-1], "extraction waited for everybody's answer"
+    assert all(seed is None for i in questions for seed in [engine.asked[i][1]])
+    assert len(play.replies) == len(engine.asked)
+
+
+def test_requests_in_flight_are_bounded_and_the_walk_turns_round():
+    engine = Listening()
+    block = seated(experiment(count=100, retries=0), engine)
+    played(block, 2)
+    assert engine.deepest == request_loop.QUEUE_DEPTH * engine.max_num_seqs
+    first = [block.llm.seeds(r).tolist() for r in (0, 1)]
+    seeds = [seed for _, seed in engine.asked]
+    assert seeds[:100] == first[0]
+    assert seeds[100:] == first[1][::-1]
+
+
+def test_seeds_are_the_engines_own_when_asked_for():
+    engine = Listening()
+    game = experiment(count=20)
+    game = loads(game.dump(), ["seeding=engine"])
+    played(seated(game, engine), 1)
+    assert {seed for _, seed in engine.asked} == {None}
+
+
+@pytest.mark.parametrize("extends", [True, False])
+def test_a_conversation_that_outgrows_the_context_loses_its_oldest_rounds_and_says_so(extends, monkeypatch):
+    monkeypatch.setattr(Listening, "max_model_len", 900)
+    engine = Listening()
+    block = seated(experiment(count=5, rounds=30, retries=0, sampling={"max_tokens": 40}), engine)
+    block.llm.conversation.is_append_only = extends
+    plays = played(block, 30)
+    forgotten = np.array([play.rows["forgotten"] for play in plays])
+    assert forgotten[:3].max() == 0 and forgotten[-1].min() > 20
+    assert (np.diff(forgotten, axis=0) >= 0).all()
+    for prompt, _ in engine.asked:
+        assert len(prompt) <= 900 - 40
+        assert prompt.startswith("<system>5 players take part")
+    last = engine.asked[-1][0]
+    assert "Round 30." in last and "The target was 49." in last and "Round 1." not in last
+
+
+def test_a_template_that_rewrites_history_is_rendered_anew_from_the_same_words():
+    extending, rewriting = seated(experiment(retries=0)), seated(experiment(retries=0))
+    rewriting.llm.conversation.is_append_only = False
+    for one, other in zip(played(extending, 3), played(rewriting, 3), strict=True):
+        assert table(one.rows).tobytes() == table(other.rows).tobytes()
+    assert [extending.llm.prompt(s) for s in range(40)] == [rewriting.llm.prompt(s) for s in range(40)]
+
+
+def test_a_prompt_that_leaves_no_room_for_a_reply_is_refused_with_the_groups_name(monkeypatch):
+    monkeypatch.setattr(Listening, "max_model_len", 300)
+    with pytest.raises(ConfigError, match=r"group birds: its prompt \(\d+ tokens\).*max_tokens 64.*300 tokens"):
+        seated(experiment())
+
+
+def test_replies_on_record_are_not_asked_for_again(tmp_path):
+    game = experiment(count=120, retries=2, extraction="pattern-then-model")
+    path = tmp_path / "journal"
+    (whole,) = played(seated(game), 1, journal=path)
+    whole.journal.close()
+
+    engine = Listening()
+    block = seated(game, engine)
+    block._recorded = ReplayedReplies([path], np.arange(60), 256, warn=pytest.fail)
+    recorded = len(block._recorded)
+    (again,) = played(block, 1)
+    assert table(again.rows).tobytes() == table(whole.rows).tobytes()
+    assert [said(again, who) for who in range(120)] == [said(whole, who) for who in range(120)]
+    assert len(engine.asked) == len(whole.replies) - recorded
+    assert 60 <= recorded < len(whole.replies)
+
+
+def test_a_broken_off_round_leaves_every_finished_reply_in_its_journal(tmp_path):
+    game = experiment(count=120)
+    block = seated(game)
+    ticks = iter(range(1000))
+    (play,) = played(block, 1, tick=lambda progress: next(ticks) < 10, journal=tmp_path / "journal")
+    play.journal.close()
+    assert not play.complete
+    assert block.llm.engine.in_flight == 0
+    on_record = ReplayedReplies([tmp_path / "journal"], np.arange(120), 256, warn=pytest.fail)
+    assert len(on_record) == len(play.replies) > 0
+
+
+def test_memory_per_participant_stays_below_two_kilobytes_besides_the_tokens(monkeypatch):
+    monkeypatch.setattr(parrot.Engine, "max_num_seqs", 256)
+    monkeypatch.setattr(parrot.time, "sleep", lambda seconds: None)
+    count, rounds = 1000, 4
+    block = Participants(
+        game := experiment(count=count, rounds=rounds), partition_population(game, 1)[0], parrot.Engine(None, None, 0)
+    )
+    tracemalloc.start()
+    try:
+        for r in range(rounds):
+            block.play(Announcement(r, {"target": 20.0} if r else {}))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / count < 2048
+
+
+def test_two_models_play_one_game_on_ranks_of_their_own(tmp_path):
+    config = tmp_path / "two.yaml"
+    config.write_text(
+        "name: two\nseed: 1\ngame: {rounds: 2}\nmodels: {one: {path: demo}, other: {path: demo, weight: 50}}\n"
+        "population:\n"
+        "  - {name: a, count: 31, kind: llm, model: one}\n"
+        "  - {name: b, count: 20, kind: llm, model: other, sampling: {temperature: 0.5}}\n"
+        "  - {name: c, count: 7, kind: llm, model: one, user_prompt: step-by-step}\n"
+    )
+    program = (*mpi.PYTHON, parrot.__file__)
+    few = mpi.mpirun(2, "run", config, "--out", tmp_path / "few", program=program)
+    assert few.code == 2 and "2 models (one, other) need a rank each" in few.err
+    runs = []
+    for ranks in (3, 4):
+        done = mpi.mpirun(ranks, "run", config, "--out", tmp_path / str(ranks), program=program)
+        assert done.code == 0, done.err
+        runs.append(mpi.results(tmp_path / str(ranks)))
+    mpi.assert_same(*runs)
+
+
+def test_a_journal_belongs_to_one_writer(tmp_path):
+    Journal(tmp_path / "journal").close()
+    with pytest.raises(RuntimeError, match="File exists"):
+        Journal(tmp_path / "journal")

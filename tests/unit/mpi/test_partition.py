@@ -1,0 +1,170 @@
+"""Who hosts whom: every participant once, evenly, whatever the numbers of ranks, groups and models."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup
+from pbeauty.mpi.partition import Segment, apportion, partition_population, split
+
+
+def population(*groups, weights=None):
+    """An experiment of groups given as (model or None for scripted ones, count)."""
+    made = [
+        LLMGroup(name=f"g{i}", count=count, kind="llm", model=model)
+        if model
+        else UniformGroup(name=f"g{i}", count=count, kind="uniform")
+        for i, (model, count) in enumerate(groups)
+    ]
+    models = {model: Model(weight=(weights or {}).get(model)) for model, _ in groups if model}
+    return Experiment(name="trial", models=models, population=tuple(made))
+
+
+def hosted_ids(hosting):
+    return [i for segment in hosting for i in range(segment.start, segment.stop)]
+
+
+groups = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(1, 40)), min_size=1, max_size=7)
+
+
+@given(groups, st.integers(1, 14))
+def test_every_participant_is_hosted_once_and_evenly(parts, ranks):
+    experiment = population(*parts)
+    models = {model for model, _ in parts if model}
+    hosts = ranks if ranks == 1 else ranks - 1
+    assume(len(models) <= hosts)
+    blocks = partition_population(experiment, ranks)
+    assert len(blocks) == ranks
+    ids = [hosted_ids(block) for block in blocks]
+    assert sorted(itertools.chain(*ids)) == list(range(experiment.count))
+    assert all(block == sorted(block) for block in ids)
+    assert all(len(segment) > 0 for block in blocks for segment in block)
+    if ranks > 1:
+        assert blocks[0] == ()
+
+    group_of = [index for index, (_, count) in enumerate(parts) for _ in range(count)]
+    for segment in itertools.chain(*blocks):
+        assert {group_of[i] for i in range(segment.start, segment.stop)} == {segment.group}
+
+    playing = ids[ranks - hosts :]
+    model_of = [parts[group][0] for group in group_of]
+    at_ranks = [{model_of[i] for i in block} - {None} for block in playing]
+    assert all(len(found) <= 1 for found in at_ranks), "a rank starts one engine at most"
+    for kind in {model for model, _ in parts}:
+        sizes = [sum(model_of[i] == kind for i in block) for block in playing]
+        shares = sizes if kind is None else sizes[: max(i for i, s in enumerate(sizes) if s) + 1]
+        used = [size for size in shares if size]
+        assert max(used) - min(used) <= 1
+        if kind is None:
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_one_rank_hosts_everybody():
+    assert partition_population(population(("a", 3), (None, 2)), 1) == ((Segment(0, 0, 3), Segment(1, 3, 5)),)
+
+
+def test_two_ranks_are_a_moderator_and_a_host():
+    assert partition_population(population(("a", 3), (None, 2)), 2) == ((), (Segment(0, 0, 3), Segment(1, 3, 5)))
+
+
+def test_the_rest_is_spread_over_the_first_hosts_and_segments_are_cut():
+    assert partition_population(population((None, 5), (None, 3)), 4) == (
+        (),
+        (Segment(0, 0, 3),),
+        (Segment(0, 3, 5), Segment(1, 5, 6)),
+        (Segment(1, 6, 8),),
+    )
+
+
+def test_scripted_participants_are_spread_over_the_ranks_of_all_models():
+    blocks = partition_population(population(("a", 6), (None, 4), ("b", 6)), 5)
+    assert [[segment.group for segment in block] for block in blocks] == [[], [0, 1], [0, 1], [1, 2], [1, 2]]
+
+
+def test_groups_of_one_model_share_its_ranks():
+    blocks = partition_population(population(("a", 2), ("b", 4), ("a", 2)), 3)
+    assert blocks == ((), (Segment(0, 0, 2), Segment(2, 6, 8)), (Segment(1, 2, 6),))
+
+
+@pytest.mark.parametrize(
+    ("weights", "ranks_of_each"),
+    [
+        ({}, {"a": 6, "b": 2}),
+        ({"a": 1, "b": 1}, {"a": 4, "b": 4}),
+        ({"a": 0.1, "b": 0.3}, {"a": 3, "b": 5}),
+        ({"b": 300}, {"a": 4, "b": 4}),
+    ],
+)
+def test_ranks_go_to_models_by_weight_or_else_by_participants(weights, ranks_of_each):
+    blocks = partition_population(population(("a", 300), ("b", 100), weights=weights), 9)
+    hosted = [{"ab"[segment.group] for segment in block} for block in blocks[1:]]
+    assert {model: hosted.count({model}) for model in "ab"} == ranks_of_each
+
+
+def test_more_ranks_than_participants_leaves_some_without_any():
+    blocks = partition_population(population(("a", 2), (None, 1)), 6)
+    assert sorted(hosted_ids(itertools.chain(*blocks))) == [0, 1, 2]
+    assert [sum(map(len, block)) for block in blocks] == [0, 2, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("models", "ranks", "needed"), [(2, 1, 3), (2, 2, 3), (3, 3, 4), (3, 1, 4)])
+def test_fewer_ranks_than_models_is_refused(models, ranks, needed):
+    experiment = population(*[(f"m{i}", 5) for i in range(models)])
+    with pytest.raises(ConfigError, match=f"{models} models .*start at least {needed} ranks, not {ranks}$") as caught:
+        partition_population(experiment, ranks)
+    assert all(f"m{i}" in str(caught.value) for i in range(models))
+    assert len(partition_population(experiment, needed)) == needed
+
+
+def test_hosting_ten_million_participants_is_arithmetic():
+    blocks = partition_population(population(("a", 2**31 - 1), (None, 2**31 - 1)), 65)
+    assert sum(len(segment) for block in blocks for segment in block) == 2**32 - 2
+    assert sum(len(block) for block in blocks) <= 130
+
+
+# --- shares ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**9), st.integers(1, 50))
+def test_split_is_even_and_whole(count, parts):
+    shares = split(count, parts)
+    assert sum(shares) == count
+    assert len(shares) == parts
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] - shares[-1] <= 1
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=9), st.integers(0, 100))
+def test_apportion_gives_all_seats_and_one_each_at_least(weights, more):
+    shares = apportion(len(weights) + more, weights)
+    assert sum(shares) == len(weights) + more
+    assert min(shares) >= 1
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share - 1 - more * weight / sum(weights)) < 1
+    for (share, weight), (other, lighter) in itertools.permutations(zip(shares, weights, strict=True), 2):
+        assert weight <= lighter or share >= other
+        assert weight != lighter or abs(share - other) <= 1
+
+
+@pytest.mark.parametrize(
+    ("seats", "weights", "shares"),
+    [
+        (3, [1, 1, 1], [1, 1, 1]),
+        (4, [100, 100], [2, 2]),
+        (5, [100, 100], [3, 2]),
+        (8, [300, 100], [6, 2]),
+        (8, [1, 10**9], [1, 7]),
+        (1, [5], [1]),
+        (7, [5], [7]),
+        (4, [], []),
+        (8, [0.1, 0.2], [3, 5]),
+        (4, [1e-9, 1e15], [1, 3]),
+    ],
+)
+def test_apportion_by_hand(seats, weights, shares):
+    assert apportion(seats, weights) == shares

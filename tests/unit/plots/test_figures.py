@@ -1,0 +1,176 @@
+"""The figures of levels, rounds, groups, published results, sweeps, replies and time: what is drawn, and legibly."""
+
+import numpy as np
+import pytest
+from made import experiment, make
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from pbeauty import plots
+from pbeauty.analysis.comparison import compare
+from pbeauty.analysis.run_analysis import analyse
+from pbeauty.game.experiment import Game
+from pbeauty.game.records import Purpose
+from pbeauty.storage.run_reader import Run
+
+CLASSIC = Game()
+GENERATOR = np.random.default_rng(2)
+GUESSES = np.clip(GENERATOR.normal(37, 18, (4, 60)), 0, 100) * np.array([[1.0], [0.7], [0.5], [0.4]])
+EDGES = np.linspace(0, 100, 101)
+
+
+def assert_readable(figure):
+    """No text is cut off at the figure's edge, and none of the figure's own lies over another."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    own = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    ticks = []
+    for axes in figure.axes:
+        own += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        own.append(getattr(axes, "_left_title", axes.title))
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            places = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)  # an inner panel has no labels
+            ticks += [label for place, label in places if min(limits) <= place <= max(limits)]
+    boxes = {}
+    for text in own + ticks:
+        if text.get_text() and text.get_visible():
+            boxes[id(text)] = (text.get_text(), Text.get_window_extent(text, renderer))
+    boxes = list(boxes.values())
+    for number, (text, box) in enumerate(boxes):
+        assert box.x0 >= -0.5, f"{text!r} is cut off"
+        assert box.y0 >= -0.5, f"{text!r} is cut off"
+        assert box.x1 <= figure.bbox.x1 + 0.5, f"{text!r} is cut off"
+        assert box.y1 <= figure.bbox.y1 + 0.5, f"{text!r} is cut off"
+        for other, other_box in boxes[number + 1 :]:
+            assert not box.overlaps(other_box), f"{text!r} lies over {other!r}"
+
+
+def counts(rounds):
+    return [np.histogram(row, EDGES)[0] for row in rounds]
+
+
+def test_level_marks_stand_at_the_levels():
+    marks = [50, 100 / 3, 200 / 9, 400 / 27]
+    figure = plots.histogram(GUESSES[0], CLASSIC, target=24.0, mean=36.0, levels=marks)
+    drawn = {line.get_gid(): line.get_xdata()[0] for line in figure.axes[0].lines if line.get_gid()}
+    assert [drawn[f"level {level}"] for level in range(4)] == pytest.approx(marks)
+    assert {"L0", "L1", "L2", "L3"} <= {text.get_text() for text in figure.axes[0].texts}
+    close = plots.histogram(GUESSES[0], CLASSIC, target=24.0, mean=36.0, levels=[2.0, 1.5, 1.1, 0.9])
+    assert [text.get_text() for text in close.axes[0].texts if text.get_text().startswith("L")] == ["L0"]
+    assert_readable(close)
+
+
+def test_intervals_of_the_trajectory():
+    figure = plots.trajectory(
+        CLASSIC, mean=[40, 25], median=[38, 24], target=[27, 17], intervals=([35, np.nan], [45, np.nan])
+    )
+    (bars,) = [c for c in figure.axes[0].collections if len(c.get_paths()) == 2]
+    assert bars.get_paths()[0].vertices[:, 1] == pytest.approx([35, 45])
+    assert bars.get_paths()[1].vertices[:, 1] == pytest.approx([25, 25])
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 60])
+def test_ridgelines(rounds):
+    drawn = np.resize(GUESSES, (rounds, 60))
+    means = drawn.mean(axis=1)
+    figure = plots.ridgelines(CLASSIC, EDGES, counts(drawn), mean=means, target=means * 2 / 3)
+    assert_readable(figure)
+    (dots,) = [line for line in figure.axes[0].lines if line.get_gid() == "mean"]
+    assert len(dots.get_xdata()) == min(rounds, 20)
+    assert (f"20 of {rounds} rounds" in figure.texts[1].get_text()) == (rounds > 20)
+
+
+def test_ridges_are_shares_on_one_scale():
+    even, spike = np.full(100, 10), np.zeros(100, int)
+    spike[30] = 1000
+    figure = plots.ridgelines(CLASSIC, EDGES, [even, spike])
+    heights = [p.get_data().values - p.get_data().baseline for p in figure.axes[0].patches if p.get_fill()]
+    assert heights[0].max() / heights[1].max() == pytest.approx(np.sqrt(0.01))
+
+
+def test_shares_stack_up_to_one():
+    values = [[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]
+    figure = plots.shares(["a", "b", "c", "d"], values, title="t")
+    tops = [sum(bar[index].get_height() for bar in figure.axes[0].containers) for index in range(2)]
+    assert tops == pytest.approx([100, 100])
+    assert_readable(figure)
+    with pytest.raises(ValueError, match="9 kinds"):
+        plots.shares([*"abcdefghi"], np.full((1, 9), 1 / 9), title="t")
+
+
+def test_groups_have_looks_of_their_own_and_intervals():
+    names = [f"a group with a rather long name {number}" for number in range(11)]
+    mean = np.linspace(20, 60, 11)[:, None] * [[1, 0.6]]
+    figure = plots.by_group(CLASSIC, names, mean, mean - 2, mean + 2, others=[40, 24])
+    looks = [
+        (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_linestyle() != "None"
+    ]
+    assert len(looks) == len(set(map(str, looks)))
+    assert "3 of 11 groups left out" in figure.texts[1].get_text()
+    assert_readable(figure)
+
+
+def test_ours_among_the_published():
+    names = ["this run", "people of " + "a very long description " * 5, "a model"]
+    means = ([40.0, 37.0, 55.0], [38.0, 30.0, np.nan], [42.0, 44.0, np.nan])
+    figure = plots.beside_others(names, *means, ["ours", "people", "language model"])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[1:] == ["this run", "a model"]
+    assert labels[0].endswith("…")
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("cases", [1, 3, 9, 30])
+def test_small_multiples(cases):
+    played = {f"case number {number} · direct": [[40, 25, 12 + number % 5], [38, 22, 11]] for number in range(cases)}
+    figure = plots.small_multiples(played)
+    assert len(figure.axes) == min(cases, 24)
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert ("24 of 30 cases" in figure.texts[1].get_text()) == (cases > 24)
+    assert_readable(figure)
+
+
+def test_means_against_numbers_and_against_names():
+    figure = plots.against(["1/2", "2/3", "2/3"], [25, 38, 40], name="game.multiplier", title="t")
+    (centres,) = [line for line in figure.axes[0].lines if line.get_gid() == "means"]
+    assert list(centres.get_xdata()) == pytest.approx([1 / 2, 2 / 3])
+    assert list(centres.get_ydata()) == [25, 39]
+    assert_readable(figure)
+    named = plots.against(["direct " * 9, "step-by-step " * 9], [50, 34], name="user_prompt", title="t")
+    assert_readable(named)
+
+
+def test_times_and_lengths():
+    parts = {"playing": [2, 3], "waiting for the slowest": [1, 1], "gathering": [0.1, 0.1], "sealing": [0.2, 0.1]}
+    figure = plots.times(parts)
+    tops = [sum(bar[index].get_height() for bar in figure.axes[0].containers) for index in range(2)]
+    assert tops == pytest.approx([3.3, 4.2])
+    assert_readable(figure)
+    assert_readable(plots.lengths([[10, 20, 30, 40, 60]] * 3, limit=64))
+
+
+def test_all_figures_of_a_run(tmp_path):
+    population = [{"name": "talkers", "count": 30, "kind": "llm"}, {"name": "noise", "count": 30, "kind": "uniform"}]
+    guesses = GUESSES.copy()
+    guesses[0, 3] = np.nan
+    said = [[(participant, Purpose.ANSWER, "so be it") for participant in range(30)] for _ in range(4)]
+    with Run(make(tmp_path, guesses, experiment(60, population=population, rounds=5), said=said)) as run:
+        analysis = analyse(run, fits=False)
+        drawn = {found.stem: found for found in plots.draw(run, analysis, compare(analysis))}
+    assert set(drawn) == {
+        "trajectory-intervals", "ridgelines", "levels", "by-group", "published", "published-rounds", "statuses",
+        "lengths", "times",
+    }  # fmt: skip
+    for found in drawn.values():
+        assert_readable(found.figure)
+        assert any(text.get_gid() == "stamp" for text in found.figure.texts), "not marked as of an unfinished run"
+        assert "UNFINISHED RUN: 4 of 5 rounds" in [text.get_text() for text in found.figure.texts]
+
+
+def test_plots_of_a_folder_of_runs(tmp_path):
+    for seed in range(2):
+        described = experiment(60, seed=seed, rounds=1, multiplier=["1/2", "2/3"][seed])
+        make(tmp_path / str(seed), GUESSES[:1], described)
+    written = {path.relative_to(tmp_path).as_posix() for path in plots.plot_all([tmp_path])}
+    assert {"plots/sweep-rounds.png", "plots/sweep-game.multiplier.pdf", "0/plots/ridgelines.pdf"} <= written
+    assert all((tmp_path / name).stat().st_size > 3000 for name in written)

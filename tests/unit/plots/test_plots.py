@@ -1,0 +1,340 @@
+"""Figures from real arrays: what is drawn, where, and what ends up on disk."""
+
+import struct
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from made import experiment, make
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import StepPatch
+from matplotlib.text import Text
+
+from pbeauty import plots
+from pbeauty.game.experiment import Game
+
+CLASSIC = Game()
+SHIFTED = Game(multiplier="1/2", offset=5, low=20, high=120)
+
+
+def focal_guesses(count=400):
+    """Guesses as people make them: spikes at 50, 33 and 22 on a broad base of integers."""
+    rng = np.random.default_rng(3)
+    base = np.round(np.clip(rng.normal(37, 20, count), 0, 100))
+    return np.where(rng.random(count) < 0.5, rng.choice([50.0, 33.0, 22.0, 33.33], count), base)
+
+
+def draw(guesses, game=CLASSIC, **fields):
+    guesses = np.asarray(guesses, float)
+    mean = float(guesses.mean())
+    return plots.histogram(guesses, game, target=game.offset + game.p * mean, mean=mean, **fields)
+
+
+def bars(figure):
+    """Shares in percent by bar, and the edges."""
+    (patch,) = [patch for patch in figure.axes[0].patches if isinstance(patch, StepPatch)]
+    return patch.get_data().values, patch.get_data().edges
+
+
+def share_at(figure, value):
+    shares, edges = bars(figure)
+    return shares[min(np.searchsorted(edges, value, side="right") - 1, shares.size - 1)]
+
+
+def lines(figure):
+    return {line.get_gid(): line for line in figure.axes[0].lines if line.get_gid()}
+
+
+def assert_readable(figure):
+    """No text that the figure itself places lies over other text or is cut off at the figure's edge."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.axes[0]
+    placed = [*figure.texts, *axes.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    others = [axes.xaxis.label, axes.yaxis.label]
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+        others += [label for place, label in ticks if limits[0] <= place <= limits[1]]
+    # Text's own method: that of an annotation takes in its leader as well.
+    boxes = [(text.get_text(), Text.get_window_extent(text, renderer)) for text in placed + others]
+    for number, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0, f"{text!r} is cut off"
+        assert box.y0 >= 0, f"{text!r} is cut off"
+        assert box.x1 <= figure.bbox.x1, f"{text!r} is cut off"
+        assert box.y1 <= figure.bbox.y1, f"{text!r} is cut off"
+        for other, other_box in boxes[number + 1 :] if number < len(placed) else ():
+            assert not box.overlaps(other_box), f"{text!r} lies over {other!r}"
+
+
+# --- bars ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("guesses", "game"),
+    [
+        (focal_guesses(), CLASSIC),
+        (np.array([0.0, 0.0, 100.0]), CLASSIC),
+        (np.array([0.0, 0.123, 99.877, 100.0]), CLASSIC),
+        (np.array([20.0, 120.0, 33.3]), SHIFTED),
+        (np.round(np.linspace(0, 1, 101), 2), Game(high=1)),
+        (np.linspace(0.3, 0.7, 41), Game(low=0.3, high=0.7)),
+        (np.arange(0.0, 1001.0), Game(high=1000)),
+        (np.linspace(-1e6, 1e6, 999), Game(low=-1e6, high=1e6)),
+        (np.array([0.5, 99.5, 17.0]), Game(low=0.5, high=99.5)),
+    ],
+)
+def test_every_guess_is_in_a_bar(guesses, game):
+    figure = draw(guesses, game)
+    shares, edges = bars(figure)
+    assert shares.sum() == pytest.approx(100)
+    assert np.histogram(guesses, edges)[0].sum() == guesses.size
+    assert edges[0] <= game.low
+    assert edges[-1] >= game.high
+    low, high = figure.axes[0].get_xlim()
+    assert low <= game.low
+    assert high >= game.high
+
+
+def test_guesses_are_not_cut_to_integers():
+    figure = draw([0.4, 0.6, 5.0, 5.0, 5.0, 7.0])
+    assert share_at(figure, 0.0) == pytest.approx(100 / 6)
+    assert share_at(figure, 1.0) == pytest.approx(100 / 6)
+    fractions = draw([0.4, 0.6, 1.5])
+    assert share_at(fractions, 0.5) == pytest.approx(200 / 3)
+
+
+def test_integers_get_a_bar_each():
+    shares, edges = bars(draw(np.arange(0.0, 101.0)))
+    assert shares == pytest.approx(np.full(101, 100 / 101))
+    assert (edges[:-1] + edges[1:]) / 2 == pytest.approx(np.arange(0, 101))
+
+
+def test_hundredths_get_a_bar_each():
+    shares, _ = bars(draw(np.arange(0, 101) / 100, Game(high=1)))
+    assert shares == pytest.approx(np.full(101, 100 / 101))
+
+
+def test_continuous_guesses_have_whole_bars_at_the_ends():
+    shares, edges = bars(draw((np.arange(10_000) + 0.5) / 100))
+    assert shares == pytest.approx(np.full(100, 1.0))
+    assert (edges[0], edges[-1]) == (0, 100)
+
+
+def test_a_million_guesses_are_one_object():
+    guesses = np.random.default_rng(0).uniform(0, 100, 1_000_000)
+    figure = draw(guesses)
+    assert len(figure.axes[0].patches) == 1
+    assert bars(figure)[0].sum() == pytest.approx(100)
+
+
+@pytest.mark.parametrize("guesses", [[], [50.0, 101.0], [np.nan, 3.0]])
+def test_what_cannot_be_shown_is_refused(guesses):
+    with pytest.raises(ValueError, match="needs guesses"):
+        plots.histogram(np.array(guesses), CLASSIC, target=1.0, mean=2.0)
+
+
+# --- marks and labels ----------------------------------------------------------------------------------------
+
+
+def test_lines_stand_at_target_and_mean():
+    guesses = focal_guesses()
+    marked = lines(draw(guesses))
+    assert marked["mean"].get_xdata() == pytest.approx([guesses.mean()] * 2)
+    assert marked["target"].get_xdata() == pytest.approx([guesses.mean() * 2 / 3] * 2)
+
+
+def test_counts_are_stated():
+    texts = [text.get_text() for text in draw(focal_guesses(400), n_unusable=12).texts]
+    assert "412 participants, 12 without a usable guess; target = 2/3 × mean" in texts
+    texts = [text.get_text() for text in draw([60.0], SHIFTED).texts]
+    assert "1 participant, 0 without a usable guess; target = 1/2 × mean + 5" in texts
+
+
+def test_target_outside_the_range_has_an_arrow_and_no_line():
+    figure = draw(np.full(50, 90.0), Game(multiplier="4/3"))
+    assert set(lines(figure)) == {"mean"}
+    assert "target 120 →" in [text.get_text() for text in figure.axes[0].texts]
+    assert figure.axes[0].get_xlim()[1] < 105
+    below = draw(np.full(50, 9.0), Game(offset=-20))
+    assert "← target −14" in [text.get_text() for text in below.axes[0].texts]
+
+
+def test_median_is_marked_where_the_target_is_made_from_it():
+    game = Game(aggregate="median")
+    figure = plots.histogram(np.array([10.0, 20.0, 90.0]), game, target=13.33, mean=40.0, median=20.0)
+    assert set(lines(figure)) == {"target", "median"}
+
+
+@pytest.mark.parametrize("level", [0.0, 0.9, 12.5, 50.0, 74.9, 92.0, 100.0])
+@pytest.mark.parametrize("multiplier", ["1/2", "99/100", "1", "4/3", "3"])
+def test_labels_never_overlap(level, multiplier):
+    assert_readable(draw(np.full(7, level), Game(multiplier=multiplier), n_unusable=1_000_000))
+
+
+def test_labels_at_opposite_ends():
+    figure = plots.histogram(np.array([1.0, 99.0]), CLASSIC, target=0.01, mean=99.99)
+    assert_readable(figure)
+
+
+def test_long_names_are_shortened_not_cut_off():
+    figure = draw(focal_guesses(), title="benchmark-" * 10)
+    assert_readable(figure)
+    assert figure.texts[0].get_text().endswith("…")
+
+
+# --- trajectories --------------------------------------------------------------------------------------------
+
+
+def path(means, game=CLASSIC, **fields):
+    means = np.asarray(means, float)
+    return plots.trajectory(game, mean=means, median=means * 0.9, target=game.offset + game.p * means, **fields)
+
+
+def test_trajectory_shows_what_it_was_given():
+    figure = path([40, 25, 13, 8])
+    drawn = lines(figure)
+    assert list(drawn["mean"].get_xdata()) == [1, 2, 3, 4]
+    assert list(drawn["mean"].get_ydata()) == [40, 25, 13, 8]
+    assert drawn["median"].get_ydata() == pytest.approx([36, 22.5, 11.7, 7.2])
+    assert drawn["target"].get_ydata() == pytest.approx([80 / 3, 50 / 3, 26 / 3, 16 / 3])
+    assert list(drawn["equilibrium"].get_ydata()) == [0, 0]
+    assert list(figure.axes[0].get_xticks()) == [1, 2, 3, 4]
+
+
+def test_people_are_drawn_and_cited_where_the_game_is_theirs():
+    figure = path([40, 25, 13, 8])
+    assert lines(figure)["people"].get_ydata() == pytest.approx([36.7, 23.9, 15.9, 9.2], abs=0.05)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["people (Nagel 1995): sessions", "their mean"]
+    assert list(lines(path([40, 25]))["people"].get_xdata()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "game",
+    [Game(offset=5), Game(aggregate="median"), Game(high=10), Game(low=1), Game(multiplier="4/3"), SHIFTED],
+)
+def test_no_people_in_another_game(game):
+    assert plots.people(game) is None
+    assert "people" not in lines(path([40, 25], game))
+
+
+def test_band_is_drawn_between_its_ends():
+    figure = path([40, 25], lower=[30, 20], upper=[60, 30], band="one standard deviation around the mean")
+    (band,) = figure.axes[0].collections
+    assert (band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()) == (20, 60)
+    assert figure.legends[0].get_texts()[0].get_text() == "one standard deviation around the mean"
+
+
+@pytest.mark.parametrize(
+    ("means", "game"),
+    [
+        ([38], CLASSIC),
+        ([0], CLASSIC),
+        ([0, 0, 0], CLASSIC),
+        ([100, 100, 100], CLASSIC),
+        ([34, 20, 11, 6, 3, 1], Game(multiplier="1/2")),
+        (45 * 0.8 ** np.arange(23), Game(rounds=30)),
+        (45 * 0.97 ** np.arange(300), Game(multiplier="0.9", rounds=300)),
+        ([60, 35, 22, 16], SHIFTED),
+        ([55, 75, 93], Game(multiplier="4/3")),
+        ([400, 350, 340], Game(offset=100.1, multiplier="0.7", high=1000)),
+        ([50, 50], Game(multiplier="1")),
+    ],
+)
+def test_trajectories_are_readable(means, game):
+    means = np.asarray(means, float)
+    figure = path(means, game, lower=means * 0.7, upper=means * 1.2)
+    assert_readable(figure)
+    ticks = figure.axes[0].get_xticks()
+    assert ticks[0] == 1
+    assert len(ticks) <= 14
+    assert all(tick == int(tick) for tick in ticks)
+    low, high = figure.axes[0].get_ylim()
+    for line in lines(figure).values():
+        assert low <= np.min(line.get_ydata())
+        assert np.max(line.get_ydata()) <= high
+
+
+def test_no_equilibrium_where_every_guess_is_one():
+    assert "equilibrium" not in lines(path([50, 50], Game(multiplier="1")))
+
+
+# --- files ---------------------------------------------------------------------------------------------------
+
+
+def png_size(content):
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", content[16:24])
+
+
+def test_saved_files_are_whole_and_repeatable(tmp_path):
+    first = plots.save(draw(focal_guesses()), tmp_path / "a" / "round.1")
+    second = plots.save(draw(focal_guesses()), tmp_path / "b" / "round.1")
+    assert [file.name for file in first] == ["round.1.pdf", "round.1.png"]
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["round.1.pdf", "round.1.png"]
+    pdf, png = (file.read_bytes() for file in first)
+    assert pdf.startswith(b"%PDF-")
+    assert pdf.rstrip().endswith(b"%%EOF")
+    assert b"/FontFile2" in pdf
+    assert b"CreationDate" not in pdf
+    assert png_size(png) == (1300, 800)
+    assert [pdf, png] == [file.read_bytes() for file in second]
+
+
+def test_settings_of_the_process_neither_matter_nor_change(tmp_path):
+    plain = plots.save(draw(focal_guesses()), tmp_path / "plain")[1].read_bytes()
+    with mpl.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        odd = plots.save(draw(focal_guesses()), tmp_path / "odd")[1].read_bytes()
+        assert dict(mpl.rcParams) == before
+    assert odd == plain
+
+
+def write_run(path, rounds, game=CLASSIC):
+    """A run as the package stores it, of these rounds of guesses (NaN where none)."""
+    rounds = np.array(rounds, float)
+    rules = game.model_dump(mode="json")
+    make(path.parent, rounds, experiment(rounds.shape[1], name="quickstart", **rules))
+    return path
+
+
+def test_a_run_is_drawn_round_by_round(tmp_path):
+    run = write_run(tmp_path / "run.h5", [focal_guesses(60), focal_guesses(60) / 2])
+    written = plots.plot_run(run)
+    names = ["round-0001-histogram", "round-0002-histogram", "trajectory"]
+    assert [file.relative_to(tmp_path / "plots").as_posix() for file in written] == [
+        f"{name}.{kind}" for name in names for kind in ("pdf", "png")
+    ]
+    assert sorted(file.name for file in (tmp_path / "plots").iterdir()) == sorted(file.name for file in written)
+    assert all(file.stat().st_size > 5000 for file in written)
+
+
+def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
+    write_run(tmp_path / "run.h5", [[50.0, 20.0]])
+    written = plots.plot_run(tmp_path, tmp_path / "elsewhere")
+    assert {file.parent for file in written} == {tmp_path / "elsewhere"}
+    assert not (tmp_path / "plots").exists()
+
+
+def test_unusable_replies_are_counted_and_not_drawn(tmp_path, monkeypatch):
+    seen, figure = [], draw([1.0])
+    monkeypatch.setattr(
+        plots.figures, "histogram", lambda guesses, game, **fields: seen.append(([*guesses], fields)) or figure
+    )
+    plots.plot_run(write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]]))
+    ((guesses, fields),) = seen
+    assert np.concatenate(guesses).tolist() == [42.0]
+    assert fields["n_unusable"] == 3
+    assert (fields["mean"], fields["target"]) == (42.0, pytest.approx(28.0))
+    assert fields["title"] == "quickstart: round 1"
+
+
+def test_all_but_one_without_a_guess(tmp_path):
+    nobody = [np.nan] * 9
+    written = plots.plot_run(write_run(tmp_path / "run.h5", [[42.0, *nobody], [*nobody, 0.0]]))
+    assert len(written) == 6
+
+
+def test_a_run_without_a_finished_round_has_no_figures(tmp_path):
+    make(tmp_path, np.empty((0, 5)), experiment(5, rounds=1))
+    assert plots.plot_run(tmp_path) == []

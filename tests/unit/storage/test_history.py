@@ -1,0 +1,173 @@
+"""What was said in finished rounds: found again in the sealed files, whoever wrote them, and not kept in memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parrot import Engine
+from talker import Engine as Talker
+from test_store import ABOUT, EXPERIMENT, RunWriter, commit
+
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.records import Announcement, Purpose, Replies
+from pbeauty.job.participants import Participants
+from pbeauty.mpi.partition import partition_population
+from pbeauty.storage import history, replies
+from pbeauty.storage.history import StoredReplies, find_answers, look_up
+from pbeauty.storage.replies import seal_replies
+from pbeauty.storage.run_reader import Run
+
+calls = st.lists(
+    st.tuples(st.sampled_from([Purpose.RETRY, Purpose.EXTRACTION]), st.lists(st.integers(0, 2**31 - 1), max_size=9)),
+    max_size=3,
+)
+
+
+def sealed_by(folder, blocks, round_index=0):
+    """Seals the replies of blocks, {participant: [(purpose, tokens), ...]} each; the paths."""
+    paths = []
+    for block in blocks:
+        replies = Replies()
+        for participant, said in block.items():
+            for purpose, tokens in said:
+                replies.append(participant, purpose, "x" * len(tokens), tokens)
+        paths.append(seal_replies(folder, round_index, min(block), replies))
+    return paths
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("said")
+    count, blocks = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 4))
+    said = {
+        who: [(Purpose.ANSWER, data.draw(st.lists(st.integers(0, 99), max_size=9))), *data.draw(calls)]
+        for who in range(count)
+    }
+    owner = [data.draw(st.integers(0, blocks - 1)) for _ in range(count)]
+    hosted = [{who: said[who] for who in range(count) if owner[who] == block} for block in range(blocks)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replies, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
+        patch.setattr(history, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
+        patch.setattr(history, "_FEWEST", data.draw(st.integers(1, 8)))
+        written = sealed_by(folder, [block for block in hosted if block])
+        everywhere = [folder / path for paths in written for path in paths]
+        asked = np.array(sorted(data.draw(st.sets(st.sampled_from(range(count)), min_size=1))))
+        found = []
+        for path in everywhere:
+            with h5py.File(path) as block:
+                found.append(find_answers(path, block, asked))
+        spoken = StoredReplies(found, asked)
+        for seat in data.draw(st.lists(st.integers(0, len(asked) - 1), max_size=60)):
+            last = [tokens for purpose, tokens in said[asked[seat]] if purpose != Purpose.EXTRACTION][-1]
+            assert spoken[seat].tolist() == last
+    for path in everywhere:
+        with h5py.File(path) as block:
+            assert block["participant"][0] >= int(path.stem)
+
+
+def test_large_rounds_are_sealed_in_several_files_that_part_nobodys_replies(tmp_path, monkeypatch):
+    monkeypatch.setattr(replies, "_BYTES_PER_FILE", 500)
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    said = {who: [(Purpose.ANSWER, [who] * 30), (Purpose.RETRY, [who] * (1 + who))] for who in range(5)}
+    (paths,) = sealed_by(tmp_path, [said])
+    commit(writer, 0, [paths])
+    assert paths == [f"replies/0001/{first:09d}.h5" for first in (0, 3)]
+    seen = []
+    for path in paths:
+        with h5py.File(tmp_path / path) as block:
+            seen += block["participant"][:].tolist()
+    assert seen == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    with Run(tmp_path) as run:
+        assert [[len(r.text) for r in run.replies(1, who)] for who in range(5)] == [[30, 1 + who] for who in range(5)]
+        spoken = run.said(0, np.arange(5))
+        assert [spoken[seat].tolist() for seat in (4, 0, 2)] == [[4] * 5, [0], [2] * 3]
+
+
+def test_replies_are_found_where_blocks_lie_between_each_other(tmp_path):
+    """As where models take turns in the order of participants."""
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    one = {who: [(Purpose.ANSWER, [who])] for who in (0, 3, 4)}
+    other = {who: [(Purpose.ANSWER, [who, who])] for who in (1, 2)}
+    commit(writer, 0, sealed_by(tmp_path, [one, other]))
+    with Run(tmp_path) as run:
+        assert [len(run.replies(1, who)[0].text) for who in range(5)] == [1, 2, 2, 1, 1]
+        assert run.replies(1, 7) == [], "it has no model"
+        spoken = run.said(0, np.array([2, 4]))
+        assert [spoken[seat].tolist() for seat in (0, 1)] == [[2, 2], [4]]
+
+
+def test_who_resumes_opens_the_files_of_its_own_participants(tmp_path, monkeypatch):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    commit(writer, 0, sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who])]} for who in range(5)]))
+    opened = []
+    whole = history.check_tokens
+    monkeypatch.setattr(
+        "pbeauty.storage.run_reader.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
+    )
+    with Run(tmp_path) as run:
+        run.said(0, np.array([2, 3]))
+    assert opened == ["000000003", "000000002"]
+
+
+def test_what_is_missing_or_altered_is_an_error(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    (paths,) = sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who] * 3)] for who in range(4)}])
+    commit(writer, 0, [paths])
+    with Run(tmp_path) as run, pytest.raises(ConfigError, match="replies of round 1 are missing"):
+        run.said(0, np.arange(5))
+    with pytest.raises(LookupError):
+        look_up([tmp_path / path for path in paths], np.arange(5))
+    spoken = look_up([tmp_path / path for path in paths], np.arange(4))
+    (tmp_path / paths[0]).unlink()
+    with pytest.raises(ConfigError, match="is damaged"):
+        spoken[1]
+    sealed_by(tmp_path, [{0: [(Purpose.ANSWER, [])]}])
+    with pytest.raises(ConfigError, match="altered while the run was played"):
+        spoken[1]
+
+
+def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "_FEWEST", 3)
+    monkeypatch.setattr(history, "_TOKENS_AT_ONCE", 1)
+    birds = {"name": "birds", "count": 40, "kind": "llm", "extraction": "pattern-then-model"}
+    experiment = loads(json.dumps({"name": "x", "seed": 3, "game": {"rounds": 3}, "population": [birds]}))
+    block = Participants(experiment, partition_population(experiment, 1)[0], Engine(None, None, 0))
+    for round_index in range(3):
+        play = block.play(Announcement(round_index, {"target": 20.0} if round_index else {}))
+        before = [block.llm.prompt(seat) for seat in range(40)]
+        paths = seal_replies(tmp_path, round_index, 0, play.replies)
+        block.sealed([tmp_path / path for path in paths])
+        assert [block.llm.prompt(seat) for seat in range(40)] == before
+    assert len(before[0][0]) > len(block.llm.prompt(0, round_index=1)[0])
+
+
+def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "_FEWEST", 20)
+    monkeypatch.setattr(history, "_TOKENS_AT_ONCE", 1000)
+    monkeypatch.setattr(Talker, "length", 300)
+    count = 700
+    group = {"name": "all", "count": count, "kind": "llm"}
+    experiment = loads(json.dumps({"name": "x", "game": {"rounds": 6}, "population": [group]}))
+    block = Participants(experiment, partition_population(experiment, 1)[0], Talker(None, None, 0))
+    held = []
+    tracemalloc.start()
+    try:
+        for round_index in range(6):
+            play = block.play(Announcement(round_index, {"target": 20.0} if round_index else {}))
+            assert play.rows["output_tokens"].sum() == 300 * count
+            paths = seal_replies(tmp_path, round_index, 0, play.replies)
+            block.sealed([tmp_path / path for path in paths])
+            del play
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    per_round = (held[5] - held[1]) / 4
+    assert per_round < 0.2 * 4 * 300 * count, "token ids of earlier rounds are kept"

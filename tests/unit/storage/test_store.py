@@ -1,0 +1,465 @@
+"""Runs on disk: what h5py alone finds there, and what is left when writing fails."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pbeauty import __version__
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.announcement import group_of
+from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.game.records import PLAY, Purpose, Replies
+from pbeauty.game.rules import Status
+from pbeauty.game.scoring import score_alone
+from pbeauty.storage import hdf5, run_writer
+from pbeauty.storage.hdf5 import StoreError
+from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import SCHEMA_VERSION, RunWriter
+
+TEXT = """
+name: trial
+seed: 9223372036854775807
+game: {multiplier: 1/2, rounds: 3}
+population:
+- {name: talkers, count: 5, kind: llm, sampling: {temperature: 0.5}}
+- {name: noise, count: 3, kind: uniform}
+- {name: rock, count: 2, kind: fixed, value: 10}
+"""
+EXPERIMENT = loads(TEXT)
+SCRIPTED = loads("name: trial\npopulation: [{name: noise, count: 4, kind: uniform}]")
+ABOUT = {"host": "node-1", "gpus": [], "started": "2026-01-01T00:00:00Z"}
+
+
+def played(round_index=0, count=10):
+    rows = np.zeros(count, PLAY)
+    rows["guess"] = np.arange(count) + 10 * round_index
+    rows["prompt_tokens"], rows["cached_tokens"], rows["output_tokens"] = 100, 60, np.arange(count)
+    if count > 2:
+        rows[2]["guess"], rows[2]["status"] = np.nan, Status.UNPARSABLE
+        rows[1]["status"] = Status.RETRIED
+    return rows
+
+
+def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
+    rows = played(round_index, experiment.count)
+    members, groups = group_of(experiment), len(experiment.population)
+    scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
+    writer.commit(round_index, rows, scored, 1.5, [Sealed(paths) for paths in sealed])
+    return rows, scored.outcome
+
+
+def replies(*said):
+    """Replies given as (participant, purpose, text)."""
+    made = Replies()
+    for participant, purpose, text in said:
+        made.append(participant, purpose, text, list(range(len(text))))
+    return made
+
+
+def texts(sealed):
+    data, offsets = sealed["text"][:].tobytes(), sealed["text_offsets"][:]
+    return [data[a:b].decode() for a, b in itertools.pairwise(offsets)]
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# --- what is there -----------------------------------------------------------------------------------------
+
+
+def test_a_new_run_holds_the_experiment_and_no_round(tmp_path):
+    RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    assert files(tmp_path) == ["run.h5"]
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file.attrs["schema_version"] == SCHEMA_VERSION
+        assert file.attrs["pbeauty_version"] == __version__
+        assert file.attrs["name"] == "trial"
+        assert file.attrs["seed"] == 2**63 - 1
+        assert loads(file.attrs["experiment"]) == EXPERIMENT
+        assert json.loads(file.attrs["provenance"]) == ABOUT
+        assert not file.attrs["finished"]
+        assert all(len(dataset) == 0 for dataset in file["rounds"].values())
+        assert len(file["replies"]) == 0
+
+
+def test_groups_and_their_members(tmp_path):
+    RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    with h5py.File(tmp_path / "run.h5") as file:
+        group = file["participants/group"]
+        assert group[:].tolist() == [0] * 5 + [1] * 3 + [2] * 2
+        assert list(group.attrs["labels"]) == ["talkers", "noise", "rock"]
+        assert set(file["groups"]) == {"talkers", "noise", "rock"}
+        talkers = dict(file["groups/talkers"].attrs)
+        assert (talkers["kind"], talkers["model"], talkers["count"]) == ("llm", "demo", 5)
+        assert talkers["rules_text"] == RULES
+        assert talkers["system_prompt_text"] == SYSTEM_PROMPTS["classic"]
+        assert talkers["user_prompt_text"] == USER_PROMPTS["direct"]
+        assert json.loads(talkers["sampling"])["temperature"] == 0.5
+        assert dict(file["groups/rock"].attrs) == {"name": "rock", "count": 2, "kind": "fixed", "value": 10.0}
+
+
+def test_rounds_are_read_back_with_h5py_alone(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    made = [commit(writer, t) for t in range(3)]
+    with h5py.File(tmp_path / "run.h5") as file:
+        rounds = file["rounds"]
+        assert rounds["guess"].shape == rounds["status"].shape == (3, 10)
+        assert (rounds["guess"].dtype, rounds["status"].dtype) == (np.float64, np.uint8)
+        assert list(rounds["status"].attrs["labels"]) == [status.name.lower() for status in Status]
+        for t, (rows, outcome) in enumerate(made):
+            for name in ("guess", "status", "forgotten", "prompt_tokens", "cached_tokens", "output_tokens"):
+                np.testing.assert_array_equal(rounds[name][t], rows[name])
+            for name in ("mean", "median", "std", "min", "max", "target", "winning_guess", "n_valid", "n_winners"):
+                assert rounds[name][t] == getattr(outcome, name)
+            assert rounds["seconds"][t] == 1.5
+
+
+def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    sealed = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7")))
+    commit(writer, 0, [sealed])
+    found = []
+
+    def inspect(name, item):
+        if isinstance(item, h5py.Dataset):
+            found.append(name)
+            assert item.attrs["units"], name
+            assert item.attrs["description"], name
+            assert item.dtype.kind in "iuf", name
+
+    for path in (tmp_path / "run.h5", tmp_path / sealed[0]):
+        with h5py.File(path) as file:
+            file.visititems(inspect)
+    assert {"rounds/guess", "participants/group", "text", "tokens"} <= set(found)
+
+
+def test_a_game_without_models_has_no_token_counts(tmp_path):
+    writer = RunWriter.create(tmp_path, SCRIPTED, ABOUT)
+    commit(writer, experiment=SCRIPTED)
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert {"guess", "status", "target"} <= set(file["rounds"])
+        assert not any("token" in name for name in file["rounds"])
+
+
+def test_only_finished_rounds_are_visible(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    for t in range(3):
+        with Run(tmp_path) as run:
+            assert run.round_count == t
+            assert not run.finished
+            assert len(run.seconds) == t
+        sealed = seal_replies(tmp_path, t, 0, replies((0, Purpose.ANSWER, str(t))))
+        with h5py.File(tmp_path / "run.h5") as file:
+            assert len(file["replies"]) == t
+        commit(writer, t, [sealed])
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert list(file["replies"]) == ["0001", "0002", "0003"]
+
+
+def test_finish_marks_the_run_and_keeps_the_rounds(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    rows, _ = commit(writer)
+    writer.finish(ABOUT | {"ended": "later"})
+    with Run(tmp_path) as run:
+        assert run.finished
+        assert run.provenance == ABOUT | {"ended": "later"}
+        np.testing.assert_array_equal(run.guesses[0], rows["guess"])
+
+
+def test_a_reader_that_has_the_file_open_keeps_what_it_saw(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    commit(writer, 0)
+    with Run(tmp_path) as early:
+        commit(writer, 1)
+        assert early.round_count == 1
+        assert early.guesses[0][0] == 0
+        with Run(tmp_path) as late:
+            assert late.round_count == 2
+
+
+# --- replies -----------------------------------------------------------------------------------------------
+
+SAID = [
+    (3, Purpose.ANSWER, "I pick 33."),
+    (0, Purpose.ANSWER, "naïve 🙂 猫 \u202e"),
+    (4, Purpose.ANSWER, ""),
+    (0, Purpose.RETRY, "nul\0 inside\n\r\t"),
+    (1, Purpose.ANSWER, "x" * 100_000),
+]
+
+
+def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_path):
+    (path,) = seal_replies(tmp_path, 4, 120, replies(*SAID))
+    assert path == "replies/0005/000000120.h5"
+    assert files(tmp_path) == [path]
+    with h5py.File(tmp_path / path) as sealed:
+        assert sealed["participant"][:].tolist() == [0, 0, 1, 3, 4]
+        assert sealed["purpose"][:].tolist() == [Purpose.ANSWER, Purpose.RETRY] + [Purpose.ANSWER] * 3
+        assert list(sealed["purpose"].attrs["labels"]) == [purpose.name.lower() for purpose in Purpose]
+        assert texts(sealed) == [SAID[row][2] for row in (1, 3, 4, 0, 2)]
+        offsets = sealed["token_offsets"][:]
+        assert np.diff(offsets).tolist() == [len(SAID[row][2]) for row in (1, 3, 4, 0, 2)]
+        assert sealed["tokens"][offsets[3] : offsets[4]].tolist() == list(range(10))
+
+
+def test_replies_are_reached_from_the_run(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    sealed = [
+        seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂"))),
+        seal_replies(tmp_path, 0, 2, replies((2, Purpose.ANSWER, "9"))),
+    ]
+    commit(writer, 0, sealed)
+    with h5py.File(tmp_path / "run.h5") as file:
+        blocks = file["replies/0001"]
+        assert list(blocks) == ["000000000", "000000002"]
+        assert [text for block in blocks.values() for text in texts(block)] == ["7", "🙂", "9"]
+
+
+@pytest.mark.parametrize("from_elsewhere", [False, True])
+def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, from_elsewhere):
+    old, new = tmp_path / "old", tmp_path / "far away" / "new"
+    old.mkdir()
+    writer = RunWriter.create(old, EXPERIMENT, ABOUT)
+    commit(writer, 0, [seal_replies(old, 0, 0, replies((0, Purpose.ANSWER, "seven")))])
+    new.parent.mkdir()
+    shutil.move(old, new)
+    monkeypatch.chdir("/" if from_elsewhere else new)
+    with h5py.File(new / "run.h5" if from_elsewhere else "run.h5") as file:
+        assert texts(file["replies/0001/000000000"]) == ["seven"]
+
+
+def test_no_replies_and_empty_replies_can_be_sealed(tmp_path):
+    (path,) = seal_replies(tmp_path, 0, 0, replies())
+    with h5py.File(tmp_path / path) as sealed:
+        assert (len(sealed["text"]), sealed["text_offsets"][:].tolist()) == (0, [0])
+    silent = replies((2, Purpose.ANSWER, ""), (1, Purpose.ANSWER, ""))
+    (path,) = seal_replies(tmp_path, 0, 1, silent)
+    with h5py.File(tmp_path / path) as sealed:
+        assert sealed["participant"][:].tolist() == [1, 2]
+        assert texts(sealed) == ["", ""]
+
+
+def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes(tmp_path):
+    (path,) = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
+    with h5py.File(tmp_path / path) as sealed:
+        assert texts(sealed) == ["3?"]
+
+
+def test_sealing_again_replaces(tmp_path):
+    seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "first")))
+    (path,) = seal_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
+    with h5py.File(tmp_path / path) as sealed:
+        assert texts(sealed) == ["second"]
+    assert files(tmp_path) == [path]
+
+
+# --- when writing fails ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_round(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    commit(writer, 0)
+    return writer
+
+
+def assert_intact(folder, rounds):
+    with h5py.File(folder / "run.h5") as file:
+        assert {len(file["rounds"][name]) for name in file["rounds"]} == {rounds}
+        assert len(file["replies"]) == rounds
+
+
+@pytest.mark.parametrize("writes", [0, 1, 5, 12])
+def test_a_commit_that_breaks_off_leaves_the_rounds_before(one_round, monkeypatch, writes):
+    before = one_round.path.read_bytes()
+    append, calls = run_writer._append, []
+
+    def failing(dataset, index, values):
+        if len(calls) == writes:
+            raise KeyboardInterrupt
+        calls.append(dataset.name)
+        append(dataset, index, values)
+
+    monkeypatch.setattr(run_writer, "_append", failing)
+    with pytest.raises(KeyboardInterrupt):
+        commit(one_round, 1)
+    assert len(calls) == writes
+    assert one_round.path.read_bytes() == before
+    assert files(one_round.folder) == ["run.h5"]
+    monkeypatch.undo()
+    commit(one_round, 1)
+    assert_intact(one_round.folder, 2)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_error_of_the_disk_is_a_store_error_and_leaves_the_rounds_before(one_round, monkeypatch, step):
+    before = one_round.path.read_bytes()
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(*((hdf5.os, "fsync") if step == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(StoreError, match=r"cannot write .*run\.h5: Input/output error; rounds finished before are int"):
+        commit(one_round, 1)
+    monkeypatch.undo()
+    assert one_round.path.read_bytes() == before
+    assert files(one_round.folder) == ["run.h5"]
+
+
+SCRIPT = """
+import os, resource, sys
+sys.path.insert(0, {tests!r})
+import test_store as t
+writer = t.RunWriter(t.Path({folder!r}))
+"""
+
+
+def in_another_process(folder, code):
+    script = SCRIPT.format(tests=str(Path(__file__).parents[2] / "support"), folder=str(folder)) + code
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_process_that_dies_in_a_commit_leaves_the_rounds_before(one_round):
+    before = one_round.path.read_bytes()
+    died = in_another_process(
+        one_round.folder, "t.store._append = lambda *arguments: os.kill(os.getpid(), 9)\nt.commit(writer, 1)\n"
+    )
+    assert died.returncode == -9, died.stderr
+    assert one_round.path.read_bytes() == before
+    commit(one_round, 1)
+    assert_intact(one_round.folder, 2)
+    assert files(one_round.folder) == ["run.h5"]
+
+
+WRITE_UNTIL_FULL = """
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+for t_index in range(1, 200):
+    try:
+        t.commit(writer, t_index)
+        t.seal_replies(writer.folder, t_index, 0, t.replies(*[(0, 0, "x" * 1000)] * t_index))
+    except t.StoreError as error:
+        print(t_index, error)
+        break
+"""
+
+
+@pytest.mark.parametrize("spare", [0, 700, 5000, 20_000])
+def test_a_disk_that_is_full_is_a_store_error_and_leaves_the_rounds_before(one_round, spare):
+    size = one_round.path.stat().st_size + spare
+    done = in_another_process(one_round.folder, WRITE_UNTIL_FULL.format(size=size))
+    assert done.returncode == 0, done.stderr
+    reached, _, message = done.stdout.partition(" ")
+    assert message.startswith(f"cannot write {one_round.folder}/")
+    assert "File too large" in message
+    assert "rounds finished before are intact" in message
+    with h5py.File(one_round.path) as file:
+        assert len(file["rounds/target"]) in (int(reached), int(reached) + 1)
+    assert not [path for path in files(one_round.folder) if "draft" in path]
+
+
+@pytest.fixture
+def locked_folder():
+    """A folder that this process may not write to, whoever runs it."""
+    folder = Path(tempfile.mkdtemp())
+    RunWriter.create(folder, EXPERIMENT, ABOUT)
+    folder.chmod(0o555)
+    (folder / "run.h5").chmod(0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    if user == 0:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_store_error(locked_folder):
+    before = (locked_folder / "run.h5").read_bytes()
+    writer = RunWriter(locked_folder)
+    for write in (
+        lambda: RunWriter.create(locked_folder, EXPERIMENT, ABOUT),
+        lambda: commit(writer),
+        lambda: writer.finish(ABOUT),
+        lambda: seal_replies(locked_folder, 0, 0, replies((0, Purpose.ANSWER, "7"))),
+    ):
+        with pytest.raises(StoreError, match=r"(?s)cannot write .*\.h5: .*Permission denied.*rounds finished before"):
+            write()
+    assert (locked_folder / "run.h5").read_bytes() == before
+
+
+def test_a_folder_that_is_gone_is_a_store_error(tmp_path):
+    for folder in (tmp_path / "gone", Path(__file__)):
+        with pytest.raises(StoreError, match=r"(?s)cannot write .*(No such file|Not a directory)"):
+            RunWriter.create(folder, EXPERIMENT, ABOUT)
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_read_by_folder_or_file(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    rows, outcome = commit(writer)
+    for path in (tmp_path, tmp_path / "run.h5", str(tmp_path)):
+        with Run(path) as run:
+            assert run.path == tmp_path / "run.h5"
+            assert run.experiment == EXPERIMENT
+            assert run.provenance == ABOUT
+            assert run.outcome(0) == outcome
+            assert isinstance(run.outcome(0).n_valid, int)
+            np.testing.assert_array_equal(run.guesses[0], rows["guess"])
+            np.testing.assert_array_equal(run.status[0], rows["status"])
+            assert run.seconds.tolist() == [1.5]
+    assert not run.file, "the file is closed"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.write_text("hello"), "it is not an HDF5 file"),
+        (lambda path: path.touch(), "it is not an HDF5 file"),
+        (lambda path: h5py.File(path, "w").close(), "is an HDF5 file, but not a run of pbeauty"),
+    ],
+)
+def test_what_is_not_a_run_is_refused(tmp_path, make, said):
+    path = tmp_path / "run.h5"
+    make(path)
+    for given in (path, tmp_path):
+        with pytest.raises(ConfigError, match=said) as caught:
+            Run(given)
+        assert str(path) in str(caught.value)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=f"(?s)cannot read a run from {tmp_path}/run.h5"):
+        Run(tmp_path)
+
+
+def test_a_file_that_was_cut_off_is_refused(tmp_path):
+    path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ConfigError, match="cannot read a run"):
+        Run(path)
+
+
+def test_a_run_of_a_newer_schema_is_refused(tmp_path):
+    path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION + 1
+    with pytest.raises(ConfigError, match=f"schema version {SCHEMA_VERSION + 1}, .* reads up to {SCHEMA_VERSION}"):
+        Run(path)

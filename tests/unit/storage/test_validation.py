@@ -1,0 +1,250 @@
+"""Folders of runs that were damaged, or made to harm whoever reads them: refused by name, and nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
+from pbeauty.game.records import PLAY, Purpose, Replies
+from pbeauty.game.scoring import score_alone
+from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.run_folder import earlier
+from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import RunWriter, journals
+from pbeauty.storage.validation import reading, sealed_replies
+
+EXPERIMENT = """
+name: sealed
+game: {rounds: 3}
+population: [{name: birds, count: 4, kind: llm}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run of two finished rounds with sealed replies."""
+    experiment = loads(EXPERIMENT)
+    writer = RunWriter.create(tmp_path, experiment, {"host": "here"})
+    for round_index in range(2):
+        replies = Replies()
+        rows = np.zeros(4, PLAY)
+        for participant in range(4):
+            replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
+            rows[participant]["guess"] = participant
+        paths = seal_replies(tmp_path, round_index, 0, replies)
+        scored = score_alone(experiment.game, rows["guess"], rows["status"])
+        writer.commit(round_index, rows, scored, 1.0, [Sealed(paths)])
+    return tmp_path
+
+
+def read_all(folder):
+    """Everything that a resumption or a page would read."""
+    with Run(folder) as run:
+        assert run.experiment.count == 4
+        assert run.provenance == {"host": "here"}
+        for round_index in range(run.round_count):
+            run.outcome(round_index), run.guesses[round_index], run.status[round_index]
+            said = run.said(round_index, np.arange(4))
+            assert [said[seat].tolist() for seat in range(4)] == [[who, 7] for who in range(4)]
+
+
+def test_a_sound_run_is_read_to_the_end(folder):
+    read_all(folder)
+
+
+def swap(path, name, make):
+    """Puts something else in the place of a dataset or group."""
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file[name].attrs)
+        del file[name]
+        make(file, name)
+        if isinstance(file.get(name, getlink=True), h5py.HardLink):
+            file[name].attrs.update(attributes)
+
+
+def huge(file, name):
+    file.create_dataset(name, (1 << 34,), "f8", chunks=(1 << 16,))
+
+
+def compressed(file, name):
+    file.create_dataset(name, data=np.zeros(1 << 24), compression="gzip")
+
+
+def objects(file, name):
+    file.create_dataset(name, data=["a", "b"], dtype=h5py.string_dtype())
+
+
+def of_another_file(file, name):
+    file.create_dataset(name, (2,), "f8", external=[("/etc/passwd", 0, 16)])
+
+
+def virtual(file, name):
+    layout = h5py.VirtualLayout((2,), "f8")
+    layout[:] = h5py.VirtualSource("/tmp/elsewhere.h5", "data", (2,))
+    file.create_virtual_dataset(name, layout)
+
+
+def linked(file, name):
+    file[name] = h5py.ExternalLink("/tmp/elsewhere.h5", "/data")
+
+
+def soft(file, name):
+    file[name] = h5py.SoftLink("/rounds/mean")
+
+
+def group(file, name):
+    file.create_group(name)
+
+
+TRAPS = [huge, compressed, objects, of_another_file, virtual, linked, soft, group]
+
+
+@pytest.mark.parametrize("name", ["rounds/target", "rounds/guess", "participants/group"])
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_an_array_that_is_not_what_it_claims_is_refused(name, trap, folder):
+    swap(folder / "run.h5", name, trap)
+    with pytest.raises(ConfigError, match=r"run\.h5"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("name", ["participant", "tokens", "token_offsets", "text", "text_offsets", "purpose"])
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_a_sealed_reply_that_is_not_what_it_claims_is_refused(name, trap, folder):
+    path = folder / "replies/0002/000000000.h5"
+    swap(path, name, trap)
+    with pytest.raises(ConfigError, match=str(path)):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("offsets", [[0, 2, 4, 6, 9], [0, 2, 1, 6, 8], [1, 2, 4, 6, 8], [0, 2, 4, 8]])
+def test_offsets_that_lead_astray_are_refused(offsets, folder):
+    path = folder / "replies/0001/000000000.h5"
+    swap(path, "token_offsets", lambda file, name: file.create_dataset(name, data=np.array(offsets)))
+    with pytest.raises(ConfigError, match=str(path)):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../../elsewhere.h5", "replies/0001/../../run.h5", "run.h5"])
+def test_links_lead_nowhere_but_to_the_runs_own_replies(file, folder):
+    def link(run, name):
+        run[name] = h5py.ExternalLink(file, "/")
+
+    swap(folder / "run.h5", "replies/0001/000000000", link)
+    with pytest.raises(ConfigError, match="sealed replies are missing or damaged"):
+        read_all(folder)
+
+
+def test_a_pipe_in_the_place_of_replies_or_of_a_journal_is_not_waited_for(folder):
+    path = folder / "replies/0001/000000000.h5"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=str(path)):
+        read_all(folder)
+    (folder / "journal/0003").mkdir(parents=True)
+    os.mkfifo(folder / "journal/0003/pipe")
+    assert journals(folder, 2, (0, 4)) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["run.h5", "replies/0001/000000000.h5"])
+def test_a_file_that_was_cut_off_is_refused_and_left_as_it_is(name, share, folder):
+    path = folder / name
+    path.write_bytes(data := path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ConfigError, match=str(path)):
+        read_all(folder)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["run.h5", "replies/0001/000000000.h5"])
+def test_a_flipped_byte_in_what_is_stored_is_refused(name, folder):
+    path = folder / name
+    with h5py.File(path) as file:
+        places = {}
+        file.visititems(lambda name, item: places.update({name: where(item)}))
+    places = {name: place for name, place in places.items() if place}
+    assert len(places) >= 6
+    whole = path.read_bytes()
+    for dataset, (start, size) in places.items():
+        for at in (start, start + size // 2, start + size - 1):
+            data = bytearray(whole)
+            data[at] ^= 1
+            path.write_bytes(data)
+            with pytest.raises(ConfigError, match=f"{path}.* damaged"):
+                read_everything(folder)
+                pytest.fail(f"a flipped byte of {dataset} was not noticed")
+
+
+def where(item):
+    """(offset, size) of a dataset's first chunk."""
+    if isinstance(item, h5py.Dataset) and item.chunks and item.size:
+        chunk = item.id.get_chunk_info(0)
+        return chunk.byte_offset, chunk.size
+    return None
+
+
+def read_everything(folder):
+    """Every dataset of a run and of its replies."""
+    with Run(folder) as run:
+        for name in run.file["rounds"]:
+            run.read(name)
+        with reading(run.path):
+            run.file["participants/group"][:]
+        for round_index in range(run.round_count):
+            for path, block in sealed_replies(run.file, folder, round_index).items():
+                with reading(path):
+                    for dataset in block.values():
+                        dataset[:]
+
+
+def test_an_experiment_that_unfolds_in_memory_is_refused(folder):
+    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    with h5py.File(folder / "run.h5", "r+") as file:
+        file.attrs["experiment"] = bomb
+    with pytest.raises(ConfigError, match="YAML aliases"):
+        read_all(folder)
+
+
+def test_nothing_stored_is_code(folder):
+    with h5py.File(folder / "run.h5", "r+") as file:
+        file.attrs["experiment"] = "name: !!python/object/apply:os.system ['touch pwned']\n"
+    with pytest.raises(ConfigError, match="python/object"):
+        read_all(folder)
+    for path in folder.rglob("*.h5"):
+        assert b"pickle" not in path.read_bytes()
+    with h5py.File(folder / "run.h5") as file:
+        assert json.loads(file.attrs["provenance"]) == {"host": "here"}
+
+
+# --- resuming with another experiment ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "listed"),
+    [
+        ("game.rounds=5", ["game.rounds: 3 in the run, 5 now"]),
+        ("seed=9", ["seed: 0 in the run, 9 now"]),
+        ("population.0.count=5", ["population.0.count: 4 in the run, 5 now"]),
+        ("population.0.sampling.temperature=0.5", ["population.0.sampling.temperature: 1.0 in the run, 0.5 now"]),
+        ("models.demo.engine.dtype=half", ["models.demo.engine.dtype: None in the run, 'half' now"]),
+    ],
+)
+def test_going_on_with_another_experiment_is_refused_with_the_differences(override, listed, folder):
+    with pytest.raises(ConfigError) as caught:
+        earlier(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
+    told = str(caught.value).splitlines()
+    assert told[0] == f"{folder} holds a run of another experiment and cannot be gone on with:"
+    assert sorted(told[1:]) == sorted(f"  {line}" for line in [*listed, "game.multiplier: '2/3' in the run, '1/2' now"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["results=elsewhere", "patience=1", "margin=0", "models.demo.weight=3", "models.demo.tensor_parallel_size=2"],
+)
+def test_what_cannot_alter_results_may_change(override, folder):
+    assert len(earlier(folder, loads(EXPERIMENT, [override])).rounds) == 2
