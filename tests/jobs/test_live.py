@@ -16,6 +16,7 @@ from mpi import PBEAUTY, alone, mpirun, rounds_kept, start
 
 from pbeauty.cli.watch import observe, watch
 from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
 from pbeauty.game.records import Progress
 from pbeauty.job import live_status as live_module
 from pbeauty.job.live_status import LIVE_FILE, Live, LiveState, RankState, seconds_left

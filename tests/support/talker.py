@@ -1,4 +1,4 @@
-"""`pbeauty` with a stand-in engine that answers at once and at length: `python tests/support/talker.py LENGTH run CONFIG ...`.
+"""`pbeauty` with a stand-in engine that answers at once and at length: `python talker.py LENGTH run CONFIG ...`.
 
 For tests of how much memory a block takes: nothing of it is the engine's.
 """

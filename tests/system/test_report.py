@@ -16,6 +16,7 @@ from made import experiment, make
 
 from pbeauty.cli.main import main
 from pbeauty.cli.report import readable, report
+from pbeauty.errors import ConfigError
 from pbeauty.game.records import Purpose
 
 EVIL = (

@@ -140,7 +140,7 @@ def seconds_together(forecasts: Sequence[Mapping[str, Any]]) -> float:
 
 
 def actual(run: Run) -> dict[str, Any]:
-    """What a run took, by the names of its forecast; with what its last job noted down itself (`usage.PhaseTimer.bill`)."""
+    """What a run took, by the names of its forecast; with what its last job noted itself (`usage.PhaseTimer.bill`)."""
     noted = run.provenance.get("actual")
     folder = run.path.parent
     totals = {

@@ -1,4 +1,4 @@
-"""`pbeauty` with parrots for engines, which take GPUs as real ones do: `PBEAUTY="python tests/support/slurm/probe.py"`."""
+"""`pbeauty` with parrots for engines, which take GPUs as real ones do: `PBEAUTY="python .../slurm/probe.py"`."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pbeauty.analysis import comparison
 from pbeauty.analysis.hierarchy import binned
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.cli.main import main
+from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Game
 from pbeauty.storage import runs
 from pbeauty.storage.run_reader import Run
@@ -244,7 +245,7 @@ def test_reading_loads_neither_mpi_nor_vllm_nor_what_it_does_not_need(tmp_path):
     code = (
         "import sys, pbeauty; assert not {'numpy', 'h5py', 'scipy', 'pandas'} & set(sys.modules)\n"
         "import pbeauty.job.runner; assert not {'scipy', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
-        "from pbeauty import analyze, plots, report\n"
+        "from pbeauty.cli import analyze, report\nfrom pbeauty import plots\n"
         f"analyze.analyze([__import__('pathlib').Path({str(tmp_path)!r})], confidence=.95, as_json=True, fits=True)\n"
         "assert not {'mpi4py.MPI', 'vllm', 'torch'} & set(sys.modules), 'the reading side loads the runtime'"
     )

@@ -11,6 +11,7 @@ import pytest
 from made import experiment, make
 
 import pbeauty
+from pbeauty.errors import ConfigError
 from pbeauty.game.records import Purpose
 from pbeauty.storage.run_reader import Reply
 

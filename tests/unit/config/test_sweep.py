@@ -200,13 +200,15 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
     # One case's model has a context that is too small, which its ranks find out when they seat its participants.
     birds = tmp_path / "birds.py"
     birds.write_text(
-        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'support')!r})\nimport parrot, pbeauty.job.runner\n"
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'support')!r})\n"
+        "import parrot, pbeauty.job.runner\n"
         "made = []\nfrom pbeauty.errors import ConfigError\nfrom pbeauty.job.participants import Participants\n"
         "class Engine(parrot.Engine):\n    def __init__(self, *a, **k):\n"
         "        super().__init__(*a, **k); made.append(1); os.write(2, b'engine %d\\n' % len(made))\n"
         "def block(experiment, *a):\n    if experiment.population[0].count == 25 and a[1]:\n"
         "        raise ConfigError('it does not fit')\n    return Participants(experiment, *a)\n"
-        "pbeauty.job.runner.Engine, pbeauty.job.runner.Participants = Engine, block\nfrom pbeauty.cli.main import main\nsys.exit(main())\n"
+        "pbeauty.job.runner.Engine, pbeauty.job.runner.Participants = Engine, block\n"
+        "from pbeauty.cli.main import main\nsys.exit(main())\n"
     )
     arguments = "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out"
     done = mpi.mpirun(3, *arguments, program=(sys.executable, str(birds)))

@@ -9,6 +9,7 @@ import pytest
 from mpi import alone, mpirun, rounds_kept
 
 from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
 from pbeauty.job import stop_requests
 from pbeauty.job.stop_requests import SIGNALS, Interrupt, job_end, seconds
 

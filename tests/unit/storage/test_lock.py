@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mpi import alone, rounds_kept, start
 
+from pbeauty.errors import ConfigError
 from pbeauty.storage import lock
 from pbeauty.storage.lock import LOCK_FILE, Lock, look, this_process
 
