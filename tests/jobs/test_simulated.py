@@ -229,7 +229,7 @@ def test_roots_do_not_wait_for_those_who_need_nothing_from_them():
         (lambda comm: comm.Barrier() if comm.rank else None, r"ranks? 1.* in Barrier\(\).*; rank 0 at the end"),
         (lambda comm: comm.rank == 2 and comm.Send(np.zeros(1), dest=1, tag=4), "1 message.* rank 2 with tag 4"),
         (lambda comm: comm.rank == 2 and comm.Recv(np.zeros(1), source=1, tag=9), r"rank 2 in Recv\(source=1, tag=9\)"),
-        (lambda comm: comm.Abort(7) if comm.rank == 1 else comm.Barrier(), "rank 1 aborted the job with code 7"),  # noqa: E501
+        (lambda comm: comm.Abort(7) if comm.rank == 1 else comm.Barrier(), "rank 1 aborted the job with code 7"),
         (lambda comm: idle_barrier(comm) if comm.rank else time.sleep(3), r"nothing .* 0.5 s: rank 0 in code at .*\.py"),  # noqa: E501
     ],
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """The statistics of a run: for each round and each group of its participants, every figure with its interval.
 
-A `GroupStats` is one group in one round. Groups are everybody, the population groups, the models, and each
-attribute of personas. Rounds are read one at a time, so that memory is bounded by one round, however many there are: about 60 bytes
-per participant.
+A `GroupStats` is one group in one round. Groups are everybody, the population groups, the models, and each attribute of
+personas. Rounds are read one at a time, so that memory is bounded by one round, however many there are: about 60
+bytes per participant.
 """
 
 from __future__ import annotations

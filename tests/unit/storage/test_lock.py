@@ -115,6 +115,7 @@ RACE = """
 import json, multiprocessing, os, sys
 from pathlib import Path
 
+from pbeauty.errors import ConfigError
 from pbeauty.storage.lock import Lock, this_process
 
 RACERS, ROUNDS = 6, 100

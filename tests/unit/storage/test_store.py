@@ -320,23 +320,24 @@ def test_an_error_of_the_disk_is_a_store_error_and_leaves_the_rounds_before(one_
     assert files(one_round.folder) == ["run.h5"]
 
 
+SUPPORT = Path(__file__).parents[2] / "support"
 SCRIPT = """
 import os, resource, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {support!r}]
 import test_store as t
 writer = t.RunWriter(t.Path({folder!r}))
 """
 
 
 def in_another_process(folder, code):
-    script = SCRIPT.format(tests=str(Path(__file__).parents[2] / "support"), folder=str(folder)) + code
+    script = SCRIPT.format(tests=str(Path(__file__).parent), support=str(SUPPORT), folder=str(folder)) + code
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
 def test_a_process_that_dies_in_a_commit_leaves_the_rounds_before(one_round):
     before = one_round.path.read_bytes()
     died = in_another_process(
-        one_round.folder, "t.store._append = lambda *arguments: os.kill(os.getpid(), 9)\nt.commit(writer, 1)\n"
+        one_round.folder, "t.run_writer._append = lambda *arguments: os.kill(os.getpid(), 9)\nt.commit(writer, 1)\n"
     )
     assert died.returncode == -9, died.stderr
     assert one_round.path.read_bytes() == before
