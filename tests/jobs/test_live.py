@@ -118,7 +118,7 @@ def test_an_interrupted_run_says_why_and_its_resumption_knows_the_rounds_before(
 
 def test_a_failed_run_says_why(tmp_path):
     fault = "def guess(*a, **k): raise ZeroDivisionError('out of luck')"
-    lines = ["import sys", "from pbeauty import scripted", fault, "scripted.guess = guess"]
+    lines = ["import sys", "from pbeauty.game import scripted", fault, "scripted.guess = guess"]
     (tmp_path / "altered.py").write_text("\n".join([*lines, "from pbeauty.cli.main import main", "sys.exit(main())"]))
     program = [sys.executable, tmp_path / "altered.py"]
     assert mpirun(1, "run", write(tmp_path), "--out", tmp_path / "run", program=program).code != 0
