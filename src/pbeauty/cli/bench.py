@@ -305,7 +305,7 @@ class _Player:
         return _Prompts(
             tokens=[block.prompt(seat, round_index=round_index)[0] for seat in seats],
             messages=[block.messages(seat, round_index) for seat in seats],
-            params=[block.seating(seat).params for seat in seats],
+            params=[block.group_settings(seat).params for seat in seats],
             seeds=[None if seed is None else int(seed) for seed in block.seeds(round_index)],
             order=answering.walk(len(block.ids), round_index),
         )

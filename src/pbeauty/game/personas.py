@@ -99,7 +99,7 @@ class Personas:
         columns = np.column_stack([self.row, *(column.astype(np.int64) for column in self.codes.values())])
         return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
-    def settle(self, participants: NDArray[np.int64], texts: Ragged, sources: Sequence[int]) -> None:
+    def set_backgrounds(self, participants: NDArray[np.int64], texts: Ragged, sources: Sequence[int]) -> None:
         """Gives participants (places in this cast) backgrounds of their own: row r of `texts` to the r-th."""
         for participant, row in zip(participants.tolist(), range(len(texts)), strict=True):
             self.row[participant] = self.texts.append(texts[row])

@@ -20,6 +20,7 @@ from pbeauty.llm import answering, backgrounds
 from pbeauty.llm.backgrounds import Backgrounds
 from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Engine
+from pbeauty.llm.request_loop import RequestLoop
 from pbeauty.mpi.partition import Block, Segment, ids, rows_of
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.journal import Journal, ReplayedReplies
@@ -80,8 +81,8 @@ class Participants:
         self._recorded: ReplayedReplies | None = None
         self.llm: LLMParticipants | None = None
         if engine and llm_segments:
-            self._seats = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
-            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._seats))
+            self._slots = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
+            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._slots))
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""
@@ -115,12 +116,11 @@ class Participants:
             As `play`, with `backgrounds` in place of rows and replies.
         """
         play = Play({}, Progress())
-        if self.llm and (seats := backgrounds.wanted(self.llm)).size:
+        if self.llm and (slots := backgrounds.wanted(self.llm)).size:
             play.journal = Journal(journal) if journal else None
             with self._watching(self.llm.engine, play.progress):
-                play.complete = backgrounds.write(
-                    self.llm, seats, play.backgrounds, play.progress, tick, play.journal, recorded
-                )
+                loop = RequestLoop(self.llm.engine, play.progress, tick, play.journal, recorded)
+                play.complete = backgrounds.write(self.llm, slots, play.backgrounds, loop)
         return play
 
     def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
@@ -155,13 +155,12 @@ class Participants:
             played["guess"], played["status"] = np.nan, Status.FAILED
             taken_down = Journal(journal) if journal else None
             with self._watching(self.llm.engine, progress):
-                play.complete = answering.play(
-                    self.llm, announcement, played, play.replies, progress, tick, taken_down, self._recorded
-                )
+                loop = RequestLoop(self.llm.engine, progress, tick, taken_down, self._recorded)
+                play.complete = answering.play(self.llm, announcement, played, play.replies, loop)
             self._recorded = None
             play.journal = taken_down
             for name, values in rows.items():
-                values[self._seats] = played[name]
+                values[self._slots] = played[name]
         while play.complete and (rest := awake - time.monotonic()) > 0:
             time.sleep(min(rest, _NAP))
             play.complete = tick(progress)
@@ -172,7 +171,7 @@ class Participants:
     def sealed(self, files: Sequence[Path]) -> None:
         """The replies of the round that was played last are in these files now."""
         if self.llm:
-            self.llm.look_up(files)
+            self.llm.attach_stored(files)
 
     def _guess(
         self,

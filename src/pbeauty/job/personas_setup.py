@@ -87,11 +87,11 @@ def write_backgrounds(
         return False
     mine = written.backgrounds
     if block.llm and len(mine):
-        block.llm.settle(mine.participant, mine.text, mine.source)
+        block.llm.set_backgrounds(mine.participant, mine.text, mine.source)
     gathered = comm.gather(mine)
     if moderator and cast and gathered:
         for made in gathered:
-            cast.settle(np.array(made.participant, np.int64), made.text, made.source)
+            cast.set_backgrounds(np.array(made.participant, np.int64), made.text, made.source)
         moderator.keep_personas(cast)
         write_file(folder / PERSONAS_FILE, block.experiment, cast)
         drop_journals(folder, _BEFORE_THE_FIRST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,56 +15,49 @@ from pbeauty.game.records import Announcement, Progress, Purpose, Replies
 from pbeauty.game.rules import Status
 from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
 from pbeauty.llm.engine import Reply
-from pbeauty.llm.request_loop import Request, drive
-from pbeauty.storage.journal import Journal, ReplayedReplies
+from pbeauty.llm.request_loop import Request, RequestLoop
 
 
 def play(
-    block: LLMParticipants,
+    participants: LLMParticipants,
     announcement: Announcement,
     rows: NDArray[np.void],
     replies: Replies,
-    progress: Progress,
-    tick: Callable[[Progress], bool],
-    journal: Journal | None = None,
-    recorded: ReplayedReplies | None = None,
+    loop: RequestLoop,
 ) -> bool:
     """Plays one round: asks, reads, asks again, never waiting for more than the next finished reply.
 
     Args:
-        block: who plays.
+        participants: who is asked.
         announcement: what the participants are told.
-        rows: PLAY[seat], filled in.
+        rows: PLAY[slot], filled in.
         replies: every reply is added to it.
-        progress: kept up to date.
-        tick: called after every step; False breaks the round off.
-        journal: takes down every reply as it comes.
-        recorded: replies of this round from before an interruption; those calls are not made again.
+        loop: around the participants' engine.
 
     Returns:
         Whether the round was played to its end.
     """
-    block.tell(announcement)
-    asking = _Asking(block, announcement.round_index, rows, replies, progress)
-    complete = drive(block.engine, asking, progress, tick, journal, recorded)
+    participants.add_user_turn(announcement)
+    answers = _Answers(participants, announcement.round_index, rows, replies, loop.progress)
+    complete = loop.run(answers)
     if complete:
-        block.remember(replies.tokens, asking.last_reply)
+        participants.add_reply(replies.tokens, answers.last_reply)
     return complete
 
 
-def walk(seats: int, round_index: int) -> range:
-    """The order in which seats are asked: forwards and backwards in turn.
+def walk(slots: int, round_index: int) -> range:
+    """The order in which slots are asked: forwards and backwards in turn.
 
     A least-recently-used cache that is scanned in the same direction every time never hits.
     """
-    return range(seats) if round_index % 2 == 0 else range(seats - 1, -1, -1)
+    return range(slots) if round_index % 2 == 0 else range(slots - 1, -1, -1)
 
 
 @dataclass(slots=True)
 class _Call(Request):
     """A request of the round."""
 
-    seat: int
+    slot: int
     purpose: Purpose
     attempt: int = 0
     """How often the participant has been asked again."""
@@ -76,7 +69,7 @@ class _Call(Request):
     """Of an extraction: what the patterns made of that reply."""
 
 
-class _Asking:
+class _Answers:
     """Every participant is asked once, and each reply leads to a guess or to another call.
 
     A reply that patterns cannot read goes straight back as an extraction request (where the group wants that), then
@@ -98,37 +91,37 @@ class _Asking:
         self._column = {name: rows[name] for name in rows.dtype.names or ()}
         self._seeds = block.seeds(round_index)
         self.last_reply = np.zeros(len(block.ids), np.int64)
-        """int64[seat]: the row of `replies` that each participant's conversation goes on from."""
+        """int64[slot]: the row of `replies` that each participant's conversation goes on from."""
 
-    def waiting(self) -> Iterator[_Call]:
+    def first_requests(self) -> Iterator[_Call]:
         """What everybody is asked first."""
         block = self._block
-        for seat in walk(len(block.ids), self._round):
-            prompt, self._column["forgotten"][seat] = block.prompt(seat)
-            seed = None if self._seeds[seat] is None else int(self._seeds[seat])
-            yield _Call(int(block.ids[seat]), 0, prompt, block.seating(seat).params, seed, seat, Purpose.ANSWER)
+        for slot in walk(len(block.ids), self._round):
+            prompt, self._column["forgotten"][slot] = block.prompt(slot)
+            seed = None if self._seeds[slot] is None else int(self._seeds[slot])
+            yield _Call(int(block.ids[slot]), 0, prompt, block.group_settings(slot).params, seed, slot, Purpose.ANSWER)
 
-    def take(self, call: _Call, reply: Reply) -> _Call | None:
+    def on_reply(self, call: _Call, reply: Reply) -> _Call | None:
         """Reads one reply: the guess is settled, or the participant's next call returned."""
-        self._account(call.seat, reply)
+        self._account(call.slot, reply)
         row = self._replies.append(call.participant, call.purpose, reply.text, reply.tokens)
         game = self._block.experiment.game
         if call.purpose == Purpose.EXTRACTION:
             reading = read_extraction(reply.text, game.low, game.high)
             if reading.status.valid:
-                self._settle(call, reading.guess, Status.EXTRACTED)
+                self._record_guess(call, reading.guess, Status.EXTRACTED)
                 return None
             # Where patterns saw a number but the model, whose word counts, saw none, there is none.
             return self._give_up(call, Status.UNPARSABLE if call.pattern.valid else call.pattern, call.about)
-        self.last_reply[call.seat] = row
-        group = self._block.seating(call.seat).group
+        self.last_reply[call.slot] = row
+        group = self._block.group_settings(call.slot).group
         reading = read_guess(reply.text, game.low, game.high, truncated=reply.truncated)
         unclear = reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
         doubtful = group.extraction == "model" or (group.extraction == "pattern-then-model" and unclear)
         if doubtful and (question := self._extraction(call, reply, reading)):
             return question
         if reading.status.valid:
-            self._settle(call, reading.guess, Status.RETRIED if call.attempt else Status.OK)
+            self._record_guess(call, reading.guess, Status.RETRIED if call.attempt else Status.OK)
             return None
         return self._give_up(call, reading.status, reply.tokens)
 
@@ -145,7 +138,7 @@ class _Asking:
             prompt,
             block.extraction_params,
             None,
-            call.seat,
+            call.slot,
             Purpose.EXTRACTION,
             call.attempt,
             call.unread,
@@ -156,31 +149,39 @@ class _Asking:
     def _give_up(self, call: _Call, status: Status, tokens: Sequence[int]) -> _Call | None:
         """What follows a reply without a guess: the request again, or the end of the round for the participant."""
         block = self._block
-        seating = block.seating(call.seat)
-        if call.attempt >= seating.group.retries:
-            self._settle(call, float("nan"), status)
+        settings = block.group_settings(call.slot)
+        if call.attempt >= settings.group.retries:
+            self._record_guess(call, float("nan"), status)
             return None
         unread = (*call.unread, (tokens, prompts.retry_message(block.facts)))
-        prompt, _ = block.prompt(call.seat, unread)
-        if len(prompt) > seating.room:
+        prompt, _ = block.prompt(call.slot, unread)
+        if len(prompt) > settings.room:
             unread = ()
-            prompt, _ = block.prompt(call.seat)
+            prompt, _ = block.prompt(call.slot)
         attempt = call.attempt + 1
         seed = None
         if block.experiment.seeding == "request":
             participant = call.participant
             seed = int(seeds(block.experiment.seed, f"retry-{attempt}", self._round, participant, participant + 1)[0])
         return _Call(
-            call.participant, call.number + 1, prompt, seating.params, seed, call.seat, Purpose.RETRY, attempt, unread
+            call.participant,
+            call.number + 1,
+            prompt,
+            settings.params,
+            seed,
+            call.slot,
+            Purpose.RETRY,
+            attempt,
+            unread,
         )
 
-    def _account(self, seat: int, reply: Reply) -> None:
-        self._column["prompt_tokens"][seat] += reply.prompt_tokens
-        self._column["cached_tokens"][seat] += reply.cached_tokens
-        self._column["output_tokens"][seat] += len(reply.tokens)
+    def _account(self, slot: int, reply: Reply) -> None:
+        self._column["prompt_tokens"][slot] += reply.prompt_tokens
+        self._column["cached_tokens"][slot] += reply.cached_tokens
+        self._column["output_tokens"][slot] += len(reply.tokens)
 
-    def _settle(self, call: _Call, guess: float, status: Status) -> None:
-        self._column["guess"][call.seat] = guess
-        self._column["status"][call.seat] = status
+    def _record_guess(self, call: _Call, guess: float, status: Status) -> None:
+        self._column["guess"][call.slot] = guess
+        self._column["status"][call.slot] = status
         self._progress.done += 1
         self._progress.unusable += not status.valid

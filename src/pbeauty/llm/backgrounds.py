@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,7 @@ from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress
 from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Reply
-from pbeauty.llm.request_loop import Request, drive
-from pbeauty.storage.journal import Journal, ReplayedReplies
+from pbeauty.llm.request_loop import Request, RequestLoop
 
 _OTHER_SCRIPT = 0.1
 """Share of letters that may be of another script than the language's."""
@@ -40,7 +39,7 @@ class Backgrounds:
 
 
 def wanted(block: LLMParticipants) -> NDArray[np.int64]:
-    """The seats whose background is to be written by the model, and has not been."""
+    """The slots whose background is to be written by the model, and has not been."""
     groups = block.experiment.population
     writing = [index for index, group in enumerate(groups) if writer(group) is not None]
     if block.cast is None:
@@ -53,38 +52,27 @@ def writer(group: object) -> Writer | None:
     return group.personas.write if isinstance(group, LLMGroup) and group.personas else None
 
 
-def write(
-    block: LLMParticipants,
-    seats: NDArray[np.int64],
-    made: Backgrounds,
-    progress: Progress,
-    tick: Callable[[Progress], bool],
-    journal: Journal | None = None,
-    recorded: ReplayedReplies | None = None,
-) -> bool:
-    """Asks for each seat's background, and again, as often as its group allows, where a reply cannot be used.
+def write(block: LLMParticipants, slots: NDArray[np.int64], made: Backgrounds, loop: RequestLoop) -> bool:
+    """Asks for each slot's background, and again, as often as its group allows, where a reply cannot be used.
 
     Args:
         block: whose.
-        seats: int64[some], ascending.
-        made: gets one entry per seat, in their order: what the model wrote, or, where no reply could be used, the
+        slots: int64[some], ascending.
+        made: gets one entry per slot, in their order: what the model wrote, or, where no reply could be used, the
             attributes in words.
-        progress: kept up to date; those without a usable reply are `unusable`.
-        tick: called after every step; False breaks it off.
-        journal: takes down every reply as it comes.
-        recorded: replies from before an interruption; those calls are not made again.
+        loop: around the participants' engine; in its progress those without a usable reply are `unusable`.
 
     Returns:
         Whether it came to its end.
     """
-    progress.total = len(seats)
-    writing = _Writing(block, seats, progress)
-    if not drive(block.engine, writing, progress, tick, journal, recorded):
+    loop.progress.total = len(slots)
+    writing = _Writing(block, slots, loop.progress)
+    if not loop.run(writing):
         return False
-    for seat in seats.tolist():
-        text = writing.said.get(seat)
-        made.participant.append(int(block.ids[seat]))
-        made.text.append((in_words(block, seat) if text is None else text).encode("utf-8", errors="replace"))
+    for slot in slots.tolist():
+        text = writing.said.get(slot)
+        made.participant.append(int(block.ids[slot]))
+        made.text.append((in_words(block, slot) if text is None else text).encode("utf-8", errors="replace"))
         made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
     return True
 
@@ -93,50 +81,50 @@ def write(
 class _Call(Request):
     """A request for a background; its number is how often it has been made before."""
 
-    seat: int
+    slot: int
 
 
 class _Writing:
     """Everybody's background is asked for once, and again where the reply cannot be used."""
 
-    def __init__(self, block: LLMParticipants, seats: NDArray[np.int64], progress: Progress) -> None:
-        self._block, self._seats, self._progress = block, seats, progress
+    def __init__(self, block: LLMParticipants, slots: NDArray[np.int64], progress: Progress) -> None:
+        self._block, self._slots, self._progress = block, slots, progress
         self._params = {
             index: block.engine.sampling_params(Sampling(temperature=found.temperature, max_tokens=found.max_tokens))
             for index, group in enumerate(block.experiment.population)
             if (found := writer(group)) is not None
         }
         self.said: dict[int, str] = {}
-        """The usable backgrounds, by seat."""
+        """The usable backgrounds, by slot."""
 
-    def waiting(self) -> Iterator[_Call]:
+    def first_requests(self) -> Iterator[_Call]:
         """What everybody is asked first."""
-        for seat in self._seats.tolist():
-            yield self._call(seat, attempt=0)
+        for slot in self._slots.tolist():
+            yield self._call(slot, attempt=0)
 
-    def take(self, call: _Call, reply: Reply) -> _Call | None:
+    def on_reply(self, call: _Call, reply: Reply) -> _Call | None:
         """Keeps the background, or asks for it again, as often as the group allows."""
-        found = writer(self._block.seating(call.seat).group)
+        found = writer(self._block.group_settings(call.slot).group)
         assert found is not None  # only such groups are asked
         text = " ".join(reply.text.split())
         if not reply.truncated and usable(text, found):
-            self.said[call.seat] = text
+            self.said[call.slot] = text
         elif call.number < found.retries:
-            return self._call(call.seat, call.number + 1)
+            return self._call(call.slot, call.number + 1)
         else:
             self._progress.unusable += 1
         self._progress.done += 1
         return None
 
-    def _call(self, seat: int, attempt: int) -> _Call:
+    def _call(self, slot: int, attempt: int) -> _Call:
         block = self._block
-        participant = int(block.ids[seat])
+        participant = int(block.ids[slot])
         seed = None
         if block.experiment.seeding == "request":
             stream = f"background-{attempt}"
             seed = int(seeds(block.experiment.seed, stream, 0, participant, participant + 1)[0])
-        params = self._params[int(block.group_of[seat])]
-        return _Call(participant, attempt, _prompt(block, seat, attempt), params, seed, seat)
+        params = self._params[int(block.group_of[slot])]
+        return _Call(participant, attempt, _prompt(block, slot, attempt), params, seed, slot)
 
 
 def usable(text: str, found: Writer) -> bool:
@@ -148,16 +136,16 @@ def usable(text: str, found: Writer) -> bool:
     return han >= 1 - 3 * _OTHER_SCRIPT if found.language == "zh" else han <= _OTHER_SCRIPT
 
 
-def in_words(block: LLMParticipants, seat: int) -> str:
+def in_words(block: LLMParticipants, slot: int) -> str:
     """What stands in for a background that could not be written: the attributes."""
-    found = writer(block.seating(seat).group)
+    found = writer(block.group_settings(slot).group)
     writing = WRITING[found.language if found else "en"]
-    pairs: Sequence[tuple[str, str]] = list(block.cast.attributes(seat).items()) if block.cast else []
+    pairs: Sequence[tuple[str, str]] = list(block.cast.attributes(slot).items()) if block.cast else []
     return writing.separator.join(writing.pair.format(name=name.replace("_", " "), value=v) for name, v in pairs) + "."
 
 
-def _prompt(block: LLMParticipants, seat: int, attempt: int) -> list[int]:
-    found = writer(block.seating(seat).group)
+def _prompt(block: LLMParticipants, slot: int, attempt: int) -> list[int]:
+    found = writer(block.group_settings(slot).group)
     assert found is not None and block.cast is not None
-    text = background_request(found.language, block.cast.attributes(seat))
+    text = background_request(found.language, block.cast.attributes(slot))
     return block.conversation.question(f"{text} {WRITING[found.language].again}" if attempt else text)

@@ -77,7 +77,7 @@ class LLMParticipants:
     """The language models that one rank hosts, all at one engine.
 
     A conversation is stored once: what a group was told per round as token ids, what a participant said in the files
-    of sealed replies, from which it is read again as it is needed. A seat is a participant's number among those of
+    of sealed replies, from which it is read again as it is needed. A slot is a participant's number among those of
     this object.
     """
 
@@ -90,7 +90,7 @@ class LLMParticipants:
             experiment: the whole experiment.
             segments: in id order.
             engine: of their model.
-            cast: their attributes and backgrounds, by seat; None where nobody has any.
+            cast: their attributes and backgrounds, by slot; None where nobody has any.
 
         Raises:
             ConfigError: if a group's prompts leave no room for a reply in the model's context.
@@ -104,15 +104,15 @@ class LLMParticipants:
         self.ids = np.concatenate([np.arange(s.start, s.stop) for s in segments])
         self.group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
         self._segments = segments
-        self._seatings = {s.group: self._seat(experiment.population[s.group]) for s in segments}
-        self.meet(cast)
+        self._group_settings = {s.group: self._settings_of(experiment.population[s.group]) for s in segments}
+        self.set_personas(cast)
         self._told: list[dict[int, Message]] = []  # per round, by group
-        self._ranks: list[NDArray[np.int32] | None] = []  # per round, by seat
+        self._ranks: list[NDArray[np.int32] | None] = []  # per round, by slot
         self._said: list[PendingReplies | StoredReplies] = []  # per finished round
         self._check_room()
 
-    def meet(self, cast: Personas | None) -> None:
-        """Who the participants are, before any round: `cast` by seat."""
+    def set_personas(self, cast: Personas | None) -> None:
+        """Who the participants are, before any round: `cast` by slot."""
         self.cast = cast
         self._person = np.zeros(len(self.ids), np.int64)
         if cast is not None:
@@ -120,13 +120,13 @@ class LLMParticipants:
             self._person = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         self._openings = Kept(int(self._person.max(initial=0)) + 1)
 
-    def settle(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
+    def set_backgrounds(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
         """Gives participants backgrounds of their own: to the r-th of these ids row r of `texts`."""
         if self.cast:
-            self.cast.settle(np.searchsorted(self.ids, participants), texts, sources)
-            self.meet(self.cast)
+            self.cast.set_backgrounds(np.searchsorted(self.ids, participants), texts, sources)
+            self.set_personas(self.cast)
 
-    def tell(self, announcement: Announcement) -> None:
+    def add_user_turn(self, announcement: Announcement) -> None:
         """Adds what each group is told in this round to the conversations."""
         round_index = announcement.round_index
         told = {
@@ -145,135 +145,135 @@ class LLMParticipants:
         del self._told[round_index:], self._ranks[round_index:]
         self._ranks.append(None if announcement.ranks is None else announcement.ranks[self.ids])
         self._told.append(
-            {index: self._message(seating, round_index, told) for index, seating in self._seatings.items()}
+            {index: self._message(settings, round_index, told) for index, settings in self._group_settings.items()}
         )
 
-    def remember(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
-        """Adds what everybody said in the round that was last told: row `rows[seat]` of `tokens`."""
+    def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
+        """Adds what everybody said in the round that was last told: row `rows[slot]` of `tokens`."""
         del self._said[len(self._told) - 1 :]
         self._said.append(PendingReplies(tokens, rows))
 
-    def look_up(self, sealed: Sequence[Path]) -> None:
+    def attach_stored(self, sealed: Sequence[Path]) -> None:
         """What was said in the round that was last told lies in these files now, and is read from there."""
         self._said[-1] = look_up(sealed, self.ids)
 
     def notes(self) -> list[str]:
         """What a person should know about how conversations are held with this model."""
-        group = next(iter(self._seatings.values())).group
+        group = next(iter(self._group_settings.values())).group
         return [f"model {group.model}: {note}" for note in self.conversation.notes()]
 
     def restore(self, run: Run) -> None:
         """Takes the conversations of a run's finished rounds up again."""
         for round_index in range(run.round_count):
-            self.tell(run.announcement(round_index))
+            self.add_user_turn(run.announcement(round_index))
             self._said.append(run.said(round_index, self.ids))
 
-    def seating(self, seat: int) -> GroupSettings:
-        """The settings of the participant at `seat`."""
-        return self._seatings[int(self.group_of[seat])]
+    def group_settings(self, slot: int) -> GroupSettings:
+        """The settings of the participant at `slot`."""
+        return self._group_settings[int(self.group_of[slot])]
 
     def seeds(self, round_index: int) -> NDArray[np.int64] | list[None]:
-        """The seed of each seat's first call in a round, int64[seat]; None for all where the engine draws."""
+        """The seed of each slot's first call in a round, int64[slot]; None for all where the engine draws."""
         if self.experiment.seeding == "engine":
             return [None] * len(self.ids)
         seed = self.experiment.seed
         return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
 
     def prompt(
-        self, seat: int, extra: Sequence[tuple[Sequence[int], str]] = (), round_index: int | None = None
+        self, slot: int, extra: Sequence[tuple[Sequence[int], str]] = (), round_index: int | None = None
     ) -> tuple[list[int], int]:
-        """The conversation of the participant at `seat`: token ids, and how many rounds it lacks.
+        """The conversation of the participant at `slot`: token ids, and how many rounds it lacks.
 
         Where the conversation has outgrown the model's context it lacks its oldest rounds: the rules stay, and
         it begins with a later round.
 
         Args:
-            seat: whose.
+            slot: whose.
             extra: exchanges of the round that could not be read: the reply, and what was asked then.
             round_index: up to the request of this round; by default the last that was told.
         """
-        group = int(self.group_of[seat])
+        group = int(self.group_of[slot])
         told = [messages[group] for messages in self._told[: None if round_index is None else round_index + 1]]
-        seating = self.seating(seat)
+        settings = self.group_settings(slot)
         if not self.conversation.is_append_only:
-            return self._rendered(seat, seating, told, extra)
+            return self._rendered(slot, settings, told, extra)
         tail = [token for tokens, text in extra for token in [*tokens, *self.conversation.turn(text)]]
         begin = len(told) - 1
         while begin > 0:
-            longer = self._reply(begin - 1, seat) + self._turn(begin, seat, told[begin]) + tail
-            if len(self._opening(begin - 1, seat, told[begin - 1])) + len(longer) > seating.room:
+            longer = self._reply(begin - 1, slot) + self._turn(begin, slot, told[begin]) + tail
+            if len(self._opening(begin - 1, slot, told[begin - 1])) + len(longer) > settings.room:
                 break
             begin, tail = begin - 1, longer
-        return self._opening(begin, seat, told[begin]) + tail, begin
+        return self._opening(begin, slot, told[begin]) + tail, begin
 
-    def messages(self, seat: int, round_index: int) -> list[dict[str, str]]:
-        """The conversation of the participant at `seat` up to the request of a round, as chat messages."""
-        group = int(self.group_of[seat])
-        said = self.engine.decode([self._reply(earlier, seat) for earlier in range(round_index)])
-        asked = [self._text(earlier, seat, self._told[earlier][group]) for earlier in range(round_index + 1)]
-        messages = [{"role": "system", "content": self.system(seat)}]
+    def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
+        """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
+        group = int(self.group_of[slot])
+        said = self.engine.decode([self._reply(earlier, slot) for earlier in range(round_index)])
+        asked = [self._text(earlier, slot, self._told[earlier][group]) for earlier in range(round_index + 1)]
+        messages = [{"role": "system", "content": self.system(slot)}]
         for user, text in zip(asked, said, strict=False):
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": text}]
         return [*messages, {"role": "user", "content": asked[-1]}]
 
-    def system(self, seat: int) -> str:
-        """The system prompt of the participant at `seat`."""
-        seating = self.seating(seat)
-        if seating.system is not None:
-            return seating.system
-        traits = self.cast.traits(seat) if self.cast else {}
-        return self._system_message(seating.group, traits)
+    def system(self, slot: int) -> str:
+        """The system prompt of the participant at `slot`."""
+        settings = self.group_settings(slot)
+        if settings.system is not None:
+            return settings.system
+        traits = self.cast.traits(slot) if self.cast else {}
+        return self._system_message(settings.group, traits)
 
     def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
         own = self.experiment.prompts.system
         return prompts.system_message(group.system_prompt, {**self.facts, **traits}, own)
 
-    def _text(self, round_index: int, seat: int, message: Message) -> str:
-        """What the participant at `seat` is told in a round."""
+    def _text(self, round_index: int, slot: int, message: Message) -> str:
+        """What the participant at `slot` is told in a round."""
         places = self._ranks[round_index]
-        if places is None or not places[seat]:
+        if places is None or not places[slot]:
             return message.text
-        told = message.told | {"own_rank": str(places[seat])}
-        return self._user(self.seating(seat).group, round_index, told)
+        told = message.told | {"own_rank": str(places[slot])}
+        return self._user(self.group_settings(slot).group, round_index, told)
 
-    def _opening(self, round_index: int, seat: int, message: Message) -> list[int]:
+    def _opening(self, round_index: int, slot: int, message: Message) -> list[int]:
         """Token ids of a conversation that begins with a round."""
         if message.opening and self._ranks[round_index] is None:
             return message.opening
         if round_index == 0:
             return self._openings.get(
-                int(self._person[seat]), lambda: self.conversation.opening_of_one(self.system(seat), message.text)
+                int(self._person[slot]), lambda: self.conversation.opening_of_one(self.system(slot), message.text)
             )
-        return self.conversation.opening_of_one(self.system(seat), self._text(round_index, seat, message))
+        return self.conversation.opening_of_one(self.system(slot), self._text(round_index, slot, message))
 
-    def _turn(self, round_index: int, seat: int, message: Message) -> list[int]:
+    def _turn(self, round_index: int, slot: int, message: Message) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""
         places = self._ranks[round_index]
         if places is None or message.turns is None:
             return message.turn
         return message.turns.get(
-            int(places[seat]), lambda: self.conversation.turn_of_one(self._text(round_index, seat, message))
+            int(places[slot]), lambda: self.conversation.turn_of_one(self._text(round_index, slot, message))
         )
 
     def _rendered(
-        self, seat: int, seating: GroupSettings, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]
+        self, slot: int, settings: GroupSettings, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]
     ) -> tuple[list[int], int]:
         """As `prompt`, for templates whose conversations do not extend."""
-        said = [self._reply(round_index, seat) for round_index in range(len(told) - 1)]
+        said = [self._reply(round_index, slot) for round_index in range(len(told) - 1)]
         said += [list(tokens) for tokens, _ in extra]
-        asked = [self._text(earlier, seat, message) for earlier, message in enumerate(told)]
+        asked = [self._text(earlier, slot, message) for earlier, message in enumerate(told)]
         asked += [text for _, text in extra]
-        system = self.system(seat)
+        system = self.system(slot)
         for begin in range(len(told)):
             prompt = self.conversation.whole(system, asked[begin:], said[begin:])
-            if len(prompt) <= seating.room or begin == len(told) - 1:
+            if len(prompt) <= settings.room or begin == len(told) - 1:
                 return prompt, begin
         raise AssertionError("a round is always told something")
 
-    def _reply(self, round_index: int, seat: int) -> list[int]:
-        return self._said[round_index][seat].tolist()
+    def _reply(self, round_index: int, slot: int) -> list[int]:
+        return self._said[round_index][slot].tolist()
 
-    def _seat(self, group: Any) -> GroupSettings:
+    def _settings_of(self, group: Any) -> GroupSettings:
         game = self.experiment.game
         return GroupSettings(
             group=group,
@@ -284,9 +284,9 @@ class LLMParticipants:
             room=self.engine.max_model_len - group.sampling.max_tokens,
         )
 
-    def _message(self, seating: GroupSettings, round_index: int, told: dict[str, str]) -> Message:
-        user = self._user(seating.group, round_index, told)
-        opening = [] if seating.system is None else self.conversation.opening(seating.system, user)
+    def _message(self, settings: GroupSettings, round_index: int, told: dict[str, str]) -> Message:
+        user = self._user(settings.group, round_index, told)
+        opening = [] if settings.system is None else self.conversation.opening(settings.system, user)
         turns = Kept(self._rank_range) if "own_rank" in told else None
         return Message(user, opening, self.conversation.turn(user), told, turns)
 
@@ -300,17 +300,17 @@ class LLMParticipants:
         names = [f"{group.name} {widest}" for group in self.experiment.population]
         longest = {"group_numbers": ", ".join(names), "own_rank": str(self.experiment.count)}
         told = {str(quantity): longest.get(quantity, widest) for quantity in self.experiment.game.announce}
-        for index, seating in self._seatings.items():
-            user = self._user(seating.group, self.experiment.game.rounds, told)
-            system, more = seating.system, 0
+        for index, settings in self._group_settings.items():
+            user = self._user(settings.group, self.experiment.game.rounds, told)
+            system, more = settings.system, 0
             if system is None:
-                traits, more = self._longest_traits(index, seating.group)
-                system = self._system_message(seating.group, traits)
+                traits, more = self._longest_traits(index, settings.group)
+                system = self._system_message(settings.group, traits)
             needed = len(self.conversation.opening_of_one(system, user)) + more
-            if needed > seating.room:
+            if needed > settings.room:
                 raise ConfigError(
-                    f"group {seating.group.name}: its prompt ({needed} tokens) and reply (max_tokens "
-                    f"{seating.group.sampling.max_tokens}) do not fit the context of model {seating.group.model} "
+                    f"group {settings.group.name}: its prompt ({needed} tokens) and reply (max_tokens "
+                    f"{settings.group.sampling.max_tokens}) do not fit the context of model {settings.group.model} "
                     f"({self.engine.max_model_len} tokens); shorten one or raise max_model_len"
                 )
 

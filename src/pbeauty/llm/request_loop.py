@@ -22,7 +22,7 @@ class Request:
     participant: int
     """Id."""
     number: int
-    """Which of the participant's calls of the round this is, from 0; with the id it names the call on record."""
+    """Which of the participant's calls of the round this is, from 0; a journal names a call by this and the id."""
     prompt: list[int]
     params: Any
     """vLLM's sampling parameters."""
@@ -34,80 +34,80 @@ R = TypeVar("R", bound=Request)
 
 
 class RequestSource(Protocol[R]):
-    """Who knows what is to be asked, and what to make of a reply."""
+    """Knows which requests are to be made, and what to make of a reply."""
 
-    def waiting(self) -> Iterator[R]:
-        """Everybody's first request, made when there is room for it."""
+    def first_requests(self) -> Iterator[R]:
+        """The first request of every participant, made when there is room for it."""
         ...
 
-    def take(self, request: R, reply: Reply) -> R | None:
-        """Makes something of a reply; the request that follows from it, None where the participant is done."""
+    def on_reply(self, request: R, reply: Reply) -> R | None:
+        """Reads a reply; returns the request that follows from it, None where the participant is done."""
         ...
 
 
-def drive(
-    engine: Engine,
-    asker: RequestSource[R],
-    progress: Progress,
-    tick: Callable[[Progress], bool],
-    journal: Journal | None = None,
-    recorded: ReplayedReplies | None = None,
-) -> bool:
-    """Asks until nobody waits any more, in one running batch, never waiting for more than the next finished reply.
+@dataclass
+class RequestLoop:
+    """One engine, and everything that a round of requests to it needs."""
 
-    Args:
-        engine: with nothing in flight.
-        asker: whose requests these are.
-        progress: of tokens, kept up to date; the asker counts who is done.
-        tick: called after every step; False breaks it off.
-        journal: takes down every reply as it comes, before anything is made of it.
-        recorded: replies from before an interruption; the engine never sees those calls.
+    engine: Engine
+    """With nothing in flight."""
+    progress: Progress
+    """Its token counts are kept up to date here; the request source counts who is done."""
+    on_step: Callable[[Progress], bool]
+    """Called after every step of the engine; False breaks the round off."""
+    journal: Journal | None = None
+    """Takes down every reply as it comes, before anything is made of it."""
+    replayed: ReplayedReplies | None = None
+    """Replies from before an interruption; the engine is not asked for them again."""
 
-    Returns:
-        Whether it came to its end.
-    """
-    waiting, keys = asker.waiting(), count()
-    flying: dict[int, R] = {}
-    on_record: list[tuple[int, Record]] = []
+    def run(self, source: RequestSource[R]) -> bool:
+        """Makes all requests of `source` in one running batch, never waiting for more than the next finished reply.
 
-    def send(request: R) -> None:
-        key = next(keys)
-        flying[key] = request
-        if recorded and (record := recorded.get(request.participant, request.number)):
-            on_record.append((key, record))
-        else:
-            engine.submit(key, request.prompt, request.params, request.seed)
+        Returns:
+            Whether it came to its end; False where `on_step` broke it off.
+        """
+        waiting, keys = source.first_requests(), count()
+        in_flight: dict[int, R] = {}
+        on_record: list[tuple[int, Record]] = []
 
-    def take(reply: Reply) -> None:
-        request = flying.pop(reply.key)
-        progress.prompt_tokens += reply.prompt_tokens
-        progress.output_tokens += len(reply.tokens)
-        if (following := asker.take(request, reply)) is not None:
-            send(following)
+        def send(request: R) -> None:
+            key = next(keys)
+            in_flight[key] = request
+            if self.replayed and (record := self.replayed.get(request.participant, request.number)):
+                on_record.append((key, record))
+            else:
+                self.engine.submit(key, request.prompt, request.params, request.seed)
 
-    while True:
-        for request in islice(waiting, max(0, QUEUE_DEPTH * engine.max_num_seqs - len(flying))):
-            send(request)
-        if not flying:
-            return True
-        recalled = _replies(engine, on_record)
-        on_record.clear()
-        for reply in recalled:
-            take(reply)
-        finished = engine.step() if engine.in_flight else []
-        if journal and finished:
+        def receive(reply: Reply) -> None:
+            request = in_flight.pop(reply.key)
+            self.progress.prompt_tokens += reply.prompt_tokens
+            self.progress.output_tokens += len(reply.tokens)
+            if (following := source.on_reply(request, reply)) is not None:
+                send(following)
+
+        while True:
+            for request in islice(waiting, max(0, QUEUE_DEPTH * self.engine.max_num_seqs - len(in_flight))):
+                send(request)
+            if not in_flight:
+                return True
+            recalled = _replies(self.engine, on_record)
+            on_record.clear()
+            for reply in recalled:
+                receive(reply)
+            finished = self.engine.step() if self.engine.in_flight else []
+            if self.journal and finished:
+                for reply in finished:
+                    self.journal.append(_record(in_flight[reply.key], reply))
+                self.journal.flush()
             for reply in finished:
-                journal.append(_record(flying[reply.key], reply))
-            journal.flush()
-        for reply in finished:
-            take(reply)
-        if not tick(progress):
-            engine.abort()
-            return False
+                receive(reply)
+            if not self.on_step(self.progress):
+                self.engine.abort()
+                return False
 
 
 def _replies(engine: Engine, records: list[tuple[int, Record]]) -> list[Reply]:
-    """What an engine would have answered, had it been asked again."""
+    """Replies as the engine gave them before the interruption."""
     texts = engine.decode([record.tokens for _, record in records]) if records else []
     return [
         Reply(key, record.tokens, text, record.truncated, record.prompt_tokens, record.cached_tokens)

@@ -38,11 +38,11 @@ class PendingReplies:
 
     tokens: Ragged
     rows: NDArray[np.int64]
-    """int64[seat]: of `tokens`."""
+    """int64[slot]: of `tokens`."""
 
-    def __getitem__(self, seat: int) -> NDArray[np.int32]:
-        """The token ids of what the participant at `seat` said."""
-        return self.tokens[self.rows[seat]]
+    def __getitem__(self, slot: int) -> NDArray[np.int32]:
+        """The token ids of what the participant at `slot` said."""
+        return self.tokens[self.rows[slot]]
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ def check_tokens(path: Path, block: h5py.Group) -> None:
 
 
 class StoredReplies:
-    """What was said in a sealed round, by seat."""
+    """What was said in a sealed round, by slot."""
 
     def __init__(self, found: Iterable[Answers], participants: NDArray[np.int64]) -> None:
         """Takes note of where every answer is.
 
         Args:
             found: the files.
-            participants: ids by seat, ascending.
+            participants: ids by slot, ascending.
 
         Raises:
             LookupError: if somebody's answer is in none of the files.
@@ -125,13 +125,13 @@ class StoredReplies:
         self._size = max(_FEWEST, int(_TOKENS_AT_ONCE / tokens))
         self._stretches: OrderedDict[int, Ragged] = OrderedDict()
 
-    def __getitem__(self, seat: int) -> NDArray[np.int32]:
-        """The token ids of what the participant at `seat` said.
+    def __getitem__(self, slot: int) -> NDArray[np.int32]:
+        """The token ids of what the participant at `slot` said.
 
         Raises:
             ConfigError: if the file has been damaged or lost since.
         """
-        number, row = divmod(seat, self._size)
+        number, row = divmod(slot, self._size)
         if number not in self._stretches:
             while len(self._stretches) >= _HELD:
                 self._stretches.popitem(last=False)
@@ -139,8 +139,8 @@ class StoredReplies:
         self._stretches.move_to_end(number)
         return self._stretches[number][row]
 
-    def _read(self, seats: slice) -> Ragged:
-        file, starts, stops = self._file[seats], self._starts[seats].copy(), self._stops[seats].copy()
+    def _read(self, slots: slice) -> Ragged:
+        file, starts, stops = self._file[slots], self._starts[slots].copy(), self._stops[slots].copy()
         flats: list[NDArray[np.int32]] = []
         size = 0
         for index in np.unique(file).tolist():
@@ -161,7 +161,7 @@ def look_up(paths: Iterable[Path], participants: NDArray[np.int64]) -> StoredRep
 
     Args:
         paths: of the files.
-        participants: ids by seat, ascending.
+        participants: ids by slot, ascending.
     """
     found = []
     for path in paths:

@@ -51,7 +51,7 @@ from pbeauty.mpi import partition
 
 ENGINE = SimpleNamespace(gpus=[], arguments={{"model": "/nonexistent"}}, in_flight=7)
 
-def play(llm, announcement, rows, replies, progress, tick, *rest):
+def play(llm, announcement, rows, replies, loop):
     rank = MPI.COMM_WORLD.rank
     if rank == {rank} and announcement.round_index == 1:
         while True:
@@ -153,7 +153,7 @@ def test_a_waking_clock_advances_a_nap_at_most(monkeypatch):
 
 @pytest.mark.parametrize(
     ("ranks", "rank", "hang"),
-    [(1, 0, "time.sleep(3600)"), (3, 2, "time.sleep(3600)"), (3, 1, "tick(progress); time.sleep(0.01)")],
+    [(1, 0, "time.sleep(3600)"), (3, 2, "time.sleep(3600)"), (3, 1, "loop.on_step(loop.progress); time.sleep(0.01)")],
     ids=["one-rank", "a-step", "all-steps"],
 )
 def test_an_engine_that_hangs_ends_the_job_and_keeps_the_rounds_before(hang, ranks, rank, tmp_path):
