@@ -25,7 +25,8 @@ from pbeauty.game.records import Announcement
 from pbeauty.job.display import Display
 from pbeauty.job.moderator import Moderator, play_game
 from pbeauty.job.participants import Participants
-from pbeauty.mpi.collectives import ProgressReporter, idle_barrier, monitor_ranks, node_rank
+from pbeauty.mpi.collectives import idle_barrier, node_rank
+from pbeauty.mpi.monitor import ProgressReporter, monitor_ranks
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage.run_writer import RunWriter
 

@@ -18,7 +18,8 @@ from pbeauty.job.display import Display
 from pbeauty.job.live_status import Live
 from pbeauty.job.participants import Participants, Play, Tick
 from pbeauty.job.stop_requests import Interrupt
-from pbeauty.mpi.collectives import ProgressReporter, Ranks, add, gather, idle_barrier, monitor_ranks
+from pbeauty.mpi.collectives import Ranks, gather, idle_barrier
+from pbeauty.mpi.monitor import ProgressReporter, add, monitor_ranks
 from pbeauty.mpi.partition import Block, rows_of, span, stretches
 from pbeauty.storage.replies import Sealed, seal_guesses, seal_replies
 from pbeauty.storage.run_reader import Run

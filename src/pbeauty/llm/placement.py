@@ -5,22 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pbeauty.errors import ConfigError
+from pbeauty.mpi.collectives import NodeRank
 
 PORTS_PER_ENGINE = 64
 FIRST_PORT = 27_400
-
-
-@dataclass(frozen=True)
-class NodeRank:
-    """An engine's place on its node, counted over engines only (a moderator takes none)."""
-
-    index: int
-    """This engine's number on the node, from 0."""
-    count: int
-    """Engines on the node."""
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
