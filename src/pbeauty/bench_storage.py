@@ -18,9 +18,9 @@ from pbeauty.game.announcement import group_of
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.records import Purpose, Replies, new_rows
-from pbeauty.game.scoring import score_alone
+from pbeauty.game.scoring import score
 from pbeauty.storage.journal import Journal, Record, ReplayedReplies
-from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter, journal_path, journals
 
@@ -73,7 +73,7 @@ def bench_storage(experiment: Experiment) -> StorageReport:
     rows = new_rows(count, model=True)
     rows["guess"][:] = (experiment.game.low + experiment.game.high) / 2
     members, groups = group_of(experiment), len(experiment.population)
-    scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
+    scored = score(experiment.game, rows["guess"], rows["status"], members, groups)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         writer = RunWriter.create(folder, experiment, {})
@@ -82,7 +82,7 @@ def bench_storage(experiment: Experiment) -> StorageReport:
         journal = clock.lap()
         sealed = seal_replies(folder, 0, 0, replies)
         seal = clock.lap()
-        writer.commit(0, rows, scored, 0.0, [Sealed(sealed)])
+        writer.commit(0, rows, scored, 0.0, sealed)
         commit = clock.lap()
         with Run(folder) as run:
             run.said(0, np.arange(count))

@@ -277,7 +277,7 @@ def work_of(experiment: Experiment, ranks: int, nodes: int, cores: int) -> Work:
         scripted_block=max(scripted for scripted, _ in blocks),
         llm_block=max(llm for _, llm in blocks),
         engines=engines,
-        gathered=experiment.gathered,
+        gathered=True,
         think_seconds=max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0),
     )
 

@@ -41,10 +41,9 @@ def config(tmp_path_factory):
     return path
 
 
-def start(config, folder, ranks, gather_limit=10**6):
+def start(config, folder, ranks):
     program = (sys.executable, str(PARROT))
-    settings = ("--set", f"gather_limit={gather_limit}")
-    return mpi.start(ranks, "run", config, "--out", folder, "--resume", *settings, program=program)
+    return mpi.start(ranks, "run", config, "--out", folder, "--resume", program=program)
 
 
 def kill(job, victim, draw):
@@ -108,12 +107,11 @@ def test_a_job_killed_over_and_over_ends_as_if_it_had_never_been(config, whole, 
     while kills < KILLS:
         begun += 1
         folder = tmp_path / f"run-{begun}"
-        limit = 10**6 if begun % 2 else 0  # every other run writes its guesses by block
         finished = 0
         while True:
             ranks = draw.choice([1, 2, 3, 4])
             victim = draw.choice(["rank", "ranks", "launcher"])
-            with start(config, folder, ranks, limit) as job:
+            with start(config, folder, ranks) as job:
                 if kills < KILLS:
                     time.sleep(draw.uniform(0.5, 4.0))
                 if kills == KILLS or job.ended:

@@ -19,7 +19,7 @@ from pbeauty.game.personas import cast, population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.mpi.partition import partition_population
 from pbeauty.pace import Pace
-from pbeauty.storage.replies import GUESSES, REPLIES
+from pbeauty.storage.replies import REPLIES
 from pbeauty.storage.run_reader import Run
 
 _CHARACTERS = 4
@@ -148,7 +148,7 @@ def actual(run: Run) -> dict[str, Any]:
         for name in ("prompt_tokens", "output_tokens")
         if name in run.file["rounds"]
     }
-    sealed = [path for kind in (REPLIES, GUESSES) for path in folder.glob(f"{kind}/**/*.h5")]
+    sealed = folder.glob(f"{REPLIES}/**/*.h5")
     size = sum(path.stat().st_size for path in [run.path, *sealed])
     counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
     return (noted if isinstance(noted, dict) else {}) | counted

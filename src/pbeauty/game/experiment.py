@@ -339,8 +339,7 @@ class Experiment(Section):
     `seeding: request` gives every call to a model a seed of its own, from (seed, round, participant); `engine` seeds
     each engine once, which some builds sample faster with. `patience` is how many seconds an engine may finish no
     reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
-    before the job's time limit, to be resumed. Guesses of up to `gather_limit` participants are gathered into run.h5;
-    of more, each rank writes its own, and run.h5 refers to them.
+    before the job's time limit, to be resumed.
     """
 
     name: Slug
@@ -349,7 +348,6 @@ class Experiment(Section):
     results: Text = "results"
     patience: Annotated[Number, Field(gt=0)] = 600.0
     margin: Annotated[Number, Field(ge=0)] = 120.0
-    gather_limit: Annotated[StrictInt, Field(ge=0)] = 4_000_000
     game: Game = Game()
     prompts: OwnPrompts = OwnPrompts()
     models: dict[Slug, Model] = {DEMO_MODEL: Model()}
@@ -364,11 +362,6 @@ class Experiment(Section):
     def with_models(self) -> bool:
         """Whether language models take part."""
         return any(isinstance(group, LLMGroup) for group in self.population)
-
-    @property
-    def gathered(self) -> bool:
-        """Whether rank 0 gathers everybody's guesses: always where participants are told their own rank."""
-        return self.count <= self.gather_limit or "own_rank" in self.game.announce
 
     def dump(self) -> str:
         """The resolved experiment as YAML: every default spelled out; `loads` reads it back unchanged."""

@@ -1,9 +1,8 @@
-"""What a round's guesses come to: aggregate, target, winners, by every rank for its own and put together exactly.
+"""What a round's guesses come to: aggregate, target, winners; scored where the guesses of all participants are.
 
-No rank needs the guesses of another. Ranks add whole numbers and compare; so the outcome is the same to the bit for
-every number of ranks and every partition, one rank that has everything included. In a round there are at most thirteen
-such reductions: one of counts and one of extremes, one of sums, six for the quartiles, one of squared deviations, one
-of the nearest distance and two of winners.
+The guesses come in the order of participants, whatever ranks they were played on, so the outcome of a round is the
+same to the bit for every number of ranks. Of a hundred million guesses every copy takes 0.8 GB: quantiles need one,
+and all else goes through the guesses a piece at a time.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty import exact
 from pbeauty.game.experiment import Game
 from pbeauty.game.rules import NoValidGuessError, Outcome, Status
-from pbeauty.selection import Alone, Floats, Ranks, select
 
-Members = Sequence[tuple[int, slice]]
-"""The population groups of an array of guesses: (group, where its participants are), each at most once in a place."""
+Floats = NDArray[np.float64]
 
 _AT_ONCE = 1 << 16
 """Guesses whose intermediate steps fit in a core's cache."""
@@ -42,54 +37,34 @@ class Scored:
 
 
 def score(
-    game: Game, guesses: Floats, status: NDArray[np.uint8], members: Members, groups: int, ranks: Ranks
-) -> Scored:
-    """Scores a round; collective.
-
-    Args:
-        game: the rules.
-        guesses: float64[participant of this rank], NaN where there is none.
-        status: uint8[participant of this rank], values of `Status`.
-        members: their groups; together the slices are the whole array.
-        groups: how many groups there are.
-        ranks: all of them.
-    """
-    block = _Block(guesses, status, members)
-    statuses = ranks.sum(block.statuses())
-    told = {status: int(statuses[status]) for status in Status}
-    if not sum(told[status] for status in Status if status.valid):
-        return Scored(None, told, np.full(groups, np.nan))
-    low, negative_high = (float(end) for end in ranks.least(block.ends()))
-    counts, sums = _group_sums(block, groups, max(abs(low), abs(negative_high)), ranks)
-    numbers = np.array([float(s / n) if n else math.nan for s, n in zip(sums, counts, strict=True)])
-    if game.players == "individuals":
-        outcome = _outcome(game, block, sum(counts), sum(sums, Fraction()), (low, -negative_high), ranks)
-    else:
-        playing = numbers[~np.isnan(numbers)]
-        outcome = _of_groups(game, playing, sum(counts))
-    return Scored(outcome, told, numbers)
-
-
-def score_alone(
     game: Game,
     guesses: Floats,
     status: NDArray[np.uint8],
     group_of: NDArray[np.uint16] | None = None,
     groups: int = 1,
 ) -> Scored:
-    """Scores a round of which everything is at hand.
+    """Scores a round.
 
     Args:
         game: the rules.
-        guesses: float64[participant], NaN where there is none.
+        guesses: float64[participant] in the game's units, NaN where there is none.
         status: uint8[participant], values of `Status`.
-        group_of: uint16[participant], each participant's population group; needed where groups play. The statistics
-            are then of the groups' numbers, and winners are groups.
+        group_of: uint16[participant], each participant's population group; None where all are of the first. Where
+            groups play, the statistics are of the groups' numbers, and winners are groups.
         groups: how many groups there are.
     """
     if group_of is None and game.players == "groups":
         raise ValueError("where groups play, each participant's group is needed")
-    return score(game, guesses, status, _members(group_of, len(guesses)), groups, Alone())
+    counts = np.zeros(len(Status), np.int64)
+    for piece in _pieces(status):  # numpy makes whole numbers of 8 bytes of the codes that it counts
+        counts += np.bincount(piece, minlength=len(Status))
+    statuses = {code: int(counts[code]) for code in Status}
+    numbers = group_numbers(guesses, status, group_of, groups)
+    n_valid = sum(statuses[code] for code in Status if code.valid)
+    if not n_valid:
+        return Scored(None, statuses, numbers)
+    playing = numbers[~np.isnan(numbers)] if game.players == "groups" else guesses[status <= Status.RETRIED]
+    return Scored(_outcome(game, playing, n_valid), statuses, numbers)
 
 
 def play_out(
@@ -99,22 +74,25 @@ def play_out(
     group_of: NDArray[np.uint16] | None = None,
     groups: int = 1,
 ) -> Outcome:
-    """The outcome of a round of which everything is at hand; arguments as for `score_alone`.
+    """The outcome of a round; arguments as for `score`.
 
     Raises:
         NoValidGuessError: if no status is valid.
     """
-    outcome = score_alone(game, guesses, status, group_of, groups).outcome
+    outcome = score(game, guesses, status, group_of, groups).outcome
     if outcome is None:
         raise NoValidGuessError
     return outcome
 
 
 def group_numbers(
-    guesses: Floats, status: NDArray[np.uint8], group_of: NDArray[np.uint16], groups: int
+    guesses: Floats, status: NDArray[np.uint8], group_of: NDArray[np.uint16] | None, groups: int
 ) -> NDArray[np.float64]:
-    """The mean of each group's valid guesses, float64[group], NaN where it has none; arguments as for `play_out`."""
-    return score_alone(Game(), guesses, status, group_of, groups).group_numbers
+    """The mean of each group's valid guesses, float64[group], NaN where it has none; arguments as for `score`."""
+    means = [_Mean() for _ in range(groups)]
+    for group, values in _valid_by_group(guesses, status, group_of):
+        means[group].add(values)
+    return np.array([mean.value for mean in means])
 
 
 def places(
@@ -143,113 +121,95 @@ def places(
     return found[group_of] if game.players == "groups" else found
 
 
-class _Block:
-    """The valid guesses of one rank, a piece at a time."""
-
-    def __init__(self, guesses: Floats, status: NDArray[np.uint8], members: Members) -> None:
-        self._guesses, self._status, self._members = guesses, status, members
-
-    def by_group(self) -> Iterator[tuple[int, Floats]]:
-        """Pieces of valid guesses, each of one group."""
-        for group, where in self._members:
-            start, stop, _ = where.indices(len(self._guesses))
-            for begin in range(start, stop, _AT_ONCE):
-                piece = slice(begin, min(begin + _AT_ONCE, stop))
-                values, valid = self._guesses[piece], self._status[piece] <= Status.RETRIED
-                yield group, values if valid.all() else values[valid]
-
-    def pieces(self) -> Iterator[Floats]:
-        """Pieces of valid guesses, none empty."""
-        return (values for _, values in self.by_group() if values.size)
-
-    def statuses(self) -> NDArray[np.int64]:
-        """How many have each status, int64[status]."""
-        found = np.zeros(len(Status), np.int64)
-        for begin in range(0, len(self._status), _AT_ONCE):  # counting makes whole numbers of 8 bytes of them
-            found += np.bincount(self._status[begin : begin + _AT_ONCE], minlength=len(Status))
-        return found
-
-    def ends(self) -> Floats:
-        """The least guess and the greatest, negated: float64[2]; infinite without any."""
-        ends = np.array([np.inf, np.inf])
-        for values in self.pieces():
-            ends = np.minimum(ends, [values.min(), -values.max()])
-        return ends
+def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """An array in consecutive parts of at most `_AT_ONCE` values, as views."""
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
-def _group_sums(block: _Block, groups: int, most: float, ranks: Ranks) -> tuple[list[int], list[Fraction]]:
-    """Valid guesses of each group over all ranks, and their sum."""
-    exponent = exact.exponent(most)
-    found = np.zeros((groups, 1 + exact.WORDS), np.int64)
-    for group, values in block.by_group():
-        found[group, 0] += values.size
-        found[group, 1:] += exact.words(values, exponent)
-    found = ranks.sum(found)
-    return found[:, 0].tolist(), [exact.total(words, exponent) for words in found[:, 1:]]
+def _valid_by_group(
+    guesses: Floats, status: NDArray[np.uint8], group_of: NDArray[np.uint16] | None
+) -> Iterator[tuple[int, Floats]]:
+    """Pieces of valid guesses, each of one group and none empty: (group, float64[guess])."""
+    for start in range(0, len(guesses), _AT_ONCE):
+        where = slice(start, start + _AT_ONCE)
+        values, valid = guesses[where], status[where] <= Status.RETRIED
+        groups = np.zeros(len(values), np.uint16) if group_of is None else group_of[where]
+        values, groups = values[valid], groups[valid]
+        if values.size:
+            # Participants are in the order of groups, so a piece has few of them, each in one part of it.
+            starts = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()]
+            yield from zip(groups[starts].tolist(), np.split(values, starts[1:]), strict=True)
 
 
-def _of_groups(game: Game, numbers: Floats, n_valid: int) -> Outcome:
-    """The outcome where groups play: their numbers, float64[group that has one], are known to every rank."""
-    block = _Block(numbers, np.zeros(len(numbers), np.uint8), [(0, slice(None))])
-    low, negative_high = (float(end) for end in block.ends())
-    (count,), (total,) = _group_sums(block, 1, max(abs(low), abs(negative_high)), Alone())
-    return _outcome(game, block, count, total, (low, -negative_high), Alone(), n_valid)
+class _Mean:
+    """A mean that is put together of pieces: numpy adds each of them up in pairs, and their sums are added exactly."""
+
+    def __init__(self) -> None:
+        self.least, self.most = math.inf, -math.inf
+        self._sums: list[float] = []
+        self._count = 0
+
+    def add(self, values: Floats) -> None:
+        """Adds numbers, float64[number], at least one."""
+        self._sums.append(float(values.sum()))
+        self._count += values.size
+        self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))
+
+    @property
+    def value(self) -> float:
+        """The mean of all numbers so far, NaN without any; among equal numbers it is that number, to the bit."""
+        if not self._count:
+            return math.nan
+        return min(max(math.fsum(self._sums) / self._count, self.least), self.most)
 
 
-def _outcome(
-    game: Game,
-    block: _Block,
-    count: int,
-    total: Fraction,
-    ends: tuple[float, float],
-    ranks: Ranks,
-    n_valid: int | None = None,
-) -> Outcome:
-    """The outcome of numbers of which this rank has a block.
+def _outcome(game: Game, numbers: Floats, n_valid: int) -> Outcome:
+    """The outcome of the numbers of all players, float64[player], which are put in another order.
 
     Args:
         game: the rules.
-        block: the numbers of this rank.
-        count, total, ends: of the numbers of all ranks: how many, their sum, least and greatest.
-        ranks: all of them.
-        n_valid: participants with a valid guess, where the numbers are not theirs.
+        numbers: valid guesses, or the numbers of groups; at least one.
+        n_valid: how many participants gave a valid guess.
     """
-    mean = float(total / count)
-    lower, median, upper = _quantiles(block, (0.25, 0.5, 0.75), count, ends, ranks)
+    sums = _Mean()
+    for piece in _pieces(numbers):
+        sums.add(piece)
+    mean = sums.value
+    std = _deviation(numbers, mean, sums.most - sums.least)
+    lower, median, upper = _quantiles(numbers, (0.25, 0.5, 0.75))
     target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
-    winners = _Winners(target, game.tolerance)
-    # Deviations are at most as large as the range that the numbers span; scaled by it, their squares cannot overflow.
-    span = exact.exponent(ends[1] - ends[0])
-    squares = np.zeros(exact.WORDS, np.int64)
-    for values in block.pieces():
-        winners.see(values)
-        deviations = (values - mean) * 2.0**-span
-        squares += exact.words(deviations * deviations, 1)
-    variance = exact.total(ranks.sum(squares), 1) / count
-    winning_guess, n_winners = winners.over(ranks)
+    winning_guess, n_winners = _winners(numbers, target, game.tolerance)
     return Outcome(
         mean=mean,
         median=median,
-        std=math.sqrt(variance) * 2.0**span,
+        std=std,
         lower_quartile=lower,
         upper_quartile=upper,
-        min=ends[0],
-        max=ends[1],
+        min=sums.least,
+        max=sums.most,
         target=target,
         winning_guess=winning_guess,
-        n_valid=count if n_valid is None else n_valid,
+        n_valid=n_valid,
         n_winners=n_winners,
     )
 
 
-def _quantiles(
-    block: _Block, shares: Sequence[float], count: int, ends: tuple[float, float], ranks: Ranks
-) -> list[float]:
-    """Quantiles, between two numbers on the straight line (type 7 of Hyndman and Fan 1996, as numpy has it)."""
-    at = [share * (count - 1) for share in shares]
-    places = [place for point in at for place in (math.floor(point), math.ceil(point))]
-    found = select(block.pieces, places, count, *ends, ranks)
-    return [_between(one, other, point % 1) for one, other, point in zip(found[::2], found[1::2], at, strict=True)]
+def _deviation(numbers: Floats, mean: float, span: float) -> float:
+    """The population standard deviation (divisor n) of numbers that span `span` from the least to the greatest."""
+    # Deviations are at most as large as the span; in units of about its size, their squares stay in range.
+    scale = 2.0 ** -max(math.frexp(span)[1], -1000)
+    squares = math.fsum(float(np.square((piece - mean) * scale).sum()) for piece in _pieces(numbers))
+    return math.sqrt(squares / len(numbers)) / scale
+
+
+def _quantiles(numbers: Floats, shares: Sequence[float]) -> list[float]:
+    """Quantiles, between two numbers on the straight line (type 7 of Hyndman and Fan 1996, as numpy has it).
+
+    The numbers, float64[number], are partitioned in place.
+    """
+    at = [share * (len(numbers) - 1) for share in shares]
+    numbers.partition(sorted({place for point in at for place in (math.floor(point), math.ceil(point))}))
+    return [_between(float(numbers[math.floor(point)]), float(numbers[math.ceil(point)]), point % 1) for point in at]
 
 
 def _between(one: float, other: float, part: float) -> float:
@@ -260,43 +220,17 @@ def _between(one: float, other: float, part: float) -> float:
     return one + (other - one) * part if part < 0.5 else other - (other - one) * (1 - part)
 
 
-class _Winners:
-    """Who is nearest to the target, found in one pass over the numbers of a rank."""
-
-    def __init__(self, target: float, tolerance: float | None) -> None:
-        self._target, self._tolerance = target, tolerance
-        self._nearest, self._guess = np.inf, np.inf
-        self._sharing = self._within = 0
-
-    def see(self, values: Floats) -> None:
-        """Goes through some of the numbers."""
-        distance = np.abs(values - self._target)
-        if self._tolerance is not None:
-            self._within += int(np.count_nonzero(distance <= self._tolerance))
-        nearest = float(distance.min())
-        if nearest > self._nearest:
-            return
-        if nearest < self._nearest:
-            self._nearest, self._guess, self._sharing = nearest, np.inf, 0
-        there = values[distance == nearest]
-        self._sharing += there.size
-        self._guess = min(self._guess, float(there.min()))
-
-    def over(self, ranks: Ranks) -> tuple[float, int]:
-        """The winning guess, NaN where nobody won, and how many won; collective."""
-        nearest = float(ranks.least(np.array([self._nearest]))[0])
-        mine = nearest == self._nearest
-        guess = float(ranks.least(np.array([self._guess if mine else np.inf]))[0])
-        sharing, within = ranks.sum(np.array([self._sharing if mine else 0, self._within])).tolist()
-        if self._tolerance is None:
-            return guess, sharing
-        return (guess if nearest <= self._tolerance else math.nan), within
-
-
-def _members(group_of: NDArray[np.uint16] | None, count: int) -> Members:
-    """The slices of an array that belong to one group each."""
-    if group_of is None:
-        return [(0, slice(0, count))]
-    starts = np.flatnonzero(np.diff(group_of)) + 1
-    bounds = [0, *starts.tolist(), count] if count else [0]
-    return [(int(group_of[start]), slice(start, stop)) for start, stop in pairwise(bounds)]
+def _winners(numbers: Floats, target: float, tolerance: float | None) -> tuple[float, int]:
+    """The winning guess, NaN where nobody won, and how many players won."""
+    nearest = min(float(np.abs(piece - target).min()) for piece in _pieces(numbers))
+    guess, sharing, within = math.inf, 0, 0
+    for piece in _pieces(numbers):
+        distance = np.abs(piece - target)
+        there = piece[distance == nearest]
+        sharing += there.size
+        guess = min(guess, float(there.min(initial=math.inf)))
+        if tolerance is not None:
+            within += int(np.count_nonzero(distance <= tolerance))
+    if tolerance is None:
+        return guess, sharing
+    return (guess if nearest <= tolerance else math.nan), within

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty.game.announcement import announcement, needs_guesses
+from pbeauty.game.announcement import announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.game.records import Announcement, Progress, Rows
@@ -18,10 +18,10 @@ from pbeauty.job.display import Display
 from pbeauty.job.live_status import Live
 from pbeauty.job.participants import Participants, Play, Tick
 from pbeauty.job.stop_requests import Interrupt
-from pbeauty.mpi.collectives import Ranks, gather, idle_barrier
+from pbeauty.mpi.collectives import gather, idle_barrier
 from pbeauty.mpi.monitor import ProgressReporter, add, monitor_ranks
-from pbeauty.mpi.partition import Block, rows_of, span, stretches
-from pbeauty.storage.replies import Sealed, seal_guesses, seal_replies
+from pbeauty.mpi.partition import Block, span
+from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter, drop_journals, journal_path
 
@@ -90,18 +90,18 @@ class Moderator:
     def close_round(
         self,
         scored: Scored,
-        rows: Rows | None,
+        rows: Rows,
         seconds: float,
-        sealed: Sequence[Sealed],
+        sealed: Sequence[str],
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Stores a round and reports it.
 
         Args:
             scored: what it came to.
-            rows: of all participants, where they are gathered.
+            rows: of all participants, in the order of their ids.
             seconds: from the announcement to the score.
-            sealed: what each rank has written of the round.
+            sealed: the files of the round's replies, as paths relative to the run's folder.
             parts: where the time went, by `store.TIME_PARTS`.
         """
         if scored.outcome is None:
@@ -115,7 +115,7 @@ class Moderator:
             self._live.result(scored.outcome, seconds)
         self._round += 1
         if not self.finished:
-            seen = [rows[name] for name in ("guess", "status")] if rows and needs_guesses(self.experiment) else []
+            seen = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []
             self._next = announcement(self.experiment, self._round, scored.outcome, scored.group_numbers, *seen)
 
 
@@ -158,21 +158,18 @@ def _play_round(
     idle_barrier(comm, patience)
     if not all(comm.allgather(play.complete)):
         return  # broken off: the moderator has its reason not to announce another
-    scored = _score(block, play, Ranks(comm, patience))
-    rows = gather(comm, play.rows, hostings) if experiment.gathered else None
+    rows = gather(comm, play.rows, hostings)
+    scored = None
+    if rows is not None:
+        groups = len(experiment.population)
+        scored = score(experiment.game, rows["guess"], rows["status"], group_of(experiment), groups)
     seconds = time.monotonic() - began
     sealed = _seal(folder, announcement, block, play)
     idle_barrier(comm, patience)
     ended = comm.gather((sealed, played, block.count))
-    if moderator and ended is not None:
+    if moderator and ended is not None and rows is not None and scored is not None:
         parts = time_parts([times for _, *times in ended], seconds, time.monotonic() - began)
-        moderator.close_round(scored, rows, seconds, [sealed for sealed, *_ in ended], parts)
-
-
-def _score(block: Participants, play: Play, ranks: Ranks) -> Scored:
-    members = [(s.group, rows) for s, rows in zip(block.hosting, rows_of(block.hosting), strict=True)]
-    groups = len(block.experiment.population)
-    return score(block.experiment.game, play.rows["guess"], play.rows["status"], members, groups, ranks)
+        moderator.close_round(scored, rows, seconds, [path for sealed, *_ in ended for path in sealed], parts)
 
 
 def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -> dict[str, float]:
@@ -231,12 +228,10 @@ def play_together(comm: Comm, play: Callable[[Tick], Play], moderator: Moderator
         moderator.display.end()
 
 
-def _seal(folder: Path, announcement: Announcement, block: Participants, play: Play) -> Sealed:
-    """Writes what is this rank's to write: what was said, and guesses that are not gathered."""
-    replies, guesses = [], []
-    if len(play.replies):
-        replies = seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)
-        block.sealed([folder / path for path in replies])
-    if not block.experiment.gathered:
-        guesses = seal_guesses(folder, announcement.round_index, stretches(block.hosting), play.rows)
-    return Sealed(replies, guesses)
+def _seal(folder: Path, announcement: Announcement, block: Participants, play: Play) -> list[str]:
+    """Writes what the language models of this rank said in a round; returns the files, relative to the run's folder."""
+    if not len(play.replies):
+        return []
+    written = seal_replies(folder, announcement.round_index, block.hosting[0].start, play.replies)
+    block.sealed([folder / path for path in written])
+    return written

@@ -18,7 +18,7 @@ from pbeauty.mpi.partition import Block, Segment
 from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm, Op
+    from mpi4py.MPI import Comm
 
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
 _LATE = 0.1
@@ -51,33 +51,6 @@ def idle_barrier(comm: Comm, patience: float | None = None) -> None:
 def nap(waited: float) -> None:
     """Sleeps, the longer the longer the wait has been, in s."""
     time.sleep(min(max(_SHORTEST_NAP, _LATE * waited), _LONGEST_NAP))
-
-
-class Ranks:
-    """All ranks of a communicator, as `selection.Ranks` has them; who is early waits idly for the others."""
-
-    def __init__(self, comm: Comm, patience: float | None = None) -> None:
-        """`patience` is as for `meet`."""
-        self._comm, self._patience = comm, patience
-
-    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Element by element, over all ranks."""
-        from mpi4py.MPI import SUM
-
-        return self._reduce(values, SUM)
-
-    def least(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Element by element, over all ranks."""
-        from mpi4py.MPI import MIN
-
-        return self._reduce(values, MIN)
-
-    def _reduce(self, values: NDArray, operation: Op) -> NDArray:
-        # Not Iallreduce: it goes on only while somebody looks after it, and naps make it a hundred times as slow.
-        idle_barrier(self._comm, self._patience)
-        found = np.empty_like(values)
-        self._comm.Allreduce(values, found, operation)
-        return found
 
 
 @dataclass(frozen=True)

@@ -70,17 +70,6 @@ def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
 
 
-def stretches(hosting: Block) -> list[tuple[int, int]]:
-    """The participant ids of a block as (start, stop), with as few of them as there can be."""
-    found: list[tuple[int, int]] = []
-    for segment in hosting:
-        if found and found[-1][1] == segment.start:
-            found[-1] = (found[-1][0], segment.stop)
-        else:
-            found.append((segment.start, segment.stop))
-    return found
-
-
 def span(hosting: Block) -> tuple[int, int]:
     """The first participant of a block and the one after its last, between whom others' may lie; nobody: (0, 0)."""
     return (hosting[0].start, hosting[-1].stop) if hosting else (0, 0)

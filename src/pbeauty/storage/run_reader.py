@@ -28,7 +28,7 @@ from pbeauty.storage import dataframes
 from pbeauty.storage.history import StoredReplies, check_tokens, find_answers
 from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION
 from pbeauty.storage.untrusted import printable
-from pbeauty.storage.validation import check_experiment, check_run, check_stretches, reading, sealed_block, sealed_names
+from pbeauty.storage.validation import check_experiment, check_run, reading, sealed_block, sealed_names
 
 _AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
@@ -78,7 +78,6 @@ class Run:
             ConfigError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
-        self._checked = False
         self._blocks: dict[tuple[int, str], tuple[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
@@ -150,24 +149,23 @@ class Run:
             ConfigError: if it is damaged.
         """
         with reading(self.path):
-            return self._round(name)[which]
+            return self.file[f"rounds/{name}"][which]
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
         """Guesses and statuses of a round from 0, some participants at a time, in id order."""
         for start in range(0, self.guesses.shape[1], _AT_ONCE):
             where = slice(start, start + _AT_ONCE)
-            # Opened anew each time: a dataset that refers to files keeps all of them open that it has looked into.
             yield self.guesses[round_index, where], self.status[round_index, where]
 
     @property
     def guesses(self) -> LazyArray:
         """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
-        return LazyArray(self._round("guess"), self.path)
+        return LazyArray(self.file["rounds/guess"], self.path)
 
     @property
     def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
-        return LazyArray(self._round("status"), self.path)
+        return LazyArray(self.file["rounds/status"], self.path)
 
     @property
     def rounds(self) -> Any:
@@ -311,14 +309,6 @@ class Run:
                     )
                 ]
         return []
-
-    def _round(self, name: str) -> h5py.Dataset:
-        """A dataset of `/rounds`; the files that it refers to, if it does, are checked once."""
-        dataset = self.file[f"rounds/{name}"]
-        if dataset.is_virtual and not self._checked:
-            check_stretches(self.file, self.path.parent)
-            self._checked = True
-        return dataset
 
     def _sealed_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
         """Files of sealed replies that may have a participant, each checked once; the likeliest come first.

@@ -27,16 +27,7 @@ from pbeauty.game.records import PLAY, TOKEN_COUNTS, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
 from pbeauty.storage.hdf5 import checked, describe, replaced
-from pbeauty.storage.replies import (
-    CHUNK,
-    GUESSES,
-    NOTHING,
-    PER_PARTICIPANT,
-    REPLIES,
-    REPLY_CHUNK,
-    Sealed,
-    index_guesses,
-)
+from pbeauty.storage.replies import CHUNK, PER_PARTICIPANT, REPLIES, REPLY_CHUNK
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.h5"
@@ -109,20 +100,20 @@ class RunWriter:
     def commit(
         self,
         round_index: int,
-        rows: Rows | None,
+        rows: Rows,
         scored: Scored,
         seconds: float,
-        sealed: Sequence[Sealed] = (),
+        sealed: Sequence[str] = (),
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
 
         Args:
             round_index: from 0; must be the next.
-            rows: of all participants; None where `sealed` says where they are.
+            rows: of all participants, in the order of their ids.
             scored: what the round came to; with an outcome.
             seconds: how long it took.
-            sealed: what ranks have written of the round.
+            sealed: the files of the round's replies, as paths relative to the run's folder.
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
@@ -136,21 +127,15 @@ class RunWriter:
             if len(rounds["target"]) != round_index:
                 raise ValueError(f"round {round_index} does not follow the {len(rounds['target'])} that are stored")
             for name in PER_PARTICIPANT:
-                if name in rounds and rows is not None:
+                if name in rounds:
                     _append(rounds[name], round_index, rows[name])
-            if rows is None:
-                columns = {name: rounds[name].dtype for name in PER_PARTICIPANT if name in rounds}
-                stretches = [stretch for one in sealed for stretch in one.guesses]
-                index = index_guesses(self.folder, round_index, columns, stretches)
-                for name in columns:
-                    _refer(rounds, name, round_index, index)
             if "group_number" in rounds:  # an earlier version began the run without it
                 _append(rounds["group_number"], round_index, scored.group_numbers)
             for name in _PER_ROUND:
                 if name in rounds:
                     _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in (path for one in sealed for path in one.replies):
+            for path in sealed:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
     def keep_personas(self, cast: Personas) -> None:
@@ -185,10 +170,9 @@ class RunWriter:
             earlier = before.pop("earlier_jobs", [])
             file.attrs["provenance"] = json.dumps(dict(provenance) | {"earlier_jobs": [*earlier, before]}, indent=1)
             rounds = len(file["rounds/target"])
-        for written in (REPLIES, GUESSES):
-            for path in (self.folder / written).glob("[0-9]*"):
-                if int(path.stem) > rounds:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.folder / REPLIES).glob("[0-9]*"):
+            if int(path.stem) > rounds:
+                shutil.rmtree(path)
         for path in (self.folder / JOURNALS).glob("[0-9]*"):
             if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
                 shutil.rmtree(path)
@@ -280,18 +264,3 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:
     dataset.resize(index + 1, axis=0)
     dataset[index] = values
-
-
-def _refer(rounds: h5py.Group, name: str, round_index: int, index: str) -> None:
-    """Adds a round to a dataset by reference to the file that has it."""
-    before = rounds[name]
-    count = before.shape[1]
-    layout = h5py.VirtualLayout((round_index + 1, count), before.dtype)
-    for earlier in before.virtual_sources() if before.is_virtual else ():
-        # Earlier versions referred to the files of all blocks.
-        (row, start), (_, last) = earlier.vspace.get_select_bounds()
-        layout[row, start : last + 1] = h5py.VirtualSource(earlier.file_name, name, (last + 1 - start,))
-    layout[round_index] = h5py.VirtualSource(index, name, (count,))
-    about = dict(before.attrs)
-    del rounds[name]
-    rounds.create_virtual_dataset(name, layout, fillvalue=NOTHING.get(name, 0)).attrs.update(about)

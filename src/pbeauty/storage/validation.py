@@ -1,17 +1,16 @@
 """Checks a run's HDF5 files before anything in them is believed: they may be damaged, or somebody's trap.
 
-A run needs plain arrays of numbers, stored where they are, and references to guesses and sealed replies in its own
-folder. HDF5 can hold much more: arrays that claim a size which no file has, arrays and links that fetch other files of
-the reader's, values that are objects. None of that is ever opened.
+A run needs plain arrays of numbers, stored where they are, and links to sealed replies in its own folder. HDF5 can hold
+much more: arrays that claim a size which no file has, arrays and links that fetch other files of the reader's, values
+that are objects. None of that is ever opened.
 """
 
 from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -38,12 +37,7 @@ def check_run(file: h5py.File, path: Path) -> None:
         rounds, groups = len(_plain(file, "rounds/target", path)), len(_own(file, "groups", path))
         for group in ("participants", "rounds"):
             for name in file[group]:
-                dataset = _own(file, f"{group}/{name}", path)
-                if group == "rounds" and isinstance(dataset, h5py.Dataset) and dataset.is_virtual:
-                    _check_references(dataset, name, path)
-                    shape = dataset.shape
-                else:
-                    shape = _plain(file, f"{group}/{name}", path).shape
+                shape = _plain(file, f"{group}/{name}", path).shape
                 expected = (
                     [(participants,)]
                     if group == "participants"
@@ -137,104 +131,6 @@ def sealed_block(file: h5py.File, folder: Path, round_index: int, name: str) -> 
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):
         raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
     return path, block
-
-
-def check_stretches(file: h5py.File, folder: Path) -> None:
-    """Checks the files that hold guesses which were not gathered, if there are any.
-
-    Args:
-        file: run.h5, which `check_run` lets pass.
-        folder: the run's folder.
-
-    Raises:
-        ConfigError: if some are missing or damaged, naming the file.
-    """
-    indices: dict[str, list[str]] = {}
-    wanted: dict[str, dict[str, int]] = {}
-    for name, dataset in file["rounds"].items():
-        for one in _references(dataset) if dataset.is_virtual else ():
-            if one.file == _index_name(one.row):
-                indices.setdefault(one.file, []).append(name)
-            else:  # of an earlier version, whose run.h5 refers to all the files itself
-                wanted.setdefault(one.file, {})[name] = one.last + 1 - one.start
-    participants = file["rounds/guess"].shape[1]
-    for where, names in indices.items():
-        with _opened(folder / where) as index:
-            for name in names:
-                dataset = _own(index, name, folder / where)
-                if not dataset.is_virtual or dataset.shape != (participants,):
-                    raise ValueError
-                found = _references(dataset)
-                number = Path(where).stem
-                if not _tile(found, participants) or not all(one.is_block(number, name) for one in found):
-                    raise ValueError
-                for one in found:
-                    wanted.setdefault(f"guesses/{one.file}", {})[name] = one.last + 1 - one.start
-    for where, sizes in wanted.items():
-        with _opened(folder / where) as stretch:
-            if any(_plain(stretch, name, folder / where).shape != (size,) for name, size in sizes.items()):
-                raise ValueError
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """A file of guesses; whatever is wrong with it is a ConfigError that names it."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise ValueError
-        with h5py.File(path, "r") as file:
-            yield file
-    except (ConfigError, KeyError, OSError, RuntimeError, TypeError, ValueError):
-        raise ConfigError(f"{path}: the guesses of a round are missing or damaged") from None
-
-
-class _Reference(NamedTuple):
-    """What a virtual dataset has from another file: start..last of a row, 0 where it has one dimension."""
-
-    row: int
-    start: int
-    last_row: int
-    last: int
-    file: str
-    dataset: str
-
-    def is_block(self, number: str, name: str) -> bool:
-        """Whether it is to what a block's file of the round has of `name`, from where the references are."""
-        return (self.file, self.dataset) == (f"{number}/{self.start:09d}.h5", name)
-
-
-def _references(dataset: h5py.Dataset) -> list[_Reference]:
-    """In the order of rows and participants."""
-    found = []
-    for source in dataset.virtual_sources():
-        first, last = source.vspace.get_select_bounds()
-        bounds = (*first, *last) if len(first) == 2 else (0, *first, 0, *last)
-        found.append(_Reference(*bounds, source.file_name, source.dset_name))
-    return sorted(found)
-
-
-def _tile(found: Sequence[_Reference], participants: int) -> bool:
-    """Whether each begins where the one before it ends, and together they leave nobody out."""
-    starts, ends = [one.start for one in found], [one.last + 1 for one in found]
-    return [0, *ends] == [*starts, participants]
-
-
-def _index_name(round_index: int) -> str:
-    return f"guesses/{round_index + 1:04d}.h5"
-
-
-def _check_references(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    """Refuses references to anything but the run's own guesses, and such that leave participants out."""
-    rounds, participants = dataset.shape
-    by_round: list[list[_Reference]] = [[] for _ in range(rounds)]
-    for one in _references(dataset):
-        number = f"guesses/{one.row + 1:04d}"
-        own = one.is_block(number, name) or (one.file, one.dataset) == (_index_name(one.row), name)
-        if not own or one.last_row != one.row:
-            raise ConfigError(f"{path}: rounds/{name} is damaged: it refers to {printable(one.file)}")
-        by_round[one.row].append(one)
-    if not all(_tile(found, participants) for found in by_round):
-        raise ConfigError(f"{path}: rounds/{name} is damaged: it lacks participants, or has some twice")
 
 
 def _check_replies(block: h5py.Group, path: Path) -> None:

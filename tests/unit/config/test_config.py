@@ -57,7 +57,6 @@ def test_defaults_of_experiment_game_and_models():
         "results": "results",
         "patience": 600.0,
         "margin": 120.0,
-        "gather_limit": 4_000_000,
         "game": {
             "multiplier": "2/3",
             "offset": 0.0,

@@ -22,10 +22,10 @@ from pbeauty.game.announcement import group_of
 from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.rules import Status
-from pbeauty.game.scoring import score_alone
+from pbeauty.game.scoring import score
 from pbeauty.storage import hdf5, run_writer
 from pbeauty.storage.hdf5 import StoreError
-from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import SCHEMA_VERSION, RunWriter
 
@@ -56,8 +56,8 @@ def played(round_index=0, count=10):
 def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
     members, groups = group_of(experiment), len(experiment.population)
-    scored = score_alone(experiment.game, rows["guess"], rows["status"], members, groups)
-    writer.commit(round_index, rows, scored, 1.5, [Sealed(paths) for paths in sealed])
+    scored = score(experiment.game, rows["guess"], rows["status"], members, groups)
+    writer.commit(round_index, rows, scored, 1.5, [path for paths in sealed for path in paths])
     return rows, scored.outcome
 
 

@@ -12,8 +12,8 @@ import pytest
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.records import PLAY, Purpose, Replies
-from pbeauty.game.scoring import score_alone
-from pbeauty.storage.replies import Sealed, seal_replies
+from pbeauty.game.scoring import score
+from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_folder import earlier
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter, journals
@@ -38,8 +38,8 @@ def folder(tmp_path):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
         paths = seal_replies(tmp_path, round_index, 0, replies)
-        scored = score_alone(experiment.game, rows["guess"], rows["status"])
-        writer.commit(round_index, rows, scored, 1.0, [Sealed(paths)])
+        scored = score(experiment.game, rows["guess"], rows["status"])
+        writer.commit(round_index, rows, scored, 1.0, paths)
     return tmp_path
 
 
