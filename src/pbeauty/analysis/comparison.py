@@ -1,32 +1,42 @@
-"""A run beside people and published language models: distances with intervals, and the pool of people nearest to it.
+"""Runs beside people, published language models and each other, and all that is said of several runs (`examine`).
 
 Published are means, standard deviations and numbers of participants, no single guesses. A difference of means
-therefore has an interval wherever the spread was published; distances of whole distributions are to the cognitive
-hierarchy at the tau that was published for a pool, and between runs. Comparing with many pools finds differences by
-chance: p-values stand beside Holm's, adjusted for the number of comparisons.
+therefore has an interval wherever the spread was published. Comparing with many pools finds differences by chance:
+p-values stand beside Holm's, adjusted for the number of comparisons.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.hierarchy import Binned
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, REPLICATES, Difference, Estimate
+from pbeauty.analysis.group_stats import Binned, GroupStats
+from pbeauty.analysis.intervals import Difference, Estimate
 from pbeauty.analysis.references import Pool, human_means, load
-from pbeauty.analysis.run_analysis import EVERYBODY, Analysis
-from pbeauty.game.experiment import Game
-from pbeauty.game.randomness import seeds
-from pbeauty.game.scripted import hierarchy_guesses, poisson_shares
+from pbeauty.analysis.run_analysis import EVERYBODY, Analysis, analyse
+from pbeauty.analysis.variation import Variation, settings, vary
+from pbeauty.game.experiment import Experiment, Game
+from pbeauty.storage import runs
+from pbeauty.storage.run_reader import Run
 
-Floats = NDArray[np.float64]
+SCHEMA_VERSION = 2
+
+CAUTIONS = (
+    "Intervals hold for one figure at a time: of twenty at 95 %, one misses by chance. Where groups or pools are "
+    "compared, p-values adjusted by Holm's method stand beside the raw ones.",
+    "Intervals are for other participants under the same announcements. How other games would go takes replicates: "
+    "runs that differ in nothing but the seed.",
+)
+"""What every reader of the figures is told."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,6 @@ class Comparison:
     """Our mean less theirs."""
     p_holm: float = math.nan
     """The p-value adjusted for all comparisons of the same kind."""
-    wasserstein: Estimate = NONE
-    """Mean distance that guesses would have to be moved, in units of the game; see `distribution`."""
-    kolmogorov: float = math.nan
-    """Largest difference between the distribution functions, in [0, 1]."""
-    distribution: str | None = None
-    """What distribution the two distances are to."""
 
 
 def comparable(game: Game) -> bool:
@@ -81,32 +85,17 @@ def compare(analysis: Analysis) -> list[Comparison]:
         return []
     everybody = [cell for cell in analysis.of() if cell.n_valid]
     start = [cell for cell in analysis.cells if cell.round == 1 and cell.n_valid]
-    found = [_with_pool(cell, pool, game, analysis.seed, confidence) for cell in start for pool in pools(game)]
+    found = [_with_pool(cell, pool, confidence) for cell in start for pool in pools(game)]
     made = _adjusted(found)
     made += _adjusted([c for cell in everybody for c in _with_sessions(cell, game, confidence)])
     return made + [c for cell in everybody for c in _with_models(cell, game)]
 
 
-def nearest(comparisons: Sequence[Comparison], by: str = EVERYBODY, label: str = EVERYBODY) -> Comparison | None:
-    """The pool of people whose mean is nearest to a group's in the first round; None where there is none."""
-    people = [c for c in comparisons if c.what == "people" and (c.by, c.label) == (by, label)]
-    return min(people, key=lambda c: abs(c.difference.estimate.value), default=None)
-
-
-def _with_pool(cell: GroupStats, pool: Pool, game: Game, seed: int, confidence: float) -> Comparison:
+def _with_pool(cell: GroupStats, pool: Pool, confidence: float) -> Comparison:
     assert pool.mean is not None
     theirs = (pool.mean, math.nan if pool.std is None else pool.std, float(pool.n or 0))
-    made = Comparison(
-        "people", pool.label, pool.source.short, cell.by, cell.label, 1, pool.mean, pool.n,
-        intervals.difference(_moments(cell), theirs, confidence),
-    )  # fmt: skip
-    if pool.tau is None or cell.counted is None:
-        return made
-    key = seeds(seed, f"comparison/{cell.by}/{cell.label}/{pool.label}", 0, 0, 1)
-    model = hierarchy_distribution(game, pool.tau, cell.counted)
-    moved, apart = distances(cell.counted, model, np.random.default_rng(int(key[0])), confidence)
-    of_model = f"cognitive hierarchy at tau {pool.tau}, which was fitted to them"
-    return replace(made, wasserstein=moved, kolmogorov=apart, distribution=of_model)
+    gap = intervals.difference(_moments(cell), theirs, confidence)
+    return Comparison("people", pool.label, pool.source.short, cell.by, cell.label, 1, pool.mean, pool.n, gap)
 
 
 def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comparison]:
@@ -148,18 +137,13 @@ def between_runs(first: Analysis, second: Analysis) -> list[Comparison]:
         return []
     found = []
     for one, other in zip(first.of(), second.of(), strict=False):
-        if one.counted is None or other.counted is None:
+        if not one.n_valid or not other.n_valid:
             continue
-        key = seeds(first.seed, "comparison/runs", one.round, 0, 1)
-        theirs = np.cumsum(one.counted.counts) / one.n_valid
-        moved, apart = distances(
-            other.counted, theirs, np.random.default_rng(int(key[0])), second.confidence, one.counted
-        )
         gap = intervals.difference(_moments(other), _moments(one), second.confidence)
         found.append(
             Comparison(
                 "run", first.path, f"seed {first.seed}", EVERYBODY, EVERYBODY, one.round, one.mean.value, one.n_valid,
-                gap, wasserstein=moved, kolmogorov=apart, distribution="its own",
+                gap,
             )
         )  # fmt: skip
     return _adjusted(found)
@@ -221,46 +205,88 @@ def _rest(everybody: GroupStats, group: GroupStats) -> tuple[float, float, float
     return mean, math.sqrt(max(squares, 0.0) / (n - 1)) if n > 1 else math.nan, float(n)
 
 
-# --- distributions -------------------------------------------------------------------------------------------
+# --- all that is said of runs ------------------------------------------------------------------------------------
 
 
-def hierarchy_distribution(game: Game, tau: float, counted: Binned) -> Floats:
-    """The first-round distribution function of the cognitive hierarchy at the upper ends of bins, float64[bin]."""
-    shares = poisson_shares(tau)
-    guesses = hierarchy_guesses(game, tau, (game.low + game.high) / 2)
-    ends = counted.edges[1:]
-    uniform = (ends - game.low) / (game.high - game.low)
-    return shares[0] * uniform + (guesses[1:, None] <= ends).T @ shares[1:]
+@dataclass(frozen=True)
+class Examined:
+    """One run and all that is said of it."""
+
+    path: Path
+    experiment: Experiment
+    analysis: Analysis
+    comparisons: list[Comparison]
+    contrasts: list[Contrast]
 
 
-def distances(
-    counted: Binned,
-    theirs: Floats,
-    generator: np.random.Generator,
-    confidence: float = CONFIDENCE,
-    sample: Binned | None = None,
-) -> tuple[Estimate, float]:
-    """Wasserstein's first distance, with a bootstrap percentile interval, and Kolmogorov and Smirnov's, over bins.
+@dataclass(frozen=True)
+class Findings:
+    """Several runs, each by itself and all together."""
 
-    Both are from distribution functions at the ends of bins: the area between them, and their largest difference
-    (to within one bin's share). Sampling alone makes either larger than zero.
+    examined: list[Examined]
+    variation: Variation | None
+    """None for a single run."""
+    between: list[list[Comparison]]
+    """Every run but the first beside the first."""
 
-    Args:
-        counted: our guesses.
-        theirs: float64[bin], their distribution function at the upper ends of the same bins.
-        generator: draws the bootstrap samples.
-        confidence: in (0, 1).
-        sample: the guesses that `theirs` is from, if it is no model.
+
+def examine(paths: Sequence[Path], confidence: float) -> Findings:
+    """Analyses all runs that the paths mean, one after the other.
+
+    Raises:
+        ConfigError: if one cannot be read.
     """
-    widths = np.diff(counted.edges)
+    found = []
+    for path in runs.find(paths):
+        with Run(path) as run:
+            analysis = analyse(run, confidence=confidence)
+            found.append(Examined(path, run.experiment, analysis, compare(analysis), contrasts(analysis)))
+        if analysis.unfinished:
+            print(f"pbeauty: {path}: {analysis.unfinished}; analysed as far as it goes", file=sys.stderr, flush=True)
+    if len(found) == 1:
+        return Findings(found, None, [])
+    variation = vary([(settings(one.experiment), one.analysis) for one in found], confidence)
+    return Findings(found, variation, [between_runs(found[0].analysis, one.analysis) for one in found[1:]])
 
-    def drawn(bins: Binned) -> Floats:
-        n = bins.counts.sum()
-        return np.cumsum(generator.multinomial(n, bins.counts / n, size=REPLICATES), axis=1) / n
 
-    ours = np.cumsum(counted.counts) / counted.counts.sum()
-    gaps = np.abs(ours - theirs)
-    repeated = np.abs(drawn(counted) - (theirs if sample is None else drawn(sample))) @ widths
-    low, high = np.quantile(repeated, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    moved = float(gaps @ widths)
-    return Estimate(moved, float(min(low, moved)), float(max(high, moved))), float(gaps.max())
+def document(findings: Findings, confidence: float) -> dict[str, Any]:
+    """The findings as one JSON value; null stands for what there is none of."""
+    variation = plain(findings.variation)
+    if findings.variation is not None:
+        variation["cases"] = [
+            {"settings": case.settings, "runs": [analysis.path for analysis in case.analyses]}
+            for case in findings.variation.cases
+        ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "confidence": confidence,
+        "cautions": list(CAUTIONS),
+        "runs": [
+            plain(one.analysis) | {
+                "unfinished": one.analysis.unfinished,
+                "comparisons": plain(one.comparisons),
+                "contrasts": plain(one.contrasts),
+            }
+            for one in findings.examined
+        ],
+        "variation": variation,
+        "between_runs": plain(findings.between),
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Records as JSON values: dataclasses and rules as objects, NaN and infinity as null, without the raw counts."""
+    if isinstance(value, Game):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(item) for name, item in fields.items() if not isinstance(item, Binned)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -9,18 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty import mixture
 from pbeauty.analysis import intervals, levels
-from pbeauty.analysis.hierarchy import Binned, Fit, binned, tau_by_likelihood, tau_by_mean
+from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Estimate
+from pbeauty.game.experiment import Game
 from pbeauty.game.randomness import seeds
 from pbeauty.game.rules import Status, equilibrium
-from pbeauty.mixture import Mixture
 from pbeauty.storage.run_reader import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 500
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Guesses counted in bins."""
+
+    edges: Floats
+    """float64[bin + 1]; bins are a 500th of the range wide and centred on their multiples, so that none splits at an
+    integer; the first and the last end with the range."""
+    counts: NDArray[np.int64]
+    """int64[bin]"""
+
+
+def binned(ordered: Floats, game: Game) -> Binned:
+    """Counts sorted guesses, float64[guess], all in [low, high]."""
+    width = (game.high - game.low) / BINS
+    edges = np.linspace(game.low - width / 2, game.high + width / 2, BINS + 2)
+    edges[0], edges[-1] = game.low, game.high
+    places = np.searchsorted(ordered, edges[1:-1])
+    return Binned(edges, np.diff(places, prepend=0, append=ordered.size))
 
 
 @dataclass(frozen=True)
@@ -68,9 +88,6 @@ class GroupStats:
     """Shares by level (`pbeauty.analysis.levels`); empty where all levels guess the same."""
     tau_mean: Estimate = NONE
     """The cognitive hierarchy's tau, by the mean."""
-    tau_likelihood: Fit | None = None
-    mixture: Mixture | None = None
-    """Level shares without windows (`pbeauty.mixture`)."""
     counted: Binned | None = None
     """The distribution itself, in bins."""
 
@@ -83,8 +100,8 @@ class GroupStats:
 class Round:
     """What all cells of one round have in common."""
 
-    def __init__(self, run: Run, index: int, confidence: float, fits: bool) -> None:
-        self.index, self.confidence, self.fits = index, confidence, fits
+    def __init__(self, run: Run, index: int, confidence: float) -> None:
+        self.index, self.confidence = index, confidence
         self.seed = run.experiment.seed
         self.game = run.experiment.game
         self.ends = (self.game.low, self.game.high)
@@ -129,7 +146,6 @@ class Round:
         mode, mode_share = self._mode(valid, f"{by}/{label}")
         distance = mean.moved(1, -self.equilibrium) if not math.isnan(self.equilibrium) else NONE
         convergence, rate = self._convergence(guesses, before, distance, sd.value, first)
-        counted = binned(valid, game)
         nearest = abs(self.outcome.winning_guess - self.outcome.target)
         return GroupStats(
             **head,
@@ -153,8 +169,8 @@ class Round:
             ),
             convergence=convergence,
             rate=rate,
-            counted=counted,
-            **self._levels(valid, counted, mean, f"{by}/{label}"),
+            counted=binned(valid, game),
+            **self._levels(valid, mean),
         )
 
     def _generator(self, purpose: str, cell: str) -> np.random.Generator:
@@ -200,26 +216,17 @@ class Round:
         reach = intervals.normal(self.confidence) * error
         return Estimate(value, value * math.exp(-reach), value * math.exp(min(reach, 500.0)))
 
-    def _levels(self, ordered: Floats, counted: Binned, mean: Estimate, cell: str) -> dict[str, Any]:
+    def _levels(self, ordered: Floats, mean: Estimate) -> dict[str, Any]:
         """The fields of a cell that are about levels."""
-        game, first = self.game, self.index == 0
+        game = self.game
         if math.isnan(self.equilibrium):
             return {}
         counts = np.bincount(levels.assign(ordered, game, self.reference), minlength=len(levels.LABELS))
         n, confidence = ordered.size, self.confidence
-        found: dict[str, Any] = {
+        return {
             "levels": {
                 label: intervals.share(int(count), n, confidence)
                 for label, count in zip(levels.LABELS, counts, strict=False)
             },
             "tau_mean": tau_by_mean(game, mean, self.reference),
         }
-        if self.fits:
-            found["tau_likelihood"] = tau_by_likelihood(
-                counted, game, self.reference, first=first, confidence=confidence
-            )
-            generator = self._generator("mixture", cell)
-            found["mixture"] = mixture.fit(
-                counted, game, self.reference, first=first, generator=generator, confidence=confidence
-            )
-        return found

@@ -1,7 +1,7 @@
 """The statistics of a run: for each round and each group of its participants, every figure with its interval.
 
-A `GroupStats` is one group in one round. Groups are everybody, the population groups, the models, and each attribute of
-personas. Rounds are read one at a time, so that memory is bounded by one round, however many there are: about 60
+A `GroupStats` is one group in one round. Groups are everybody, the population groups, the models, and each attribute
+of personas. Rounds are read one at a time, so that memory is bounded by one round, however many there are: about 60
 bytes per participant.
 """
 
@@ -79,13 +79,12 @@ class _Partition:
                 yield label, chosen
 
 
-def analyse(run: Run, *, confidence: float = CONFIDENCE, fits: bool = True) -> Analysis:
+def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     """Every cell of every finished round of a run.
 
     Args:
         run: open.
         confidence: of all intervals, in (0, 1).
-        fits: whether to fit tau by likelihood and the mixture, which take a fraction of a second per cell.
     """
     game = run.experiment.game
     partitions, notes = _partitions(run)
@@ -95,7 +94,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE, fits: bool = True) -> A
     for index in range(run.round_count):
         guesses, status = run.guesses[index], run.status[index]
         guesses[status > Status.RETRIED] = np.nan
-        one = Round(run, index, confidence, fits)
+        one = Round(run, index, confidence)
         for partition in partitions:
             for label, chosen in partition.members():
                 earlier = None if before is None else before[chosen]

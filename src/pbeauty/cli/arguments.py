@@ -125,7 +125,6 @@ def parser() -> argparse.ArgumentParser:
 
     study = commands.add_parser("analyze", help="statistics by round and group, with intervals; comparisons; variation")
     finished(study)
-    study.add_argument("--no-fits", action="store_true", help="leave out the fits by maximum likelihood")
     study.add_argument("--json", action="store_true", help="print everything as JSON")
 
     page = commands.add_parser("report", help="write one self-contained HTML page about runs")

@@ -224,7 +224,7 @@ def _plot(options: argparse.Namespace) -> int:
 def _analyze(options: argparse.Namespace) -> int:
     from pbeauty.cli.analyze import analyze
 
-    analyze(options.runs, confidence=options.confidence, as_json=options.json, fits=not options.no_fits)
+    analyze(options.runs, confidence=options.confidence, as_json=options.json)
     return DONE
 
 

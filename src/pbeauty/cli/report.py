@@ -8,36 +8,39 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from pbeauty import __version__
-from pbeauty.analysis.analyze_runs import CAUTIONS, Examined, examine
-from pbeauty.analysis.comparison import nearest
-from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.run_analysis import EVERYBODY
-from pbeauty.cli import provenance_text, samples
-from pbeauty.cli.samples import Sample
-from pbeauty.cli.tables import estimate, number, p_value, share
+from pbeauty.analysis import levels
+from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
+from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
 from pbeauty.errors import ConfigError
+from pbeauty.game.randomness import uniforms
+from pbeauty.game.rules import Status
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
 from pbeauty.plots.style import HOUSE_STYLE
-from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_reader import Reply, Run
 from pbeauty.storage.untrusted import printable
 
 MOST_HISTOGRAMS = 3
 MOST_FULL = 3
 MOST_RUNS = 20
 """Runs with sections of their own; beyond, a page is neither light nor read."""
-_LONGEST_REPLY = 1500
+_LONGEST_REPLY, _LONGEST_VALUE = 1500, 400
+_HIDDEN = ("ranks", "earlier_jobs", "forecast")
+"""What is in a run's provenance and not copied into its page: it is summed up, or shown in a table."""
 _ROUNDS_SAMPLED = 2
 _DPI, _COLOURS = 160, 64
 _FEW = ("trajectory-intervals", "ridgelines")
@@ -46,20 +49,28 @@ _TEMPLATE = "report.html.j2"
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table as text."""
-
-    caption: str
-    headings: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
 class Picture:
     """A figure as it stands in the page."""
 
     uri: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One participant's round in words."""
+
+    round: int
+    """From 1."""
+    participant: int
+    group: str
+    kind: str
+    """The level of the guess, or the status of a reply without one."""
+    guess: float
+    """NaN where there is none."""
+    status: str
+    replies: list[Reply]
+    """Everything that was said, in order."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,6 @@ class Section:
     """What says that the run is unfinished."""
     facts: list[tuple[str, str]]
     notes: list[str]
-    nearest: str | None
     pictures: list[Picture]
     tables: list[Table]
     samples: list[Sample]
@@ -98,16 +108,12 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         out = (paths[0] if paths[0].is_dir() else paths[0].parent) / "report.html"
     findings = examine(paths, confidence)
     shown = findings.examined[:MOST_RUNS]
-    comparing: list[Picture] = []
-    tables: list[Table] = []
-    if findings.variation:
-        comparing = [picture(drawn) for drawn in draw_sweep(findings.variation)]
-        tables = _variation_tables(findings.variation)
+    comparing = [picture(drawn) for drawn in draw_sweep(findings.variation)] if findings.variation else []
     page = _render(
         sections=[_section(one, samples, full=len(shown) <= MOST_FULL) for one in shown],
         left_out=len(findings.examined) - len(shown),
         pictures=comparing,
-        tables=tables,
+        tables=sweep_tables(findings),
         varied=findings.variation.varied if findings.variation else [],
         variation_notes=findings.variation.notes if findings.variation else [],
         unfinished=[one for one in findings.examined if one.analysis.unfinished],
@@ -167,7 +173,6 @@ def _section(one: Examined, count: int, *, full: bool) -> Section:
         rest = [drawn for drawn in draw(run, analysis, one.comparisons) if full or drawn.stem in _FEW]
         pictures = [picture(drawn) for drawn in [*(_histogram(run, i) for i in chosen if full), *rest]]
         sampled = list(_sampled(run, count))
-        forecast = provenance_text.forecast(run)
         facts = [
             ("participants", f"{analysis.participants:,}"),
             ("rounds", f"{analysis.rounds} of {game.rounds}"),
@@ -177,19 +182,17 @@ def _section(one: Examined, count: int, *, full: bool) -> Section:
             ("seed", str(analysis.seed)),
             ("groups", ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in one.experiment.population)),
         ]
-        closest = nearest(one.comparisons)
         return Section(
             title=analysis.name,
             path=analysis.path,
             mark=analysis.unfinished,
             facts=facts,
             notes=analysis.notes,
-            nearest=f"{closest.reference} ({closest.source}), mean {number(closest.mean)}" if closest else None,
             pictures=pictures,
-            tables=[*_tables(one), *([Table(*forecast)] if forecast else [])],
+            tables=run_tables(one) + _forecast(run),
             samples=sampled,
             experiment=one.experiment.dump(),
-            provenance=provenance_text.rows(run.provenance),
+            provenance=_provenance(run.provenance),
         )
 
 
@@ -203,81 +206,108 @@ def _sampled(run: Run, count: int) -> Iterator[Sample]:
     rounds = sorted({1, run.round_count}) if run.round_count and count else []
     for number_of_round in rounds[:_ROUNDS_SAMPLED]:
         try:
-            yield from samples.draw(run, number_of_round, count)
+            yield from draw_samples(run, number_of_round, count)
         except ConfigError as error:
             print(f"pbeauty: {error}; the report shows no replies of round {number_of_round}", file=sys.stderr)
 
 
-def _tables(one: Examined) -> list[Table]:
-    cells = one.analysis.of()
-    valid = [cell for cell in cells if cell.n_valid]
-    made = [
-        Table(
-            "Guesses by round, with intervals.",
-            ["round", "valid", "mean", "SD", "median", "target", "winners", "below last target (%)", "convergence"],
-            [[str(c.round), f"{c.n_valid:,} of {c.n:,}", estimate(c.mean), estimate(c.sd), estimate(c.median),
-              number(c.target.value), f"{c.n_winners:,}", share(c.below_target), estimate(c.convergence)]
-             for c in cells],
-        ),
-        _levels_table(valid),
-        Table(
-            "Replies without a valid guess (%), and the mean if those were all at one end of the range.",
-            ["round", "unusable", "mean at worst", "mean at best", "interval of the mean of all"],
-            [[str(c.round), share(c.unusable), number(c.mean_bounds.low), number(c.mean_bounds.high),
-              estimate(c.mean_bounds.interval)] for c in valid if c.mean_bounds and c.n_valid < c.n],
-        ),
-    ]  # fmt: skip
-    kinds = dict.fromkeys(cell.by for cell in one.analysis.cells if cell.by != EVERYBODY)
-    made += [_groups_table(one, by) for by in kinds]
-    people = [c for c in one.comparisons if c.by == EVERYBODY and c.what != "language model"]
-    made.append(
-        Table(
-            "People: differences of means, p-values raw and adjusted for their number (Holm).",
-            ["who", "round", "mean", "ours less theirs", "p", "p (Holm)"],
-            [[f"{c.reference} ({c.source})", str(c.round), number(c.mean), estimate(c.difference.estimate),
-              p_value(c.difference.p_value), p_value(c.p_holm)] for c in people],
+# --- replies and provenance -----------------------------------------------------------------------------------
+
+
+def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
+    """Up to `count` participants of each level, and of each status beside `ok`, with what they replied.
+
+    Who is drawn depends on the run's seed alone. Participants without a model have no replies and are left out.
+
+    Args:
+        run: open.
+        round: from 1.
+        count: of each kind.
+
+    Raises:
+        ConfigError: if sealed replies are missing or damaged.
+    """
+    index = round - 1
+    if not len(run.file[f"replies/{round:04d}"]):
+        return []
+    guesses, status = run.guesses[index], run.status[index]
+    asked = run.read("output_tokens", index) > 0
+    game = run.experiment.game
+    codes = levels.assign(np.where(status <= Status.RETRIED, guesses, np.nan), game, levels.reference(run, index))
+    kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}
+    if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
+        kinds = {"valid": asked & (status <= Status.RETRIED)}
+    kinds |= {s.name.lower(): asked & (status == s) for s in Status if s != Status.OK}
+    order = uniforms(run.experiment.seed, "samples", index, 0, guesses.size)
+    names, group = run.attributes["group"], run.codes("group")
+    drawn: list[tuple[str, int]] = []
+    for kind, chosen in kinds.items():
+        members = np.flatnonzero(chosen)
+        drawn += [(kind, int(participant)) for participant in members[np.argsort(order[members])[:count]]]
+    return [
+        Sample(
+            round, participant, names[group[participant]], kind, float(guesses[participant]),
+            Status(status[participant]).name.lower(), run.replies(round, participant),
         )
-    )  # fmt: skip
-    return [table for table in made if table.rows]
-
-
-def _levels_table(cells: Sequence[GroupStats]) -> Table:
-    levelled = [cell for cell in cells if cell.levels]
-    names = list(levelled[0].levels) if levelled else []
-    rows = [
-        [str(c.round), *(share(c.levels[name]) for name in names), estimate(c.tau_mean),
-         estimate(c.tau_likelihood.tau) if c.tau_likelihood else "-"] for c in levelled
+        for kind, participant in drawn
     ]  # fmt: skip
-    caption = "Shares of guesses by level (%), and the cognitive hierarchy's tau by the mean and by likelihood."
-    return Table(caption, ["round", *names, "tau (mean)", "tau (likelihood)"], rows)
 
 
-def _groups_table(one: Examined, by: str) -> Table:
-    gaps = {(c.label, c.round): c for c in one.contrasts if c.by == by}
+def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, as text of bounded length; ranks are summed up by host."""
+    found = [(key, _text(value)) for key, value in provenance.items() if key not in _HIDDEN and value is not None]
+    ranks = provenance.get("ranks") or []
+    hosts: dict[str, int] = {}
+    for rank in ranks:
+        hosts[str(rank.get("host"))] = hosts.get(str(rank.get("host")), 0) + 1
+    if hosts:
+        found.append(("hosts", ", ".join(f"{host} ({count} ranks)" for host, count in hosts.items())[:_LONGEST_VALUE]))
+    gpus = [str(gpu) for rank in ranks for gpu in rank.get("gpus") or []]
+    if gpus:
+        found.append(("GPUs", f"{len(gpus)}: {', '.join(dict.fromkeys(gpus))}"[:_LONGEST_VALUE]))
+    engines = {json.dumps(rank["engine"], sort_keys=True) for rank in ranks if rank.get("engine")}
+    found += [("engine", engine[:_LONGEST_VALUE]) for engine in sorted(engines)]
+    if earlier := provenance.get("earlier_jobs"):
+        found.append(("jobs before", f"{len(earlier)}: the run was interrupted and gone on with"))
+    return found
 
-    def row(cell: GroupStats) -> list[str]:
-        gap = gaps.get((cell.label, cell.round))
-        tested = [estimate(gap.difference.estimate), p_value(gap.p_holm)] if gap else ["-", "-"]
-        return [cell.label, str(cell.round), f"{cell.n_valid:,} of {cell.n:,}", estimate(cell.mean),
-                estimate(cell.median), *tested]  # fmt: skip
 
-    headings = [by, "round", "valid", "mean", "median", "mean less the rest's", "p (Holm)"]
-    return Table(f"By {by}.", headings, [row(cell) for cell in one.analysis.of(by)])
+def _forecast(run: Run) -> list[Table]:
+    """A table of forecast against actual; none where nothing can be forecast.
+
+    The forecast that the run was started with is in its provenance, `forecast`, where there was one: `seconds` of all
+    rounds. For every later round there is also the plainest one, the average time of the rounds before it, which is
+    what a live view can tell at that point.
+    """
+    made = run.provenance.get("forecast")
+    seconds = run.seconds
+    table = []
+    if isinstance(made, Mapping) and isinstance(made.get("seconds"), (int, float)) and run.finished:
+        table.append(_row("all rounds, before the start", float(made["seconds"]), float(seconds.sum())))
+    table += [
+        _row(f"round {index + 1}, from those before", float(np.mean(seconds[:index])), float(seconds[index]))
+        for index in range(1, seconds.size)
+    ]
+    headings = ("what", "forecast (s)", "actual (s)", "actual / forecast")
+    return [Table("Time: forecast against actual", headings, table)] if table else []
 
 
-def _variation_tables(variation: Any) -> list[Table]:
-    made = [
-        Table(
-            "Replicates: means of games, and what part of their spread is more than sampling.",
-            ["case", "round", "runs", "mean of means", "SD of means", "by sampling", "between games"],
-            [[r.case, str(r.round), str(r.runs), estimate(r.mean), estimate(r.observed), number(r.sampling),
-              estimate(r.between)] for r in variation.replicated if r.by == EVERYBODY],
-        ),
-        Table(
-            "Where the variance of means comes from (%).",
-            ["source", "round", "share", "p", "p (Holm)"],
-            [[s.source, str(s.round), share(s.share), p_value(s.p_value), p_value(s.p_holm)]
-             for s in variation.sources if s.by == EVERYBODY],
-        ),
-    ]  # fmt: skip
-    return [table for table in made if table.rows]
+def _row(what: str, expected: float, actual: float) -> list[str]:
+    ratio = actual / expected if expected else math.nan
+    return [what, number(expected), number(float(actual)), number(ratio)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        text = " ".join(map(str, value))
+    elif isinstance(value, Mapping):
+        text = ", ".join(f"{key} {_sum(item)}" for key, item in value.items())
+    else:
+        text = str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _sum(value: Any) -> Any:
+    """One figure of what there is a list of, a figure for each rank."""
+    numeric = isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value)
+    return f"{sum(value):,.0f} on {len(value)} rank(s)" if numeric else value

@@ -313,7 +313,7 @@ def plot_all(paths: Sequence[Path]) -> Iterator[Path]:
     for path in found:
         yield from plot_run(path)
         with Run(path) as run:
-            analysis = analyse(run, fits=False)
+            analysis = analyse(run)
             for drawn in draw(run, analysis, compare(analysis)):
                 yield from save(drawn.figure, run.path.parent / "plots" / drawn.stem)
             analysed.append((settings(run.experiment), analysis))

@@ -11,7 +11,7 @@ from made import experiment, make
 from scipy import stats
 
 from pbeauty.analysis import comparison
-from pbeauty.analysis.hierarchy import binned
+from pbeauty.analysis.group_stats import binned
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.cli.main import main
 from pbeauty.errors import ConfigError
@@ -24,9 +24,9 @@ GENERATOR = np.random.default_rng(11)
 HUMANLIKE = np.clip(GENERATOR.normal(37, 20, (3, 60)), 0, 100) * np.array([[1.0], [0.6], [0.35]])
 
 
-def analysed(folder, guesses, described=None, *, fits=False, **fields):
+def analysed(folder, guesses, described=None, **fields):
     with Run(make(folder, guesses, described, **fields)) as run:
-        return analyse(run, fits=fits)
+        return analyse(run)
 
 
 def printed(capsys, *arguments):
@@ -97,13 +97,16 @@ def test_groups_models_and_attributes_of_personas(tmp_path):
     assert sum(cell.n_winners for cell in found.of("education") if cell.round == 1) == 1
 
 
-def test_fits_are_made_and_can_be_left_out(tmp_path):
+def test_an_analysis_repeats(tmp_path):
     with Run(make(tmp_path, HUMANLIKE)) as run:
-        cell = analyse(run).of()[0]
-        assert cell.tau_likelihood.tau.low < cell.tau_likelihood.tau.value < cell.tau_likelihood.tau.high
-        assert sum(share.value for share in cell.mixture.shares.values()) == pytest.approx(1)
-        assert str(analyse(run).of()[0]) == str(cell), "another analysis has other figures"
-        assert analyse(run, fits=False).of()[0].tau_likelihood is None
+        assert str(analyse(run).of()) == str(analyse(run).of()), "another analysis has other figures"
+
+
+def test_bins_hold_every_guess():
+    for guesses in ([0.0, 0.0, 100.0], np.linspace(0, 100, 999), [50.0]):
+        counted = binned(np.sort(np.asarray(guesses)), Game())
+        assert counted.counts.sum() == len(guesses)
+        assert (counted.edges[0], counted.edges[-1]) == (0, 100)
 
 
 # --- awkward games -------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ def test_fits_are_made_and_can_be_left_out(tmp_path):
 def test_one_valid_guess_and_a_group_with_none(tmp_path):
     population = [{"name": name, "count": 3, "kind": "uniform"} for name in ("silent", "heard")]
     guesses = [[NOBODY] * 3 + [42.0, NOBODY, NOBODY]]
-    found = analysed(tmp_path, guesses, experiment(6, population=population), fits=True)
+    found = analysed(tmp_path, guesses, experiment(6, population=population))
     everybody, silent, heard = found.cells
     assert (everybody.n_valid, silent.n_valid, heard.n_valid) == (1, 0, 1)
     assert everybody.mean.value == 42
@@ -124,7 +127,7 @@ def test_one_valid_guess_and_a_group_with_none(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, 50.0, 100.0, 33.3])
 def test_all_guess_the_same(tmp_path, value):
-    cell = analysed(tmp_path, [[value] * 10] * 2, fits=True).of()[1]
+    cell = analysed(tmp_path, [[value] * 10] * 2).of()[1]
     assert (cell.mean.value, cell.mean.low, cell.mean.high, cell.sd.value) == (value, value, value, 0)
     assert (cell.median.low, cell.median.high) == (value, value)
     assert cell.mode.value == pytest.approx(round(value))
@@ -132,9 +135,11 @@ def test_all_guess_the_same(tmp_path, value):
 
 
 def test_p_of_one_has_no_equilibrium(tmp_path, capsys):
-    found = analysed(tmp_path, HUMANLIKE, fits=True, multiplier="1")
+    found = analysed(tmp_path, HUMANLIKE, multiplier="1")
     assert np.isnan(found.equilibrium)
-    assert all(np.isnan(cell.distance.value) and not cell.levels and cell.mixture is None for cell in found.cells)
+    assert all(
+        np.isnan(cell.distance.value) and not cell.levels and np.isnan(cell.tau_mean.value) for cell in found.cells
+    )
     assert any("p = 1" in note for note in found.notes)
     assert "every number is an equilibrium" in printed(capsys, "analyze", tmp_path).out
 
@@ -144,13 +149,13 @@ def test_p_of_one_has_no_equilibrium(tmp_path, capsys):
     [({"multiplier": "4/3"}, 100), ({"multiplier": "1/2", "offset": 5}, 10), ({"aggregate": "median"}, 0)],
 )
 def test_other_games(tmp_path, game, resting):
-    found = analysed(tmp_path, HUMANLIKE, fits=True, **game)
+    found = analysed(tmp_path, HUMANLIKE, **game)
     cell = found.of()[0]
     aggregate = np.median(HUMANLIKE[0]) if "aggregate" in game else HUMANLIKE[0].mean()
     assert found.equilibrium == pytest.approx(resting)
     assert cell.distance.value == pytest.approx(HUMANLIKE[0].mean() - resting)
     assert cell.target.value == pytest.approx(found.game.offset + found.game.p * aggregate)
-    assert cell.tau_likelihood is not None
+    assert not np.isnan(cell.tau_mean.value)
 
 
 # --- bad input -----------------------------------------------------------------------------------------------
@@ -158,10 +163,10 @@ def test_other_games(tmp_path, game, resting):
 
 def test_an_unfinished_run_is_marked_everywhere(tmp_path, capsys):
     make(tmp_path, HUMANLIKE[:2], experiment(60, rounds=5))
-    done = printed(capsys, "analyze", tmp_path, "--no-fits")
+    done = printed(capsys, "analyze", tmp_path)
     assert "UNFINISHED RUN: 2 of 5 rounds" in done.out
     assert "UNFINISHED RUN: 2 of 5 rounds" in done.err
-    document = json.loads(printed(capsys, "analyze", tmp_path, "--no-fits", "--json").out)
+    document = json.loads(printed(capsys, "analyze", tmp_path, "--json").out)
     assert document["runs"][0]["unfinished"] == "UNFINISHED RUN: 2 of 5 rounds"
 
 
@@ -227,15 +232,15 @@ def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
 
 def test_text_tells_figures_with_intervals(tmp_path, capsys):
     make(tmp_path, HUMANLIKE)
-    out = printed(capsys, "analyze", tmp_path, "--no-fits").out
+    out = printed(capsys, "analyze", tmp_path).out
     assert f"{HUMANLIKE[0].mean():.2f} [" in out
-    assert "Nearest human pool: " in out
+    assert "three newspaper contests" in out
     assert "Holm" in out
 
 
 def test_control_characters_of_labels_do_not_reach_the_terminal(tmp_path, capsys):
     make(tmp_path, HUMANLIKE, columns={"mood": (["\x1b[31mred", "calm"], np.arange(60) % 2)})
-    out = printed(capsys, "analyze", tmp_path, "--no-fits").out
+    out = printed(capsys, "analyze", tmp_path).out
     assert "\x1b" not in out
     assert "[31mred" in out
 
@@ -246,7 +251,7 @@ def test_reading_loads_neither_mpi_nor_vllm_nor_what_it_does_not_need(tmp_path):
         "import sys, pbeauty; assert not {'numpy', 'h5py', 'scipy', 'pandas'} & set(sys.modules)\n"
         "import pbeauty.job.runner; assert not {'scipy', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
         "from pbeauty.cli import analyze, report\nfrom pbeauty import plots\n"
-        f"analyze.analyze([__import__('pathlib').Path({str(tmp_path)!r})], confidence=.95, as_json=True, fits=True)\n"
+        f"analyze.analyze([__import__('pathlib').Path({str(tmp_path)!r})], confidence=.95, as_json=True)\n"
         "assert not {'mpi4py.MPI', 'vllm', 'torch'} & set(sys.modules), 'the reading side loads the runtime'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
@@ -286,32 +291,8 @@ def test_difference_to_a_pool_is_welchs(tmp_path):
     assert board.difference.estimate.value == pytest.approx(HUMANLIKE[0].mean() - 42.6)
     assert board.difference.p_value == pytest.approx(expected.pvalue)
     assert board.p_holm >= board.difference.p_value
-    nearest = comparison.nearest(found)
-    assert abs(nearest.difference.estimate.value) == min(
-        abs(c.difference.estimate.value) for c in found if c.what == "people"
-    )
     assert {c.round for c in found if c.what == "people by round"} == {1, 2, 3}
     assert any(c.reference == "GPT-4o, round 3" and c.mean == 13.1 for c in found)
-
-
-def test_distances_are_scipys_and_zero_to_oneself(tmp_path):
-    game = Game()
-    one, other = np.sort(HUMANLIKE[0]).round(), np.sort(HUMANLIKE[1]).round()
-    theirs = np.cumsum(binned(other, game).counts) / other.size
-    moved, apart = comparison.distances(binned(one, game), theirs, np.random.default_rng(0))
-    assert moved.value == pytest.approx(stats.wasserstein_distance(one, other), abs=0.05)
-    assert apart == pytest.approx(stats.ks_2samp(one, other).statistic)
-    assert moved.low <= moved.value <= moved.high
-    mine = np.cumsum(binned(one, game).counts) / one.size
-    assert comparison.distances(binned(one, game), mine, np.random.default_rng(0))[0].value == 0
-
-
-def test_the_hierarchys_distribution_has_its_mean():
-    game = Game()
-    counted = binned(np.array([50.0]), game)
-    above = 1 - comparison.hierarchy_distribution(game, 1.5, counted)
-    # The mean is the area above the distribution function; bins are read at their upper ends.
-    assert above @ np.diff(counted.edges) == pytest.approx(33.48, abs=0.15)
 
 
 def test_contrasts_with_the_rest(tmp_path):

@@ -19,7 +19,7 @@ def games(folder, means, *, n=200, sd=5.0, generator=None, **fields):
     for seed, mean in enumerate(means):
         guesses = np.clip(generator.normal(mean, sd, (1, n)), 0, 100)
         with Run(make(folder / str(seed), guesses, experiment(n, seed=seed, **fields))) as run:
-            found.append((settings(run.experiment), analyse(run, fits=False)))
+            found.append((settings(run.experiment), analyse(run)))
     return found
 
 
@@ -96,11 +96,11 @@ def test_identical_means_have_no_sources(tmp_path):
 def test_a_sweep_on_the_command_line(tmp_path, capsys):
     games(tmp_path / "a", [40, 41, 39])
     games(tmp_path / "b", [30, 31, 29], multiplier="1/2")
-    assert main(["analyze", str(tmp_path), "--no-fits"]) == 0
+    assert main(["analyze", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "6 runs, 2 case(s); what varies: game.multiplier" in out
     assert "Where the variance of means comes from" in out
-    assert main(["analyze", str(tmp_path), "--no-fits", "--json"]) == 0
+    assert main(["analyze", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["variation"]["varied"] == ["game.multiplier"]
     assert [len(case["runs"]) for case in document["variation"]["cases"]] == [3, 3]

@@ -155,7 +155,7 @@ def test_all_figures_of_a_run(tmp_path):
     guesses[0, 3] = np.nan
     said = [[(participant, Purpose.ANSWER, "so be it") for participant in range(30)] for _ in range(4)]
     with Run(make(tmp_path, guesses, experiment(60, population=population, rounds=5), said=said)) as run:
-        analysis = analyse(run, fits=False)
+        analysis = analyse(run)
         drawn = {found.stem: found for found in plots.draw(run, analysis, compare(analysis))}
     assert set(drawn) == {
         "trajectory-intervals", "ridgelines", "levels", "by-group", "published", "published-rounds", "statuses",
