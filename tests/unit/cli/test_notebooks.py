@@ -1,4 +1,4 @@
-"""Runs in notebooks: `pbeauty.open`, with pandas and without, and the examples of the README."""
+"""Runs in notebooks: `pbeauty.open`, with pandas and without, and the examples of the documentation."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.records import Purpose
 from pbeauty.storage.run_reader import Reply
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
 TALKERS = [{"name": "talkers", "count": 3, "kind": "llm"}, {"name": "noise", "count": 2, "kind": "uniform"}]
 GUESSES = [[50.0, 33.0, np.nan, 70.0, 10.0], [30.0, 22.0, 20.0, 60.0, 5.0]]
 SAID = [
@@ -88,13 +88,32 @@ def test_what_is_no_run(tmp_path):
         pbeauty.open(tmp_path)
 
 
-def test_examples_of_the_readme_run(folder):
-    text = README.read_text(encoding="utf-8")
-    section = text[text.index("\n## Analysis") :]
-    (example,) = [block for block in re.findall(r"```python\n(.*?)```", section, re.S) if "pbeauty.open" in block]
+def examples(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_example_of_the_documentation_is_run():
+    assert [len(examples(name)) for name in ("README.md", "results/README.md")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "told"),
+    [
+        ("README.md", 0, "1 40.75"),
+        ("results/README.md", 0, "1 40.75"),
+        ("results/README.md", 1, "I say 50"),
+    ],
+)
+def test_examples_of_the_documentation_run(folder, name, number, told):
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", examples(name)[number]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (folder / "levels.png").stat().st_size > 5000
-    assert "I say 50" in done.stdout
+    assert told in done.stdout
+    if "savefig" in examples(name)[number]:
+        assert (folder / "levels.png").stat().st_size > 5000
