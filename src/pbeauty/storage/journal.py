@@ -104,7 +104,7 @@ class ReplayedReplies:
 
         Args:
             paths: the files, in any order.
-            participants: ids of those whose replies are wanted here, each below 2**48.
+            participants: ids of those whose replies are wanted here, each below 2**47.
             vocabulary: token ids are below this.
             warn: is told of damage.
         """

@@ -101,7 +101,7 @@ def test_only_wanted_participants_are_kept(tmp_path):
 def test_replies_are_found_by_participant_and_call_whatever_file_holds_them(tmp_path_factory, records):
     folder = tmp_path_factory.getbasetemp()
     files = [written(folder / f"found-{number}", some) for number, some in enumerate(records)]
-    own = {(r.participant, r.call): r for some in reversed(records) for r in reversed(some) if r.participant < 2**48}
+    own = {(r.participant, r.call): r for some in reversed(records) for r in reversed(some) if r.participant < 2**47}
     wanted = np.array(sorted({participant for participant, _ in own}), np.int64)
     recorded = ReplayedReplies(files, wanted, 2**31, pytest.fail)
     assert len(recorded) == len(own)
