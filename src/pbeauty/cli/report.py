@@ -6,6 +6,7 @@ page may run no script and fetch nothing, which its content security policy has 
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import os
@@ -25,9 +26,10 @@ from pbeauty.analysis.comparison import nearest
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.run_analysis import EVERYBODY
 from pbeauty.cli import provenance_text, samples
+from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.samples import Sample
 from pbeauty.cli.tables import estimate, number, p_value, share
-from pbeauty.errors import ConfigError
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
 from pbeauty.plots.style import HOUSE_STYLE
 from pbeauty.storage.run_reader import Run
@@ -43,6 +45,20 @@ _DPI, _COLOURS = 160, 64
 _FEW = ("trajectory-intervals", "ridgelines")
 """What is shown of each run of a page about more runs than `MOST_FULL`."""
 _TEMPLATE = "report.html.j2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_runs(parser)
+    add_confidence(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html beside the first run.h5)")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="replies shown per level and status (3)")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Writes the page and prints its path."""
+    print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
+    return DONE
 
 
 @dataclass(frozen=True)
