@@ -14,7 +14,7 @@ from pbeauty.game.experiment import Game, Model
 from pbeauty.game.prompts import EXTRACTION, system_message, user_message
 from pbeauty.game.rules import Status, announced, number_text, prompt_variables
 from pbeauty.game.scoring import play_out
-from pbeauty.llm.engine import ChatEngine
+from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank
 
 DEMO = Path(conversations.__file__).parent
@@ -170,7 +170,7 @@ def test_script_trains_a_folder_that_loads(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def engine():
-    return ChatEngine(Model(), NodeRank(0, 1), seed=1).chat
+    return Engine(Model(), NodeRank(0, 1), seed=1).llm
 
 
 def ask(engine, conversations, max_tokens):

@@ -25,7 +25,7 @@ from pbeauty.analysis.references import Pool, human_means, load
 from pbeauty.analysis.run_analysis import EVERYBODY, Analysis, analyse
 from pbeauty.analysis.variation import Variation, settings, vary
 from pbeauty.game.experiment import Experiment, Game
-from pbeauty.storage import runs
+from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
 SCHEMA_VERSION = 2
@@ -237,7 +237,7 @@ def examine(paths: Sequence[Path], confidence: float) -> Findings:
         ConfigError: if one cannot be read.
     """
     found = []
-    for path in runs.find(paths):
+    for path in find_runs(paths):
         with Run(path) as run:
             analysis = analyse(run, confidence=confidence)
             found.append(Examined(path, run.experiment, analysis, compare(analysis), contrasts(analysis)))

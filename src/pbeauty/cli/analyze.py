@@ -1,97 +1,75 @@
-"""`pbeauty analyze`: the statistics of runs, in tables for people and as JSON for scripts."""
+"""`pbeauty analyze`: the statistics of runs, in tables and as JSON; `pbeauty plot`: their figures."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
+from pbeauty.errors import DONE
 
-from pbeauty.analysis.comparison import CAUTIONS, Examined, Findings, document, examine
-from pbeauty.analysis.variation import Variation
-from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
-from pbeauty.storage.untrusted import printable
 
-_MOST_ROWS = 40
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """What every command about several runs takes."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, its run.h5, or a folder with runs below"
+    )
+
+
+def add_confidence(parser: argparse.ArgumentParser) -> None:
+    """Of intervals."""
+    parser.add_argument("--confidence", type=_confidence, default=0.95, metavar="SHARE", help="of all intervals (0.95)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty analyze` takes."""
+    add_runs(parser)
+    add_confidence(parser)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Prints the statistics."""
+    analyze(options.runs, confidence=options.confidence, as_json=options.json)
+    return DONE
+
+
+def plot_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty plot` takes."""
+    add_runs(parser)
+
+
+def plot_command(options: argparse.Namespace) -> int:
+    """Draws, and prints the path of each figure."""
+    from pbeauty.plots import plot_all
+
+    for path in plot_all(options.runs):
+        print(path, flush=True)
+    return DONE
 
 
 def analyze(paths: Sequence[Path], *, confidence: float, as_json: bool) -> None:
-    """The command: prints what `examine` finds.
+    """Prints what `examine` finds.
 
     Raises:
         ConfigError: if a run cannot be read.
     """
+    from pbeauty.analysis.comparison import document, examine
+    from pbeauty.cli.tables import show
+
     findings = examine(paths, confidence)
+    if as_json:
+        print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
+    else:
+        show(findings)
+
+
+def _confidence(text: str) -> float:
     try:
-        if as_json:
-            print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
-        else:
-            _show(findings)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show(findings: Findings) -> None:
-    """Prints the findings on standard output, as wide as the tables are."""
-    console = Console(file=sys.stdout, width=200, color_system=None, force_terminal=False, legacy_windows=False)
-    for one in findings.examined:
-        _head(console, one)
-        for table in run_tables(one):
-            _table(console, table)
-        _say(console)
-    if findings.variation:
-        _heads(console, findings.variation)
-        for table in sweep_tables(findings):
-            _table(console, table)
-        _say(console)
-    for caution in CAUTIONS:
-        _say(console, f"Note: {caution}")
-
-
-def _say(console: Console, text: str = "") -> None:
-    console.print(Text(printable(text, 2000)), soft_wrap=True)
-
-
-def _head(console: Console, one: Examined) -> None:
-    """What a run is, before its tables."""
-    analysis = one.analysis
-    if analysis.unfinished:
-        _say(console, f"*** {analysis.unfinished} ***")
-    game, percent = analysis.game, f"{100 * analysis.confidence:g} %"
-    offset = f"{game.offset:g} + " if game.offset else ""
-    _say(console, f"{analysis.name} (seed {analysis.seed}): {analysis.path}")
-    _say(
-        console,
-        f"{analysis.participants:,} participants, target {offset}{game.multiplier} x {game.aggregate}, "
-        f"[{game.low:g}, {game.high:g}], equilibrium {number(analysis.equilibrium)}; [{percent} intervals]",
-    )
-    for note in analysis.notes:
-        _say(console, f"Note: {note}")
-
-
-def _heads(console: Console, variation: Variation) -> None:
-    """What several runs are, before their tables."""
-    runs = sum(len(case.analyses) for case in variation.cases)
-    varied = ", ".join(variation.varied) or "nothing but the seed"
-    _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
-    for note in variation.notes:
-        _say(console, f"Note: {note}")
-
-
-def _table(console: Console, table: Table) -> None:
-    _say(console)
-    _say(console, table.title)
-    grid = Grid(box=None, pad_edge=False)
-    for index, heading in enumerate(table.headings):
-        grid.add_column(Text(printable(heading)), justify="left" if index == 0 else "right", no_wrap=True)
-    for row in table.rows[:_MOST_ROWS]:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
-    if len(table.rows) > _MOST_ROWS:
-        _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no confidence between 0 and 1, such as 0.95")
+    return value

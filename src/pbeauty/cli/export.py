@@ -1,13 +1,16 @@
-"""`pbeauty export`: a run in other formats. Reads run.h5 and the sealed replies, and never imports the runtime.
+"""`pbeauty export`: a run in other formats; `pbeauty import`: a published configuration as one of ours.
 
+Exporting reads run.h5 and the sealed replies, and never imports the runtime.
 csv, jsonl and parquet hold a row per round and participant; agentscope is the result folder of the published example
 "paper_large_scale_simulation" of AgentScope, which its own scripts can read.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.ragged import Ragged
@@ -38,6 +41,40 @@ _SYSTEM_IDS = {
 }
 """The example's numbers of the system prompts that say what ours do: without an offset, and with one."""
 _USER_IDS = {"direct": "1", "step-by-step": "2"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty export` takes."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=Path, metavar="PATH", help="the file, or, for agentscope, the folder")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Exports and prints what was written."""
+    print(export(options.run, options.format, options.out))
+    return DONE
+
+
+def import_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty import` takes."""
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="with experiment.csv, model_configs.json, prompt.json"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the experiments go")
+    parser.add_argument("--personas", type=Path, metavar="FILE", help="the example's backgrounds, JSONL with `prompt`")
+
+
+def import_command(options: argparse.Namespace) -> int:
+    """Imports and prints what was written."""
+    from pbeauty.storage.agentscope import import_example
+
+    made = import_example(options.folder, options.out, options.personas)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for path in made.files:
+        print(path)
+    return DONE
 
 
 def export(path: Path, form: str, out: Path | None = None) -> Path:

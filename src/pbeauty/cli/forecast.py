@@ -1,24 +1,22 @@
 """What an experiment will take: ranks, requests, tokens, memory, disk, and, from a measured rate, time and GPU-hours.
 
 Tokens are estimated from the length of texts (four characters a token, as English runs in usual vocabularies) and the
-way of asking; everything else is counted. What a finished run took stands beside it in the run's provenance.
+way of asking; everything else is counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbeauty.cost import Prediction, Work, work_of
+from pbeauty.config.loader import read_text
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.game.personas import cast, population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.mpi.partition import partition_population
-from pbeauty.pace import Pace
 from pbeauty.storage.replies import REPLIES
 from pbeauty.storage.run_reader import Run
 
@@ -33,6 +31,39 @@ _PER_REPLY = 40
 """Bytes that a sealed reply takes besides its text and tokens."""
 _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast one engine was when it was measured."""
+
+    participants_per_second: float
+    output_tokens: float | None = None
+    """Sampled per participant and round, where that was measured."""
+
+
+def pace(bench: Path | None, rate: float | None) -> Pace | None:
+    """What the JSON of a bench, or a rate in participants/s of one engine, stands for; None without either.
+
+    Args:
+        bench: what `pbeauty bench --json` printed.
+        rate: comes before the bench's.
+
+    Raises:
+        ConfigError: if the file is no bench result.
+    """
+    if rate is not None:
+        if not 0 < rate < float("inf"):
+            raise ConfigError("--rate: expected participants per second and engine, above zero")
+        return Pace(rate)
+    if bench is None:
+        return None
+    try:
+        found = json.loads(read_text(bench))
+        measured = float(found["participants_per_second"]["real"])
+        return Pace(measured, float(found["output_tokens_per_second"]) / measured)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
 def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
@@ -52,8 +83,6 @@ def forecast(
     experiment: Experiment,
     ranks: int | None = None,
     measured: Pace | None = None,
-    nodes: int = 1,
-    cores_per_node: int | None = None,
     gpu_memory: float | None = None,
 ) -> dict[str, Any]:
     """What an experiment will take, as JSON values.
@@ -61,9 +90,7 @@ def forecast(
     Args:
         experiment: resolved.
         ranks: that it is to be played on; by default the fewest.
-        measured: the pace of one engine, and what else was measured.
-        nodes: that the ranks are spread over, each like the one that was measured.
-        cores_per_node: where they have more cores than that, or fewer.
+        measured: the pace of one engine.
         gpu_memory: of one GPU, in GiB.
 
     Raises:
@@ -94,49 +121,11 @@ def forecast(
         "gpu_hours": None,
     }
     thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-    if measured and measured.model:
-        model = measured.model
-        if any(experiment.models[name].path != DEMO_MODEL for name in models):
-            model = model.without_engines()
-        if measured.participants_per_second:
-            model = model.with_engine_rate(measured.participants_per_second)
-        work = work_of(experiment, ranks, nodes, cores_per_node or model.cores)
-        return found | _whole(model.predict(work), work, found["gpus"])
-    if measured and measured.participants_per_second:
+    if measured:
         largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)
         found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
     return found
-
-
-def _whole(expected: Prediction, work: Work, gpus: int) -> dict[str, Any]:
-    """What a cost model says of the whole job, as JSON values."""
-    return {
-        "seconds": expected.round_seconds,
-        "wall_seconds": expected.wall_seconds,
-        "seconds_by_part": expected.seconds,
-        "gpu_hours": expected.wall_seconds * gpus / 3600,
-        "nodes": work.nodes,
-        "cores_per_node": work.cores,
-        "memory_bytes": {"moderator": expected.moderator_memory, "host": expected.host_memory},
-        "peak_memory_bytes": expected.memory,
-        "undetermined": list(expected.unknown),
-    }
-
-
-def whole_seconds(found: Mapping[str, Any]) -> float:
-    """How long it takes, as far as that is known: with start, engines and figures where whole jobs were measured."""
-    return found.get("wall_seconds", found["seconds"]) or 0.0
-
-
-def seconds_together(forecasts: Sequence[Mapping[str, Any]]) -> float:
-    """How long a sweep takes: its job starts and loads engines once, if they stay the same."""
-    again = [
-        sum(found["seconds_by_part"][part] for part in ("start", "engines"))
-        for found in forecasts
-        if "seconds_by_part" in found
-    ]
-    return sum(map(whole_seconds, forecasts)) - sum(again) + max(again, default=0.0)
 
 
 def actual(run: Run) -> dict[str, Any]:

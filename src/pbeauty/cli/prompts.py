@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.config.loader import load, loads
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, nearest
 from pbeauty.game.personas import cast, population_variables
 from pbeauty.game.prompts import ABOUT, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders, system_message, user_message
@@ -13,6 +16,32 @@ from pbeauty.game.rules import number_text
 
 EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 """The game that prompts are shown with where no experiment is given."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="with the game of this experiment")
+    parser.add_argument("--show", metavar="NAME", help="show this prompt")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Prints the prompts, or one of them."""
+    experiment = load(options.config, options.set) if options.config else None
+    if options.show:
+        text = render(options.show, experiment)
+        print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
+        return DONE
+    found = entries(experiment)
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        return DONE
+    width = max(len(entry.name) for entry in found)
+    for entry in found:
+        needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
+        print(f"{entry.kind:<6}  {entry.name:<{width}}  {entry.about}{needs}")
+    return DONE
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ page may run no script and fetch nothing, which its content security policy has 
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -25,14 +26,15 @@ from PIL import Image
 from pbeauty import __version__
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
+from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
-from pbeauty.errors import ConfigError
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
 from pbeauty.plots.style import HOUSE_STYLE
+from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.run_reader import Reply, Run
-from pbeauty.storage.untrusted import printable
 
 MOST_HISTOGRAMS = 3
 MOST_FULL = 3
@@ -46,6 +48,20 @@ _DPI, _COLOURS = 160, 64
 _FEW = ("trajectory-intervals", "ridgelines")
 """What is shown of each run of a page about more runs than `MOST_FULL`."""
 _TEMPLATE = "report.html.j2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_runs(parser)
+    add_confidence(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html beside the first run.h5)")
+    parser.add_argument("--samples", type=int, default=3, metavar="N", help="replies shown per level and status (3)")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Writes the page and prints its path."""
+    print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
+    return DONE
 
 
 @dataclass(frozen=True)

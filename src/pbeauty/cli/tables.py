@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pbeauty.analysis.comparison import Comparison, Examined, Findings
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from pbeauty.analysis.comparison import CAUTIONS, Comparison, Examined, Findings
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.run_analysis import EVERYBODY
+from pbeauty.analysis.variation import Variation
+from pbeauty.storage.hdf5 import printable
+
+_MOST_ROWS = 40
+"""Of a table on a terminal; JSON has them all."""
 
 
 @dataclass(frozen=True)
@@ -175,3 +185,63 @@ def share(found: Estimate) -> str:
 def p_value(value: float) -> str:
     """Three decimals, or `<0.001`."""
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def show(findings: Findings) -> None:
+    """Prints the findings on standard output, as wide as the tables are."""
+    console = Console(file=sys.stdout, width=200, color_system=None, force_terminal=False, legacy_windows=False)
+    for one in findings.examined:
+        _head(console, one)
+        for table in run_tables(one):
+            _table(console, table)
+        _say(console)
+    if findings.variation:
+        _heads(console, findings.variation)
+        for table in sweep_tables(findings):
+            _table(console, table)
+        _say(console)
+    for caution in CAUTIONS:
+        _say(console, f"Note: {caution}")
+
+
+def _say(console: Console, text: str = "") -> None:
+    console.print(Text(printable(text, 2000)), soft_wrap=True)
+
+
+def _head(console: Console, one: Examined) -> None:
+    """What a run is, before its tables."""
+    analysis = one.analysis
+    if analysis.unfinished:
+        _say(console, f"*** {analysis.unfinished} ***")
+    game, percent = analysis.game, f"{100 * analysis.confidence:g} %"
+    offset = f"{game.offset:g} + " if game.offset else ""
+    _say(console, f"{analysis.name} (seed {analysis.seed}): {analysis.path}")
+    _say(
+        console,
+        f"{analysis.participants:,} participants, target {offset}{game.multiplier} x {game.aggregate}, "
+        f"[{game.low:g}, {game.high:g}], equilibrium {number(analysis.equilibrium)}; [{percent} intervals]",
+    )
+    for note in analysis.notes:
+        _say(console, f"Note: {note}")
+
+
+def _heads(console: Console, variation: Variation) -> None:
+    """What several runs are, before their tables."""
+    runs = sum(len(case.analyses) for case in variation.cases)
+    varied = ", ".join(variation.varied) or "nothing but the seed"
+    _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
+    for note in variation.notes:
+        _say(console, f"Note: {note}")
+
+
+def _table(console: Console, table: Table) -> None:
+    _say(console)
+    _say(console, table.title)
+    grid = Grid(box=None, pad_edge=False)
+    for index, heading in enumerate(table.headings):
+        grid.add_column(Text(printable(heading)), justify="left" if index == 0 else "right", no_wrap=True)
+    for row in table.rows[:_MOST_ROWS]:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(grid)
+    if len(table.rows) > _MOST_ROWS:
+        _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")

@@ -5,8 +5,8 @@ Reads only, and trusts none of it: sizes are bounded, and no text from a file re
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,12 +19,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.job.live_status import LIVE_FILE, LiveState, RankState, RoundState, SweepState, finished_rounds
 from pbeauty.storage import lock
+from pbeauty.storage.hdf5 import printable, read_bounded
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RUN_FILE
-from pbeauty.storage.untrusted import printable, read_bounded
 
 _LARGEST = 1 << 25
 """Bytes; the live state of 100,000 ranks takes about as much."""
@@ -32,6 +32,19 @@ _REFRESH = 1.0
 _ROWS = 20
 """Ranks, and rounds, that fit a screen; of more, the slowest and the latest are shown."""
 _UNFINISHED = ("starting", "playing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    parser.add_argument("--once", action="store_true", help="print its state once instead of following it")
+    parser.add_argument("--json", action="store_true", help="print its state once, as JSON")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Shows the run."""
+    watch(options.run, as_json=options.json, once=options.once)
+    return DONE
 
 
 def watch(run: Path, *, as_json: bool, once: bool) -> None:
@@ -50,16 +63,13 @@ def watch(run: Path, *, as_json: bool, once: bool) -> None:
         return
     folder = folder / sweep.case if sweep else folder
     state = observe(folder)
-    try:
-        if as_json:
-            print(json.dumps(state, indent=1), flush=True)
-        elif once or not sys.stdout.isatty():
-            console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False, legacy_windows=False)
-            console.print(show(state), soft_wrap=True)
-        else:
-            _follow(folder, state)
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if as_json:
+        print(json.dumps(state, indent=1), flush=True)
+    elif once or not sys.stdout.isatty():
+        console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False, legacy_windows=False)
+        console.print(show(state), soft_wrap=True)
+    else:
+        _follow(folder, state)
 
 
 def observe(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbeauty import STARTED
-from pbeauty.cli.forecast import actual, forecast
 from pbeauty.config import loader
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
@@ -33,7 +32,6 @@ from pbeauty.mpi.collectives import idle_barrier, node_rank
 from pbeauty.mpi.partition import Block, drawers, partition_population, span
 from pbeauty.mpi.together import run_on_all, run_on_root
 from pbeauty.mpi.watchdog import Watchdog
-from pbeauty.pace import Pace, pace
 from pbeauty.storage.lock import Lock, this_process
 from pbeauty.storage.run_folder import NOTHING, earlier, refuse_played, run_folder
 from pbeauty.storage.run_reader import Run
@@ -51,8 +49,6 @@ class Request:
     overrides: tuple[str, ...] = ()
     out: Path | None = None
     resume: bool = False
-    rate: float | None = None
-    """Participants/s of one engine, where that was measured: for the forecast that is stored."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,6 @@ class Plan:
     """Of the rounds that earlier jobs have played."""
     complete: bool
     """Whether one of them has even come to the end that follows the last round."""
-    measured: Pace | None
-    """Of an engine, for the forecast."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
 
@@ -168,8 +162,7 @@ def play(
     moderator = None
     if seen is not None and live:
         display = Display(experiment.game, experiment.count)
-        expected = {"forecast": forecast(experiment, comm.size, plan.measured)}
-        writer = _open_writer(plan, provenance.of_job(comm, seen) | expected, cast)
+        writer = _open_writer(plan, provenance.of_job(comm, seen), cast)
         if plan.finished:
             live.go_on(plan.folder)
         live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
@@ -239,8 +232,7 @@ def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrup
     if not request.resume:
         refuse_played(folder)
     before = earlier(folder, experiment) if request.resume else NOTHING
-    measured = pace(None, request.rate)
-    plan = Plan(experiment, folder.resolve(), before.rounds, before.complete, measured, session=secrets.token_hex(8))
+    plan = Plan(experiment, folder.resolve(), before.rounds, before.complete, session=secrets.token_hex(8))
     try:
         if not plan.complete:
             _token(plan).touch()
@@ -311,8 +303,6 @@ def _end_game(moderator: Moderator, writer: RunWriter, live: Live, ranks: int) -
 def _close(moderator: Moderator, writer: RunWriter, meter: PhaseTimer, others: Sequence[Usage]) -> int:
     """The very end: what it all took, the folder, the exit code."""
     if moderator.finished:
-        with Run(writer.path) as run:
-            took = actual(run)
-        writer.finish({"ended": provenance.now(), "actual": took | meter.bill(others)})
+        writer.finish({"ended": provenance.now(), "actual": meter.bill(others)})
     print(f"results: {writer.folder}", flush=True)
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED

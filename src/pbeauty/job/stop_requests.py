@@ -78,14 +78,21 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    left = seconds(asked.stdout.strip())
+    left = time_limit(asked.stdout)
     return None if left is None else time.time() + left
 
 
-def seconds(duration: str) -> float | None:
-    """A duration as Slurm writes it ([days-]hours:minutes:seconds, or minutes:seconds); None for any other word."""
-    parts = re.fullmatch(r"(?:(?:([0-9]+)-)?([0-9]+):)?([0-9]+):([0-9]+)", duration)
+def time_limit(text: str) -> float | None:
+    """A duration as Slurm writes and takes it, in seconds; None for anything else.
+
+    That is minutes, minutes:seconds, hours:minutes:seconds or days-hours[:minutes[:seconds]].
+    """
+    parts = re.fullmatch(r"(?:([0-9]{1,4})-)?([0-9]{1,6})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?", text.strip())
     if not parts:
         return None
-    days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+    days, *given = parts.groups()
+    numbers = [int(part) for part in given if part is not None]
+    if days is None and len(numbers) < 3:
+        numbers.insert(0, 0)
+    hours, minutes, seconds = (*numbers, 0, 0)[:3]
+    return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)

@@ -126,7 +126,7 @@ def run_sweep(comm: Comm, request: Request) -> int:
         if comm.rank == 0:
             _note(sweep, "playing", row.case.name)
             print(f"case {number + 1}/{len(rows)}: {row.case.name}", file=sys.stderr, flush=True)
-        code, reason = _play_case(comm, row, request.rate, interrupt, engines)
+        code, reason = _play_case(comm, row, interrupt, engines)
         rows[number] = Row(row.case, row.folder, STATES[code], reason)
         worst = max(worst, FAILED if code else DONE)
         if code == INTERRUPTED:
@@ -138,8 +138,8 @@ def run_sweep(comm: Comm, request: Request) -> int:
     return worst
 
 
-def _play_case(comm: Comm, row: Row, rate: float | None, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
-    request = Request(Path(), out=row.folder, resume=True, rate=rate)
+def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
+    request = Request(Path(), out=row.folder, resume=True)
     try:
         with ExitStack() as held:
             code = play(comm, lambda: plan_run(row.case.experiment, request, held, interrupt), held, interrupt, engines)

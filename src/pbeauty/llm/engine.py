@@ -1,7 +1,7 @@
 """One vLLM engine inside this process: token prompts in, replies out.
 
 The only module that imports vLLM, and it does so when an engine starts. Only vLLM's public entry points are
-used: `EngineArgs`, `LLMEngine` (add a request, step), `SamplingParams`, `TokensPrompt`.
+used: `LLM` and the engine in it (add a request, step), `EngineArgs`, `SamplingParams`, `TokensPrompt`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Model, Sampling, nearest
 from pbeauty.llm.placement import NodeRank, engine_environment, take_gpus, visible_gpus
-from pbeauty.weights import read_ahead
 
 OLDEST_VLLM = (0, 24)
 
@@ -65,7 +64,6 @@ class Engine:
         check_vllm()
         self.gpus = gpus
         self.arguments = engine_arguments(model, on_gpu=bool(gpus), seed=seed)
-        read_ahead(Path(self.arguments["model"]), place)
         with warnings.catch_warnings():
             # What libraries deprecate among themselves is no news for whoever starts a game.
             warnings.simplefilter("ignore", FutureWarning)
@@ -74,9 +72,11 @@ class Engine:
 
             # Triton is of no use to a CPU, and its absence no news.
             logging.getLogger(f"{torch.__name__}._library.triton").setLevel(logging.ERROR)
-            from vllm import TokensPrompt
+            from vllm import LLM, TokensPrompt
 
-            self._engine = self._load()
+            self.llm: Any = LLM(**self.arguments)
+            """vLLM's own, with its defaults for batches, to measure against."""
+        self._engine = self.llm.llm_engine
         self._prompt = TokensPrompt
         self.tokenizer: Any = self._engine.get_tokenizer()
         self.max_model_len: int = self._engine.vllm_config.model_config.max_model_len
@@ -143,7 +143,7 @@ class Engine:
         """Gives back what the engine holds, so that this process can load another model."""
         self.abort()
         self._engine.engine_core.shutdown()
-        del self._engine
+        del self._engine, self.llm
         gc.collect()
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
@@ -152,11 +152,6 @@ class Engine:
     def forget(self) -> None:
         """Empties the prefix cache; nothing may be in flight."""
         self._engine.reset_prefix_cache()
-
-    def _load(self) -> Any:
-        from vllm import EngineArgs, LLMEngine
-
-        return LLMEngine.from_engine_args(EngineArgs(**self.arguments))
 
     def decode(self, replies: list[list[int]]) -> list[str]:
         """The texts of replies, without special tokens."""
@@ -171,18 +166,6 @@ class Engine:
     def _without_end(tokens: list[int], finish_reason: str | None) -> list[int]:
         """A finished reply's token ids end with the stop token, which the next turn's text brings itself."""
         return tokens[:-1] if finish_reason == "stop" and tokens else tokens
-
-
-class ChatEngine(Engine):
-    """An engine that also offers vLLM's own `LLM.chat`, to measure against."""
-
-    chat: Any
-
-    def _load(self) -> Any:
-        from vllm import LLM
-
-        self.chat = LLM(**self.arguments)
-        return self.chat.llm_engine
 
 
 def check_vllm() -> str:

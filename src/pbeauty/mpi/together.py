@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from pbeauty.errors import BAD_REQUEST, FAILED, ConfigError, JobError
@@ -59,25 +58,3 @@ def run_on_all(comm: Comm, work: Callable[[], T]) -> T:
         message = "\n".join(f"{', '.join(where)}: {text}" for (text, _), where in told.items())
         raise JobError(message, max(code for _, code in told) if all(c == BAD_REQUEST for _, c in told) else FAILED)
     return value  # type: ignore[return-value]
-
-
-def check_world_size(size: int, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuses to run as one of several processes that do not know of each other.
-
-    Raises:
-        ConfigError: if the launcher started several tasks and MPI sees only one.
-    """
-    if size > 1:
-        return
-    launchers = {
-        "SLURM_STEP_NUM_TASKS": "srun",
-        "OMPI_COMM_WORLD_SIZE": "Open MPI's mpirun",
-        "PMI_SIZE": "the MPI launcher",
-    }
-    for variable, launcher in launchers.items():
-        if environ.get(variable, "1").isdecimal() and int(environ.get(variable, "1")) > 1:
-            raise ConfigError(
-                f"{launcher} started {environ[variable]} tasks, but MPI sees only this one: the launcher and the MPI "
-                "library that mpi4py loaded do not belong together; use the launcher of that library (with srun, "
-                "the matching --mpi=pmi2 or --mpi=pmix)"
-            )

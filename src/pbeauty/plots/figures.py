@@ -27,7 +27,7 @@ from pbeauty.plots.style import save, stamp
 from pbeauty.plots.sweep import against, small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.plots.work import lengths, times
-from pbeauty.storage import runs
+from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import TIME_PARTS
 
@@ -309,7 +309,7 @@ def plot_all(paths: Sequence[Path]) -> Iterator[Path]:
     Raises:
         ConfigError: if one of them cannot be read.
     """
-    found, analysed = runs.find(paths), []
+    found, analysed = find_runs(paths), []
     for path in found:
         yield from plot_run(path)
         with Run(path) as run:

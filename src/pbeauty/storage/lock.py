@@ -26,7 +26,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from pbeauty.errors import ConfigError
-from pbeauty.storage.untrusted import printable, read_bounded
+from pbeauty.storage.hdf5 import printable, read_bounded
 
 LOCK_FILE = "lock"
 SECONDS_BETWEEN_SIGNS = 10.0

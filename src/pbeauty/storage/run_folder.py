@@ -1,8 +1,8 @@
-"""A run's folder: what it is called, and whether an earlier run in it can be gone on with."""
+"""A run's folder: what it is called, whether an earlier run in it can be gone on with, and which runs a path means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -134,3 +134,23 @@ def _differences(before: Any, now: Any, key: tuple[str, ...] = ()) -> Iterator[t
 
 def _matches(key: tuple[str, ...], pattern: list[str]) -> bool:
     return len(key) == len(pattern) and all(part in ("*", name) for name, part in zip(key, pattern, strict=True))
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The files of all runs that are meant, each once, in the order given and sorted below a folder.
+
+    Raises:
+        ConfigError: if a path does not exist, or is a folder without a run.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = [path / RUN_FILE] if (path / RUN_FILE).exists() else sorted(path.rglob(RUN_FILE))
+            if not below:
+                raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
+            found += below
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ConfigError(f"cannot read a run from {path}: there is no such file or folder")
+    return list({path.resolve(): path for path in found}.values())

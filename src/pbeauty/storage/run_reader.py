@@ -25,9 +25,9 @@ from pbeauty.game.records import Announcement, Purpose
 from pbeauty.game.rules import Outcome, Status
 from pbeauty.game.scoring import group_numbers
 from pbeauty.storage import dataframes
+from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.history import StoredReplies, check_tokens, find_answers
 from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION
-from pbeauty.storage.untrusted import printable
 from pbeauty.storage.validation import check_experiment, check_run, reading, sealed_block, sealed_names
 
 _AT_ONCE = 1 << 20

@@ -18,7 +18,7 @@ import yaml
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.personas import Source
-from pbeauty.storage.untrusted import printable
+from pbeauty.storage.hdf5 import printable
 
 _LONGEST_TEXT = 1 << 24
 """Characters of an attribute that no genuine run exceeds."""

@@ -16,7 +16,7 @@ from pbeauty.analysis.run_analysis import analyse
 from pbeauty.cli.main import main
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Game
-from pbeauty.storage import runs
+from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
 NOBODY = float("nan")
@@ -263,10 +263,10 @@ def test_reading_loads_neither_mpi_nor_vllm_nor_what_it_does_not_need(tmp_path):
 def test_a_folder_stands_for_the_runs_below_it(tmp_path):
     for name in ("b", "a/deep", "c"):
         make(tmp_path / name, [[1.0]])
-    found = runs.find([tmp_path, tmp_path / "b", tmp_path / "b" / "run.h5"])
+    found = find_runs([tmp_path, tmp_path / "b", tmp_path / "b" / "run.h5"])
     assert [path.parent.relative_to(tmp_path).as_posix() for path in found] == ["a/deep", "b", "c"]
     with pytest.raises(ConfigError):
-        runs.find([tmp_path / "nothing"])
+        find_runs([tmp_path / "nothing"])
 
 
 # --- comparison ----------------------------------------------------------------------------------------------

@@ -17,16 +17,15 @@ import pyarrow.parquet
 import pytest
 from made import experiment, make
 
-from pbeauty.cli.arguments import time_limit
+from pbeauty.cli.check import describe
 from pbeauty.cli.export import export
-from pbeauty.cli.forecast import forecast
-from pbeauty.cli.forecast_text import describe
+from pbeauty.cli.forecast import Pace, forecast, pace
 from pbeauty.cli.main import main
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
 from pbeauty.game.rules import Status
-from pbeauty.pace import Pace, pace
+from pbeauty.job.stop_requests import time_limit
 from pbeauty.storage.agentscope import COLUMNS, import_example
 from pbeauty.storage.run_reader import Run
 
@@ -44,7 +43,7 @@ population:
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("talk")
     (folder / "talk.yaml").write_text(TEXT)
-    done = mpi.mpirun(2, "run", folder / "talk.yaml", "--out", folder / "run", "--rate", "50", program=BIRDS)
+    done = mpi.mpirun(2, "run", folder / "talk.yaml", "--out", folder / "run", program=BIRDS)
     assert done.code == 0, done
     return folder / "run"
 
@@ -243,17 +242,17 @@ def test_a_pace_comes_from_a_bench(tmp_path):
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the result of"):
         pace(tmp_path / "b.json", None)
-    (tmp_path / "b.json").write_text('{"together": [], "engines": 2}')
-    with pytest.raises(ConfigError, match="is not the result of"):
-        pace(tmp_path / "b.json", None)
 
 
 def test_the_forecast_stands_beside_what_happened(run, capsys):
+    assert main(["check", str(run), "--rate", "50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected, took = found["forecast"], found["actual"]
+    assert expected["requests"] == 60
+    assert expected["seconds"] == pytest.approx(2 * 30 / 50)
     with Run(run) as stored:
-        expected, took = stored.provenance["forecast"], stored.provenance["actual"]
-        assert expected["requests"] == 60
-        assert expected["seconds"] == pytest.approx(2 * 30 / 50)
         assert took["output_tokens"] == stored.read("output_tokens").sum()
+        assert expected == forecast(stored.experiment, 2, Pace(50))
     assert main(["check", str(run)]) == 0
     assert f"output tokens (forecast {expected['output_tokens']:,})" in capsys.readouterr().out
 
@@ -263,16 +262,15 @@ def test_of_a_sweep_every_forecast_stands_beside_what_happened(tmp_path, capsys)
         "base: {name: x, game: {rounds: 2}, population: [{name: birds, count: 9, kind: llm, retries: 3}]}\n"
         "vary: {game.multiplier: [1/2, 2/3]}"
     )
-    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", "--rate", "3", program=BIRDS)
+    done = mpi.mpirun(2, "run", tmp_path / "sweep.yaml", "--out", tmp_path / "out", program=BIRDS)
     assert done.code == 0, done
-    assert main(["check", str(tmp_path / "out")]) == 0
+    assert main(["check", str(tmp_path / "out"), "--rate", "3"]) == 0
     *cases, everything = capsys.readouterr().out.splitlines()
     taken = []
     for line, name in zip(cases, ("multiplier-1-2", "multiplier-2-3"), strict=True):
         with Run(tmp_path / "out" / name) as stored:
             taken.append(int(stored.read("output_tokens").sum()))
-            expected = stored.provenance["forecast"]
-        assert expected["seconds"] == pytest.approx(2 * 9 / 3), "the rate that was given holds for every case"
+            expected = forecast(stored.experiment, 2)
         assert line.startswith(f"{name}: took ")
         assert f"{taken[-1]:,} output tokens (forecast {expected['output_tokens']:,})" in line
         assert " s in rounds (forecast 6), " in line

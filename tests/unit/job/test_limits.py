@@ -11,7 +11,7 @@ from mpi import alone, mpirun, rounds_kept
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.job import stop_requests
-from pbeauty.job.stop_requests import SIGNALS, Interrupt, job_end, seconds
+from pbeauty.job.stop_requests import SIGNALS, Interrupt, job_end, time_limit
 
 THINKERS = """
 name: thinkers
@@ -88,12 +88,12 @@ def test_a_long_round_is_broken_off_at_the_limit_and_the_exit_code_is_75(tmp_pat
         ("NOT_SET", None),
         ("INVALID", None),
         ("", None),
-        ("5", None),
+        ("5", 300),
         ("1:2:3:4", None),
     ],
 )
 def test_durations_as_slurm_writes_them(told, expected):
-    assert seconds(told) == expected
+    assert time_limit(told) == expected
 
 
 def test_the_end_of_the_job(tmp_path, monkeypatch):
