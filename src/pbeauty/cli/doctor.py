@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +28,7 @@ from pbeauty.llm.engine import check_vllm
 from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
 from pbeauty.mpi.collectives import node_rank
 from pbeauty.mpi.world import NoMPIError, on_every_rank, world
-from pbeauty.storage.folder_check import FolderReport, check_folder
+from pbeauty.storage.folder_check import Finding, FolderReport, check_folder
 from pbeauty.storage.hdf5 import printable
 
 if TYPE_CHECKING:
@@ -74,17 +74,6 @@ def command(options: argparse.Namespace) -> int:
         else:
             _print(sights, folder, findings)
     return code
-
-
-class Finding(NamedTuple):
-    """Something that a person should know."""
-
-    wrong: bool
-    """False where it only may be."""
-    text: str
-    remedy: str
-    ranks: tuple[int, ...] = ()
-    """Whom it concerns; empty if all."""
 
 
 def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], FolderReport, list[Finding]]:

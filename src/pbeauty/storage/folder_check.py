@@ -11,15 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _LEAST_FREE = 1 << 30
 _GIB = 1 << 30
 
 
+class Finding(NamedTuple):
+    """Something that a person should know."""
+
+    wrong: bool
+    """False where it only may be."""
+    text: str
+    remedy: str
+    ranks: tuple[int, ...] = ()
+    """Whom it concerns; empty if all."""
+
+
 @dataclass
 class FolderReport:
-    """What came of it. Each finding: whether it is wrong, what it is, what to do, which ranks."""
+    """What came of trying out a folder."""
 
     path: str
     writable: bool = False
@@ -30,7 +41,7 @@ class FolderReport:
     locks: bool = False
     """fcntl and flock; HDF5 takes the latter."""
     free_gib: float = 0.0
-    findings: list[tuple[bool, str, str, tuple[int, ...]]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def __str__(self) -> str:
         if not self.writable:
@@ -54,7 +65,7 @@ def check_folder(folder: Path, rank: int, gather: Callable[[Any], list[Any]]) ->
     probe, fault = gather(_attempt(lambda: _make(folder)) if rank == 0 else None)[0]
     try:
         if fault:
-            report.findings.append((True, f"cannot write to {folder}: {fault}", "give another --out", ()))
+            report.findings.append(Finding(True, f"cannot write to {folder}: {fault}", "give another --out"))
         else:
             report.writable = True
             _try_out(report, Path(probe), rank, gather)
@@ -82,21 +93,25 @@ def _try_out(report: FolderReport, probe: Path, rank: int, gather: Callable[[Any
     unseen = gather([number for number in range(len(written)) if not (probe / f"rank-{number}").exists()])[0]
     report.shared = not (blind or mute or unseen)
     if blind:
-        say((True, f"{report.path} is another folder for some ranks", "use a file system that all hosts share", blind))
+        say(
+            Finding(
+                True, f"{report.path} is another folder for some ranks", "use a file system that all hosts share", blind
+            )
+        )
     if mute:
-        say((True, f"cannot write to {report.path}: {written[mute[0]]}", "give another --out", mute))
+        say(Finding(True, f"cannot write to {report.path}: {written[mute[0]]}", "give another --out", mute))
     if blind or mute:
         return
 
     first, second = (gather(_attempt(lambda: (probe / "exclusive").open("x").close())[1]) for _ in range(2))
     report.exclusive_create = first.count(None) == 1 and None not in second
     if not report.exclusive_create:
-        say((True, f"{report.path}: exclusive creation of files fails", "results need another file system", ()))
+        say(Finding(True, f"{report.path}: exclusive creation of files fails", "results need another file system"))
 
     renamed = gather(_attempt(lambda: _rename(probe, rank)))
     report.rename = all(fine for fine, _ in renamed)
     if not report.rename:
-        say((True, f"{report.path}: replacing a file by renaming fails", "results need another file system", ()))
+        say(Finding(True, f"{report.path}: replacing a file by renaming fails", "results need another file system"))
 
     report.locks = True
     for name, lock in (("fcntl", fcntl.lockf), ("flock", fcntl.flock)):  # a file each: some systems mix the kinds
@@ -104,11 +119,15 @@ def _try_out(report: FolderReport, probe: Path, rank: int, gather: Callable[[Any
             faults = gather(_attempt(partial(lock, file, fcntl.LOCK_EX | fcntl.LOCK_NB))[1])
             report.locks &= faults.count(None) == 1
     if not report.locks:
-        say((False, f"{report.path}: file locks fail", "if reading results does, set HDF5_USE_FILE_LOCKING=FALSE", ()))
+        say(
+            Finding(
+                False, f"{report.path}: file locks fail", "if reading results does, set HDF5_USE_FILE_LOCKING=FALSE"
+            )
+        )
 
     report.free_gib = round(shutil.disk_usage(probe).free / _GIB, 2)
     if report.free_gib * _GIB < _LEAST_FREE:
-        say((True, f"{report.path}: only {report.free_gib} GiB are free", "make room, or give another --out", ()))
+        say(Finding(True, f"{report.path}: only {report.free_gib} GiB are free", "make room, or give another --out"))
 
 
 def _rename(probe: Path, rank: int) -> bool:
