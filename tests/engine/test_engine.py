@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.resources
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,7 +183,7 @@ def test_what_the_configuration_passes_through_wins():
 
 
 def test_only_the_engine_module_imports_vllm_and_only_when_an_engine_starts():
-    source = importlib.resources.files("pbeauty")
-    modules = [path for path in source.iterdir() if path.name.endswith(".py")]
-    assert [path.name for path in modules if re.search(r"(from|import) vllm", path.read_text())] == ["engine.py"]
+    source = Path(str(importlib.resources.files("pbeauty")))
+    found = [path for path in source.rglob("*.py") if re.search(r"(from|import) vllm", path.read_text("utf-8"))]
+    assert [path.relative_to(source).as_posix() for path in found] == ["llm/engine.py"]
     assert "vllm" not in {name.split(".")[0] for name in vars(engine_module)}
