@@ -92,7 +92,7 @@ def test_guided_number_samples_nothing_but_numbers_of_the_range(engine):
         "name: t\ngame: {low: -50, high: 250}\n"
         "population: [{name: g, count: 60, kind: llm, guided: number, retries: 0, sampling: {temperature: 2}}]"
     )
-    play = Participants(game, partition_population(game, 1)[0], engine).play(Announcement(0, {}))
+    play = Participants(game, partition_population(game, 1)[0], engine).answer(Announcement(0, {}))
     texts = [bytes(play.replies.text[row]).decode() for row in range(60)]
     assert all(re.fullmatch(r"-?\d{1,3}(\.\d{1,2})?", text) for text in texts)
     assert set(play.rows["status"]) <= {Status.OK, Status.OUT_OF_RANGE}
@@ -105,7 +105,7 @@ def test_groups_with_their_own_prompts_and_sampling_share_a_batch(engine):
         "  - {name: cold, count: 30, kind: llm, sampling: {temperature: 0}}\n"
         "  - {name: slow, count: 30, kind: llm, user_prompt: step-by-step, sampling: {max_tokens: 96}}\n"
     )
-    play = Participants(game, partition_population(game, 1)[0], engine).play(Announcement(0, {}))
+    play = Participants(game, partition_population(game, 1)[0], engine).answer(Announcement(0, {}))
     warm, cold, slow = (table(play.rows)[first : first + 30] for first in (0, 30, 60))
     assert len(np.unique(warm["guess"])) > 5 and len(np.unique(cold["guess"])) == 1
     assert slow["output_tokens"].mean() > 3 * warm["output_tokens"].mean()
@@ -121,7 +121,7 @@ def test_the_model_reads_replies_as_often_as_its_mode_says(extraction, engine):
         f"  - {{name: cut, count: 10, kind: llm, user_prompt: step-by-step, extraction: {extraction}, retries: 0,"
         " sampling: {max_tokens: 2}}\n"
     )
-    play = Participants(game, partition_population(game, 1)[0], engine).play(Announcement(0, {}))
+    play = Participants(game, partition_population(game, 1)[0], engine).answer(Announcement(0, {}))
     purposes = np.array(play.replies.purpose)
     extractions = {
         part: int((purposes[np.isin(play.replies.participant, ids)] == Purpose.EXTRACTION).sum())

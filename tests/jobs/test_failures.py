@@ -215,13 +215,13 @@ scripted.guess = guess
 NOBODY = """
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
-played = Participants.play
+played = Participants.answer
 def play(self, announcement, *arguments):
     play = played(self, announcement, *arguments)
     if announcement.round_index == 2:
         play.rows["guess"][:], play.rows["status"][:] = float("nan"), Status.UNPARSABLE
     return play
-Participants.play = play
+Participants.answer = play
 """
 LIMITED = """
 import resource

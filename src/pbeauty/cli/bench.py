@@ -32,8 +32,10 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import cast, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
+from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display
-from pbeauty.job.moderator import Moderator, play_game
+from pbeauty.job.game_loop import play_game
+from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
 from pbeauty.job.runner import Request, prepare
 from pbeauty.job.stop_requests import Interrupt
@@ -242,7 +244,7 @@ class _Player:
                 display = Display(experiment.game, experiment.count, nowhere, nowhere)
                 moderator = Moderator(experiment, RunWriter.create(folder, experiment, {}), display, self._interrupt)
                 began, began_cpu = time.perf_counter(), time.process_time()
-                play_game(self._comm, block, self._hosted, folder, "bench", moderator)
+                play_game(JobContext(self._comm, self._hosted, folder, "bench", experiment.patience), block, moderator)
                 self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not moderator.finished:
                 raise ConfigError(f"the game could not be played to its end: {moderator.failure or 'interrupted'}")

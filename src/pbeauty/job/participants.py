@@ -24,9 +24,10 @@ from pbeauty.llm.request_loop import RequestLoop
 from pbeauty.mpi.partition import Block, Segment, ids, rows_of
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.journal import Journal, ReplayedReplies
+from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
 
-Tick = Callable[[Progress], bool]
+OnStep = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
 
 _NAP = 0.1
@@ -36,7 +37,7 @@ _AT_ONCE = 1 << 18
 
 
 @dataclass
-class Play:
+class Answers:
     """What a block made of one round."""
 
     rows: Rows
@@ -46,8 +47,6 @@ class Play:
     """Every reply of the language models in the block."""
     complete: bool = True
     """False where the round was broken off."""
-    journal: Journal | None = None
-    """Still open; to be closed once the replies are sealed, or the round broken off."""
     backgrounds: Backgrounds = field(default_factory=Backgrounds)
     """Those that were written, in id order, where it is them that were asked for."""
 
@@ -104,36 +103,40 @@ class Participants:
             vocabulary = len(self.llm.engine.tokenizer)
             self._recorded = ReplayedReplies(journals, self.llm.ids, vocabulary, warn)
 
-    def write(self, tick: Tick, journal: Path | None = None, recorded: ReplayedReplies | None = None) -> Play:
+    def write(self, on_step: OnStep, journal: Path | None = None, recorded: ReplayedReplies | None = None) -> Answers:
         """Has the models write the backgrounds of those who are to have one and have none yet.
 
         Args:
-            tick: as for `play`.
+            on_step: as for `play`.
             journal: a new file, where replies are taken down as they come.
             recorded: replies from before an interruption.
 
         Returns:
             As `play`, with `backgrounds` in place of rows and replies.
         """
-        play = Play({}, Progress())
+        answers = Answers({}, Progress())
         if self.llm and (slots := backgrounds.wanted(self.llm)).size:
-            play.journal = Journal(journal) if journal else None
-            with self._watching(self.llm.engine, play.progress):
-                loop = RequestLoop(self.llm.engine, play.progress, tick, play.journal, recorded)
-                play.complete = backgrounds.write(self.llm, slots, play.backgrounds, loop)
-        return play
+            taken_down = Journal(journal) if journal else None
+            with self._watching(self.llm.engine, answers.progress):
+                loop = RequestLoop(self.llm.engine, answers.progress, on_step, taken_down, recorded)
+                answers.complete = backgrounds.write(self.llm, slots, answers.backgrounds, loop)
+            if taken_down:
+                taken_down.close()
+        return answers
 
-    def play(self, announcement: Announcement, tick: Tick = lambda progress: True, journal: Path | None = None) -> Play:
+    def answer(
+        self, announcement: Announcement, on_step: OnStep = lambda progress: True, journal: Path | None = None
+    ) -> Answers:
         """Asks every participant for a guess.
 
         Args:
             announcement: what everybody is told.
-            tick: called every now and then; False breaks the round off, which is then incomplete.
+            on_step: called every now and then; False breaks the round off, which is then incomplete.
             journal: a new file, where replies are taken down as they come.
         """
         progress = Progress(total=self.count)
         rows = new_rows(self.count, model=self.experiment.with_models)
-        play = Play(rows, progress)
+        answers = Answers(rows, progress)
         rows["guess"].fill(np.nan)
         rows["status"].fill(Status.FAILED)  # until there is a reply
         began = time.monotonic()
@@ -144,9 +147,9 @@ class Participants:
                 continue
             if isinstance(group, UniformGroup):
                 thinking = max(thinking, group.think_time)
-            if not self._guess(group, segment, announcement, rows["guess"][where], progress, tick):
-                play.complete = False
-                return play
+            if not self._guess(group, segment, announcement, rows["guess"][where], progress, on_step):
+                answers.complete = False
+                return answers
             rows["status"][where] = Status.OK
         # Everybody thinks at the same time, the language models meanwhile.
         awake = began + thinking
@@ -155,23 +158,40 @@ class Participants:
             played["guess"], played["status"] = np.nan, Status.FAILED
             taken_down = Journal(journal) if journal else None
             with self._watching(self.llm.engine, progress):
-                loop = RequestLoop(self.llm.engine, progress, tick, taken_down, self._recorded)
-                play.complete = answering.play(self.llm, announcement, played, play.replies, loop)
+                loop = RequestLoop(self.llm.engine, progress, on_step, taken_down, self._recorded)
+                answers.complete = answering.play(self.llm, announcement, played, answers.replies, loop)
             self._recorded = None
-            play.journal = taken_down
+            if taken_down:
+                taken_down.close()
             for name, values in rows.items():
                 values[self._slots] = played[name]
-        while play.complete and (rest := awake - time.monotonic()) > 0:
+        while answers.complete and (rest := awake - time.monotonic()) > 0:
             time.sleep(min(rest, _NAP))
-            play.complete = tick(progress)
-        if play.complete:
+            answers.complete = on_step(progress)
+        if answers.complete:
             progress.done = self.count
-        return play
+        return answers
 
-    def sealed(self, files: Sequence[Path]) -> None:
-        """The replies of the round that was played last are in these files now."""
+    def store_replies(self, folder: Path, announcement: Announcement, answers: Answers) -> list[str]:
+        """Writes the replies of the round that has just been answered, from where conversations go on.
+
+        Args:
+            folder: the run's.
+            announcement: of that round.
+            answers: of this block.
+
+        Returns:
+            Paths relative to `folder`; empty where no model was asked.
+
+        Raises:
+            StoreError: if they cannot be written.
+        """
+        if not len(answers.replies):
+            return []
+        files = seal_replies(folder, announcement.round_index, self.hosting[0].start, answers.replies)
         if self.llm:
-            self.llm.attach_stored(files)
+            self.llm.attach_stored([folder / path for path in files])
+        return files
 
     def _guess(
         self,
@@ -180,11 +200,11 @@ class Participants:
         announcement: Announcement,
         guesses: Floats,
         progress: Progress,
-        tick: Tick,
+        on_step: OnStep,
     ) -> bool:
         """Fills in the guesses of a segment without a model, a piece at a time; False where that was broken off."""
         for start in range(segment.start, segment.stop, _AT_ONCE):
-            if start > segment.start and not tick(progress):
+            if start > segment.start and not on_step(progress):
                 return False
             stop = min(start + _AT_ONCE, segment.stop)
             guesses[start - segment.start : stop - segment.start] = scripted.guess(

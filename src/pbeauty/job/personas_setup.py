@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,16 @@ import numpy as np
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, Source, has_personas, write_file
 from pbeauty.game.personas import cast as make_cast
-from pbeauty.job.moderator import Moderator, play_together
+from pbeauty.job.context import JobContext
+from pbeauty.job.game_loop import watch_progress
+from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
 from pbeauty.llm import backgrounds
-from pbeauty.mpi.collectives import idle_barrier
 from pbeauty.mpi.partition import Block, ids, span
 from pbeauty.mpi.together import run_on_root_only
 from pbeauty.storage.journal import ReplayedReplies
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE, drop_journals, journal_path, journals
+from pbeauty.storage.run_writer import RUN_FILE, drop_journals, journals
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -60,30 +62,27 @@ def _everybody(experiment: Experiment, folder: Path) -> Personas:
 
 
 def write_backgrounds(
-    comm: Comm, block: Participants, folder: Path, session: str, moderator: Moderator | None, cast: Personas | None
+    job: JobContext, participants: Participants, moderator: Moderator | None, personas: Personas | None
 ) -> bool:
     """Has the models write what backgrounds are missing, and stores them; collective.
 
     Args:
-        comm: all ranks.
-        block: the participants of this rank.
-        folder: the run's.
-        session: a name for this job, which no earlier job on the same run has had.
+        job: all ranks.
+        participants: the block of this rank.
         moderator: on rank 0, None elsewhere.
-        cast: on rank 0 everybody, filled in; None elsewhere.
+        personas: on rank 0 those of everybody, filled in; None elsewhere.
 
     Returns:
         False, on every rank, where it was broken off.
     """
+    comm, folder, block, cast = job.comm, job.folder, participants, personas
     if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
         return True
-    journal = journal_path(folder, _BEFORE_THE_FIRST, session, comm.rank, span(block.hosting))
-    recorded = _recorded(block, folder, session)
-    written = play_together(comm, lambda tick: block.write(tick, journal, recorded), moderator, _BEFORE_THE_FIRST)
-    if written.journal:
-        written.journal.close()
-    idle_barrier(comm, block.experiment.patience if moderator else None)
-    if not all(comm.allgather(written.complete)):
+    write = partial(
+        block.write, journal=job.journal_path(_BEFORE_THE_FIRST), recorded=_recorded(block, folder, job.job_id)
+    )
+    written = watch_progress(job, moderator, write, _BEFORE_THE_FIRST)
+    if not job.all(written.complete):
         return False
     mine = written.backgrounds
     if block.llm and len(mine):

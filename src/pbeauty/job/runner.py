@@ -19,9 +19,11 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.game.rules import Outcome
 from pbeauty.job import provenance
+from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display
+from pbeauty.job.game_loop import play_game
 from pbeauty.job.live_status import Live
-from pbeauty.job.moderator import Moderator, play_game
+from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
 from pbeauty.job.personas_setup import deal_out, write_backgrounds
 from pbeauty.job.stop_requests import Interrupt, job_end
@@ -175,11 +177,12 @@ def play(
         )
         for note in sorted({note for rank in seen for note in rank.get("notes", [])}):
             display.say(note)
+    job = JobContext(comm, hosted, plan.folder, plan.session, experiment.patience)
     written = True
     if not plan.finished and any(backgrounds.writer(group) for group in experiment.population):
-        written = write_backgrounds(comm, block, plan.folder, plan.session, moderator, cast)
+        written = write_backgrounds(job, block, moderator, cast)
     if written:
-        play_game(comm, block, hosted, plan.folder, plan.session, moderator)
+        play_game(job, block, moderator)
     meter.lap("game")
     drawing = _end_game(moderator, writer, live, comm.size) if moderator and live else None
     idle_barrier(comm)

@@ -247,7 +247,7 @@ def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, mon
         heard.append(progress.done)
         return stop_after is None or len(heard) <= stop_after
 
-    play = Participants(experiment, partition_population(experiment, 1)[0]).play(Announcement(0, {}), tick)
+    play = Participants(experiment, partition_population(experiment, 1)[0]).answer(Announcement(0, {}), tick)
     assert heard == [10, 20, 35][: None if stop_after is None else stop_after + 1]
     assert play.complete == (stop_after is None)
     if play.complete:

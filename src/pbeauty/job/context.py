@@ -1,0 +1,69 @@
+"""What every part of a running job needs to know: who plays with whom, where, and how long a wait may last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pbeauty.game.records import Rows
+from pbeauty.mpi.collectives import gather, idle_barrier
+from pbeauty.mpi.partition import Block, span
+from pbeauty.storage.run_writer import journal_path
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """One MPI job on one run; the same on every rank but for the communicator's rank.
+
+    Its methods are collective: every rank calls the same ones in the same order, and waits without using a core.
+    """
+
+    comm: Comm
+    """All ranks; rank 0 moderates."""
+    partition: Sequence[Block]
+    """The block of each rank."""
+    folder: Path
+    """The run's folder, which all ranks share."""
+    job_id: str
+    """Names this job; no earlier job on the same run had the same name."""
+    patience: float
+    """Seconds that the other ranks may be silent, give or take, before the job ends as hanging."""
+
+    def journal_path(self, round_index: int) -> Path:
+        """The journal of this rank's replies of a round from 0; -1 for the backgrounds written before it."""
+        block = span(self.partition[self.comm.rank])
+        return journal_path(self.folder, round_index, self.job_id, self.comm.rank, block)
+
+    def bcast(self, value: T | None) -> T | None:
+        """The value that rank 0 gives, on every rank."""
+        idle_barrier(self.comm, self.patience)
+        return self.comm.bcast(value)
+
+    def all(self, holds: bool) -> bool:
+        """Whether `holds` is true on every rank."""
+        self.wait()
+        return all(self.comm.allgather(holds))
+
+    def gather(self, rows: Rows) -> Rows | None:
+        """The rows of all ranks in the order of participants, on rank 0; None on the others."""
+        return gather(self.comm, rows, self.partition)
+
+    def gather_objects(self, value: T) -> list[T] | None:
+        """The values of all ranks in their order, on rank 0; None on the others."""
+        self.wait()
+        return self.comm.gather(value)
+
+    def wait(self) -> None:
+        """Waits until every rank is here.
+
+        Only the moderator's wait is bounded: it has heard that all ranks are done with the round, while the others
+        may wait here for a slow rank's whole round.
+        """
+        idle_barrier(self.comm, None if self.comm.rank else self.patience)

@@ -1,0 +1,75 @@
+"""The game itself: announce, answer, gather, score, store, until the moderator announces nothing more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from pbeauty.game.records import Announcement, Progress
+from pbeauty.job.context import JobContext
+from pbeauty.job.moderator import Moderator
+from pbeauty.job.participants import Answers, OnStep, Participants
+from pbeauty.mpi.monitor import ProgressReporter, monitor_ranks
+
+
+def play_game(job: JobContext, participants: Participants, moderator: Moderator | None) -> None:
+    """Plays rounds until the moderator ends the game; the same collectives in the same order on every rank.
+
+    Args:
+        job: all ranks.
+        participants: the block of this rank.
+        moderator: on rank 0, None elsewhere.
+    """
+    while (announcement := job.bcast(moderator.announce() if moderator else None)) is not None:
+        play_round(job, participants, moderator, announcement)
+
+
+def play_round(
+    job: JobContext, participants: Participants, moderator: Moderator | None, announcement: Announcement
+) -> None:
+    """Plays one round, or breaks it off where the moderator is asked to stop; arguments as for `play_game`."""
+    began = time.monotonic()
+    journal = job.journal_path(announcement.round_index)
+    answer = partial(participants.answer, announcement, journal=journal)
+    answers = watch_progress(job, moderator, answer, announcement.round_index)
+    seconds = time.monotonic() - began
+    if not job.all(answers.complete):
+        return
+    rows = job.gather(answers.rows)
+    if moderator and rows:
+        moderator.score(rows)
+    files = participants.store_replies(job.folder, announcement, answers)
+    ended = job.gather_objects((files, seconds, participants.count))
+    if moderator and rows and ended:
+        moderator.close_round(rows, [path for files, *_ in ended for path in files], [times for _, *times in ended])
+
+
+def watch_progress(
+    job: JobContext, moderator: Moderator | None, answer: Callable[[OnStep], Answers], round_index: int
+) -> Answers:
+    """Has this rank's block answer, while rank 0 shows how far all ranks are and tells them to stop if need be.
+
+    Args:
+        job: all ranks.
+        moderator: on rank 0, None elsewhere.
+        answer: asks the block of this rank; it is given what is to be called after every step.
+        round_index: from 0; -1 for the backgrounds written before the first round.
+    """
+    if moderator is None:
+        reporter = ProgressReporter(job.comm)
+        answers = answer(reporter.tick)
+        reporter.finish(answers.progress)
+        return answers
+    moderator.begin_round(round_index)
+    try:
+        if job.comm.size > 1:
+            monitor_ranks(job.comm, moderator.show, moderator.interrupt, job.patience)
+
+        def on_step(progress: Progress) -> bool:
+            moderator.show({0: progress})
+            return not moderator.interrupt()
+
+        return answer(on_step)
+    finally:
+        moderator.display.end()
