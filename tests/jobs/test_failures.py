@@ -216,8 +216,8 @@ NOBODY = """
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
 played = Participants.answer
-def play(self, announcement, *arguments):
-    play = played(self, announcement, *arguments)
+def play(self, announcement, *arguments, **options):
+    play = played(self, announcement, *arguments, **options)
     if announcement.round_index == 2:
         play.rows["guess"][:], play.rows["status"][:] = float("nan"), Status.UNPARSABLE
     return play

@@ -168,7 +168,6 @@ def test_replies_on_record_are_not_asked_for_again(tmp_path):
     game = experiment(count=120, retries=2, extraction="pattern-then-model")
     path = tmp_path / "journal"
     (whole,) = played(seated(game), 1, journal=path)
-    whole.journal.close()
 
     engine = Listening()
     block = seated(game, engine)
@@ -185,8 +184,7 @@ def test_a_broken_off_round_leaves_every_finished_reply_in_its_journal(tmp_path)
     game = experiment(count=120)
     block = seated(game)
     ticks = iter(range(1000))
-    (play,) = played(block, 1, tick=lambda progress: next(ticks) < 10, journal=tmp_path / "journal")
-    play.journal.close()
+    (play,) = played(block, 1, on_step=lambda progress: next(ticks) < 10, journal=tmp_path / "journal")
     assert not play.complete
     assert block.llm.engine.in_flight == 0
     on_record = ReplayedReplies([tmp_path / "journal"], np.arange(120), 256, warn=pytest.fail)
