@@ -44,8 +44,6 @@ class Source(IntEnum):
     """The participant's model wrote it."""
     IN_WORDS = 4
     """The model was to write it, and gave no usable reply: it is the attributes in words."""
-    UNKNOWN = 5
-    """The run is of a version that did not keep this."""
 
     @property
     def label(self) -> str:

@@ -286,7 +286,6 @@ def _end_game(moderator: Moderator, writer: RunWriter, live: Live, ranks: int) -
     """The end of the game as rank 0 tells it; what is to be drawn then."""
     display = moderator.display
     if moderator.finished:
-        writer.finish({"ended": provenance.now()})
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import h5py
 from numpy.typing import NDArray
-
-_GROWTH = 1 << 22
-"""Bytes by which a file in memory grows."""
 
 
 class StoreError(RuntimeError):
@@ -45,20 +44,56 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     draft = path.with_name(f".{path.name}.draft")
     with writing(path):
         try:
-            # HDF5 itself can crash the process when a disk fills up, so it never writes to one: the file is built
-            # in memory, and its image written by plain means that fail in plain ways.
-            with h5py.File.in_memory(path.read_bytes() if keep else None, block_size=_GROWTH) as file:
-                yield file
-                file.flush()
-                image = file.id.get_file_image()
-            with draft.open("wb") as handle:
-                handle.write(image)
-                handle.flush()
+            with draft.open("w+b", buffering=0) as handle:
+                if keep:
+                    with path.open("rb") as before:
+                        shutil.copyfileobj(before, handle)
+                disk = _Disk(handle)
+                try:
+                    with h5py.File(disk, "r+" if keep else "w") as file:
+                        yield file
+                finally:
+                    if disk.error:
+                        raise disk.error
                 os.fsync(handle.fileno())
             draft.replace(path)
             _sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+class _Disk:
+    """A file that HDF5 writes to, and that never fails it.
+
+    HDF5 crashes the process where a write fails, on a full disk say. Here the first error is kept, whatever is written
+    after it is thrown away, and whoever opened the file raises it.
+    """
+
+    def __init__(self, handle: FileIO) -> None:
+        self._handle = handle
+        self.error: OSError | None = None
+        self.seek, self.tell, self.read, self.readinto = handle.seek, handle.tell, handle.read, handle.readinto
+
+    def write(self, data: memoryview) -> int:
+        """Writes all of `data`, or so it seems."""
+        rest = data
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self._handle.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Cuts off what is beyond `size` bytes."""
+        try:
+            self._handle.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back that would have to be written."""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,16 +19,15 @@ from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas, Source
+from pbeauty.game.personas import Personas
 from pbeauty.game.ragged import Ragged
 from pbeauty.game.records import Announcement, Purpose
-from pbeauty.game.rules import Outcome, Status
-from pbeauty.game.scoring import group_numbers
+from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.history import StoredReplies, check_tokens, find_answers
-from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION
-from pbeauty.storage.validation import check_experiment, check_run, reading, sealed_block, sealed_names
+from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION, round_file
+from pbeauty.storage.validation import check_experiment, check_run, open_round, reading, sealed_block, sealed_names
 
 _AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
@@ -65,6 +64,29 @@ class LazyArray:
         return f"LazyArray({self.dtype}{list(self.shape)} in {self._path})"
 
 
+class RoundFiles:
+    """A column of `/rounds` of a run that is being played, read from the file of each round.
+
+    run.h5 refers to these files, but whom such a reference reaches depends on the reader's environment and on what
+    else lies there; so they are opened by name, and checked.
+    """
+
+    def __init__(self, run: Run, name: str, dataset: h5py.Dataset) -> None:
+        self._run, self._name = run, name
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype = dataset.dtype
+
+    def __getitem__(self, which: Any) -> NDArray[Any]:
+        """As numpy indexes [round, participant]."""
+        first, *rest = which if isinstance(which, tuple) else (which,)
+        rows = np.arange(self.shape[0])[first]
+        if rows.ndim == 0:
+            return self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
+        if not len(rows):
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        return np.stack([self[int(row), *rest] for row in rows])
+
+
 class Run:
     """A run on disk, opened for reading; finished rounds only. Use it as a context manager, or `close` it."""
 
@@ -78,6 +100,7 @@ class Run:
             ConfigError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
+        self._rows: dict[int, h5py.File] = {}
         self._blocks: dict[tuple[int, str], tuple[Path, h5py.Group]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
@@ -96,10 +119,10 @@ class Run:
             version = self.file.attrs.get("schema_version")
             if not isinstance(version, np.integer) or "rounds/target" not in self.file:
                 raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
-        if version > SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise ConfigError(
-                f"{self.path} has schema version {version}, this pbeauty reads up to {SCHEMA_VERSION}: "
-                "install a newer one"
+                f"{self.path} has schema version {version}, this pbeauty reads {SCHEMA_VERSION}: "
+                "install the version that wrote it (attribute pbeauty_version)"
             )
         check_run(self.file, self.path)
 
@@ -112,7 +135,9 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, and those of its rounds."""
+        for file in self._rows.values():
+            file.close()
         self.file.close()
 
     @cached_property
@@ -149,7 +174,23 @@ class Run:
             ConfigError: if it is damaged.
         """
         with reading(self.path):
-            return self.file[f"rounds/{name}"][which]
+            return self._column(name)[which]
+
+    def _column(self, name: str) -> h5py.Dataset | RoundFiles:
+        """A dataset of `/rounds`; while the run is played, what its files of rounds hold."""
+        dataset = self.file[f"rounds/{name}"]
+        return RoundFiles(self, name, dataset) if dataset.is_virtual else dataset
+
+    def round_rows(self, round_index: int) -> h5py.File:
+        """The file of a round's rows while the run is played, checked when it is first opened.
+
+        Raises:
+            ConfigError: if it is missing, damaged, or of another run or round.
+        """
+        if round_index not in self._rows:
+            path = self.path.parent / round_file(round_index)
+            self._rows[round_index] = open_round(path, self.file, round_index)
+        return self._rows[round_index]
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
         """Guesses and statuses of a round from 0, some participants at a time, in id order."""
@@ -160,12 +201,12 @@ class Run:
     @property
     def guesses(self) -> LazyArray:
         """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
-        return LazyArray(self.file["rounds/guess"], self.path)
+        return LazyArray(self._column("guess"), self.path)
 
     @property
     def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
-        return LazyArray(self.file["rounds/status"], self.path)
+        return LazyArray(self._column("status"), self.path)
 
     @property
     def rounds(self) -> Any:
@@ -202,19 +243,11 @@ class Run:
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0."""
         names = [field.name for field in dataclasses.fields(Outcome)]
-        figures = {name: self.read(name, round_index).item() for name in names if name in self.file["rounds"]}
-        if len(figures) < len(names):  # an earlier version stored no quartiles
-            valid = self.read("guess", round_index)[self.read("status", round_index) <= Status.RETRIED]
-            ends = np.percentile(valid, [25, 75]).tolist()
-            figures |= dict(zip(("lower_quartile", "upper_quartile"), ends, strict=True))
-        return Outcome(**figures)
+        return Outcome(**{name: self.read(name, round_index).item() for name in names})
 
     def group_numbers(self, round_index: int) -> NDArray[np.float64]:
         """The mean of each group's valid guesses in a round from 0, float64[group], NaN where it has none."""
-        if "group_number" in self.file["rounds"]:
-            return self.read("group_number", round_index)
-        guesses, status = self.read("guess", round_index), self.read("status", round_index)
-        return group_numbers(guesses, status, self.codes("group"), len(self.experiment.population))
+        return self.read("group_number", round_index)
 
     def announcement(self, round_index: int) -> Announcement:
         """What everybody was, or is to be, told at the start of a round from 0, as far as `round_count`."""
@@ -267,10 +300,7 @@ class Run:
             columns = {name: self.file[f"participants/{name}"] for name in names}
             texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
             row = self.file["personas/row"][:]
-            if "source" in self.file["personas"]:
-                source = self.file["personas/source"][:]
-            else:
-                source = np.where(row < 0, Source.NONE, Source.UNKNOWN).astype(np.uint8)
+            source = self.file["personas/source"][:]
             return Personas(
                 {name: [str(label) for label in column.attrs["labels"]] for name, column in columns.items()},
                 {name: column[:] for name, column in columns.items()},

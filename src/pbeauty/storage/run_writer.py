@@ -1,4 +1,6 @@
-"""The result of a run on disk: run.h5, replaced whole after every round, and the sealed replies beside it.
+"""The result of a run on disk: run.h5, replaced whole after every round, and files beside it.
+
+While a run is played, the rows of each round are in a file of their own; when it is finished they are in run.h5.
 
 Plain HDF5, written so that h5py alone reads it: no variable-length strings in bulk data, `units` and `description`
 on every dataset, sealed files linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
@@ -10,6 +12,7 @@ import dataclasses
 import json
 import math
 import re
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +29,14 @@ from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_
 from pbeauty.game.records import PLAY, TOKEN_COUNTS, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
-from pbeauty.storage.hdf5 import checked, describe, replaced
+from pbeauty.storage.hdf5 import checked, describe, replaced, writing
 from pbeauty.storage.replies import CHUNK, PER_PARTICIPANT, REPLIES, REPLY_CHUNK
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUN_FILE = "run.h5"
 JOURNALS = "journal"
+ROUNDS = "rounds"
+"""Folder of the rounds of a run that is being played, a file each."""
 _AT_ONCE = 1 << 22
 """Participants whose groups are written at once."""
 _PER_ROUND = {
@@ -84,6 +89,7 @@ class RunWriter:
             file.attrs.update(
                 {
                     "schema_version": SCHEMA_VERSION,
+                    "run_id": secrets.token_hex(8),
                     "pbeauty_version": __version__,
                     "name": experiment.name,
                     "seed": experiment.seed,
@@ -122,21 +128,33 @@ class RunWriter:
         nothing = dict.fromkeys(TIME_PARTS, math.nan)
         assert scored.outcome is not None  # a round without one is not committed
         figures = dataclasses.asdict(scored.outcome) | {"seconds": seconds} | nothing | dict(parts or {})
+        with h5py.File(self.path, "r") as file:
+            stored, run_id = len(file["rounds/target"]), str(file.attrs["run_id"])
+            columns = [name for name in PER_PARTICIPANT if name in file["rounds"]]
+        if stored != round_index:
+            raise ValueError(f"round {round_index} does not follow the {stored} that are stored")
+        # The rows are written once, here, and moved when the run is finished: run.h5 stays small until then.
+        self._write_rows(round_index, {name: rows[name] for name in columns}, run_id)
         with replaced(self.path, keep=True) as file:
             rounds = file["rounds"]
-            if len(rounds["target"]) != round_index:
-                raise ValueError(f"round {round_index} does not follow the {len(rounds['target'])} that are stored")
-            for name in PER_PARTICIPANT:
-                if name in rounds:
-                    _append(rounds[name], round_index, rows[name])
-            if "group_number" in rounds:  # an earlier version began the run without it
-                _append(rounds["group_number"], round_index, scored.group_numbers)
+            for name in columns:
+                _refer(rounds, name, round_index)
+            _append(rounds["group_number"], round_index, scored.group_numbers)
             for name in _PER_ROUND:
-                if name in rounds:
-                    _append(rounds[name], round_index, figures[name])
+                _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
             for path in sealed:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
+
+    def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> None:
+        path = self.folder / round_file(round_index)
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+        with replaced(path) as file:
+            file.attrs.update({"run_id": run_id, "round": round_index + 1})
+            for name, values in rows.items():
+                describe(checked(file, name, values, CHUNK), *PER_PARTICIPANT[name])
+            file["status"].attrs["labels"] = [status.name.lower() for status in Status]
 
     def keep_personas(self, cast: Personas) -> None:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
@@ -173,16 +191,52 @@ class RunWriter:
         for path in (self.folder / REPLIES).glob("[0-9]*"):
             if int(path.stem) > rounds:
                 shutil.rmtree(path)
+        for path in (self.folder / ROUNDS).glob("[0-9]*"):
+            if int(path.stem) > rounds:
+                path.unlink()
         for path in (self.folder / JOURNALS).glob("[0-9]*"):
             if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
                 shutil.rmtree(path)
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
-        """Marks the run as played to its end, and adds to its provenance."""
-        with replaced(self.path, keep=True) as file:
-            file.attrs["finished"] = True
-            about = json.loads(file.attrs["provenance"])
-            file.attrs["provenance"] = json.dumps(about | dict(provenance), indent=1)
+        """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5.
+
+        Raises:
+            StoreError: if it cannot be written; the run can then be gone on with.
+        """
+        with h5py.File(self.path, "r") as before:
+            columns = {name: before["rounds"][name] for name in PER_PARTICIPANT if name in before["rounds"]}
+            with replaced(self.path) as file:
+                file.attrs.update(before.attrs)
+                for name in before:
+                    if name != "rounds":
+                        before.copy(name, file, expand_external=False)
+                for name, data in before["rounds"].items():
+                    if name in columns:
+                        self._move_rows(file, name, data)
+                    else:
+                        before.copy(data, file.require_group("rounds"), name)
+                file.attrs["finished"] = True
+                about = json.loads(file.attrs["provenance"])
+                file.attrs["provenance"] = json.dumps(about | dict(provenance), indent=1)
+        shutil.rmtree(self.folder / ROUNDS, ignore_errors=True)
+
+    def _move_rows(self, file: h5py.File, name: str, before: h5py.Dataset) -> None:
+        """Copies a column of all rounds, a piece at a time, from the files that `before` refers to."""
+        rounds, count = before.shape
+        column = file.create_dataset(
+            f"rounds/{name}", before.shape, before.dtype, chunks=(1, min(count, CHUNK)), fletcher32=True
+        )
+        column.attrs.update(before.attrs)
+        for round_index in range(rounds):
+            with h5py.File(self.folder / round_file(round_index), "r") as played:
+                for start in range(0, count, _AT_ONCE):
+                    column[round_index, start : start + _AT_ONCE] = played[name][start : start + _AT_ONCE]
+
+
+def round_file(round_index: int) -> str:
+    """Where the rows of a round are while the run is played, relative to its folder."""
+    return f"{ROUNDS}/{round_index + 1:04d}.h5"
 
 
 def drop_journals(folder: Path, round_index: int) -> None:
@@ -247,8 +301,7 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     rounds = file.create_group("rounds")
     for name, about in PER_PARTICIPANT.items():
         if experiment.with_models or name not in (*TOKEN_COUNTS, "forgotten"):
-            shape = {"shape": (0, count), "maxshape": (None, count), "chunks": (1, min(count, CHUNK))}
-            describe(rounds.create_dataset(name, dtype=PLAY[name], fletcher32=True, **shape), *about)
+            describe(rounds.create_dataset(name, (0, count), PLAY[name]), *about)
     groups = len(experiment.population)
     table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
     numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
@@ -259,6 +312,18 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
         kind = np.uint64 if name.startswith("n_") else np.float64
         dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
         describe(dataset, *about)
+
+
+def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:
+    """Adds a round to a column by reference to the file that has it, so that h5py alone reads a run being played."""
+    before = rounds[name]
+    count, about = before.shape[1], dict(before.attrs)
+    layout = h5py.VirtualLayout((round_index + 1, count), before.dtype)
+    for index in range(round_index + 1):
+        layout[index] = h5py.VirtualSource(round_file(index), name, (count,))
+    del rounds[name]
+    missing = {"guess": math.nan, "status": int(Status.FAILED)}.get(name, 0)
+    rounds.create_virtual_dataset(name, layout, fillvalue=missing).attrs.update(about)
 
 
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:

@@ -37,7 +37,10 @@ def check_run(file: h5py.File, path: Path) -> None:
         rounds, groups = len(_plain(file, "rounds/target", path)), len(_own(file, "groups", path))
         for group in ("participants", "rounds"):
             for name in file[group]:
-                shape = _plain(file, f"{group}/{name}", path).shape
+                dataset = _own(file, f"{group}/{name}", path)
+                played = group == "rounds" and isinstance(dataset, h5py.Dataset) and dataset.is_virtual
+                # What it refers to is never followed: `open_round` opens the files of rounds.
+                shape = dataset.shape if played else _plain(file, f"{group}/{name}", path).shape
                 expected = (
                     [(participants,)]
                     if group == "participants"
@@ -50,14 +53,44 @@ def check_run(file: h5py.File, path: Path) -> None:
             size, bounds = len(_plain(file, "personas/text", path)), _plain(file, "personas/text_offsets", path)[:]
             sound &= bounds[0] == 0 and bounds[-1] == size and bool((bounds[1:] >= bounds[:-1]).all())
             row = file["personas/row"][:]
-            if "source" in file["personas"]:  # earlier versions did not keep it
-                source = _plain(file, "personas/source", path)
-                sound &= source.shape == (participants,) and source.dtype == np.uint8 and source[:].max() < len(Source)
+            source = _plain(file, "personas/source", path)
+            sound &= source.shape == (participants,) and source.dtype == np.uint8 and source[:].max() < len(Source)
             if not sound or row.min() < -1 or row.max() >= len(bounds) - 1:
                 raise ConfigError(f"{path}: personas are damaged: their backgrounds do not fit together")
         for name in ("experiment", "provenance"):
             if not isinstance(text := file.attrs.get(name), str) or len(text) > _LONGEST_TEXT:
                 raise ConfigError(f"{path}: the attribute {name} is missing or damaged")
+
+
+def open_round(path: Path, run: h5py.File, round_index: int) -> h5py.File:
+    """Opens the file of a round's rows.
+
+    Args:
+        path: of the file.
+        run: run.h5.
+        round_index: from 0.
+
+    Raises:
+        ConfigError: if it is missing, damaged, or of another run or round.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} is missing; if the run was finished while it was being read, open it again")
+    with reading(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
+        file = h5py.File(path, "r")
+    try:
+        with reading(path):
+            found = file.attrs["run_id"], file.attrs["round"]
+            if found != (run.attrs["run_id"], round_index + 1):
+                raise ValueError(f"it is not round {round_index + 1} of this run")
+            for name, column in run["rounds"].items():
+                if column.is_virtual and _plain(file, name, path).shape != column.shape[1:]:
+                    raise ValueError(f"{name} has another shape")
+    except ConfigError:
+        file.close()
+        raise
+    return file
 
 
 @contextlib.contextmanager

@@ -246,7 +246,7 @@ def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
         assert len(right) >= 25
         source = run.file["personas/source"]
         assert source.dtype == np.uint8
-        assert source.attrs["labels"].tolist() == ["none", "file", "template", "written", "in words", "unknown"]
+        assert source.attrs["labels"].tolist() == ["none", "file", "template", "written", "in words"]
         written_or_not = [Source.WRITTEN if text in right else Source.IN_WORDS for text in backgrounds[101:141]]
         assert 0 < len(in_words) == 40 - len(right)
         assert source[:].tolist() == [Source.TEMPLATE] * 101 + written_or_not + [Source.NONE] * 9
@@ -322,17 +322,7 @@ def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(w
     mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
 
 
-def test_a_run_that_does_not_say_where_backgrounds_come_from_opens_all_the_same(written, tmp_path):
-    _, folder, _ = written
-    shutil.copytree(folder, tmp_path / "run")
-    with h5py.File(tmp_path / "run/run.h5", "r+") as file:
-        del file["personas/source"]
-    with Run(tmp_path / "run") as run:
-        assert run.cast.source.tolist() == [Source.UNKNOWN] * 141 + [Source.NONE] * 9
-        assert "background_source" not in run.participants
-
-
-@pytest.mark.parametrize("values", [np.full(150, 6, np.uint8), np.zeros(149, np.uint8), np.zeros(150)])
+@pytest.mark.parametrize("values", [np.full(150, 5, np.uint8), np.zeros(149, np.uint8), np.zeros(150)])
 def test_sources_of_backgrounds_that_cannot_be_are_refused(values, written, tmp_path):
     _, folder, _ = written
     shutil.copytree(folder, tmp_path / "run")

@@ -180,6 +180,89 @@ def test_finish_marks_the_run_and_keeps_the_rounds(tmp_path):
         np.testing.assert_array_equal(run.guesses[0], rows["guess"])
 
 
+def test_the_rows_of_a_round_are_written_once_and_moved_when_the_run_is_finished(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    rows = [commit(writer, t)[0] for t in range(3)]
+    with h5py.File(tmp_path / "run.h5") as file, Run(tmp_path) as run:
+        for name in ("guess", "status", "output_tokens"):
+            assert file["rounds"][name].is_virtual
+            for found in (file["rounds"][name], run._column(name)):
+                np.testing.assert_array_equal(found[:], [row[name] for row in rows])
+                np.testing.assert_array_equal(found[1, 2:5], rows[1][name][2:5])
+                np.testing.assert_array_equal(found[0:2, 3], [row[name][3] for row in rows[:2]])
+    writer.finish({})
+    assert files(tmp_path) == ["run.h5"]
+    with h5py.File(tmp_path / "run.h5") as file:
+        for name in ("guess", "status", "output_tokens"):
+            assert not file["rounds"][name].is_virtual and file["rounds"][name].fletcher32
+            np.testing.assert_array_equal(file["rounds"][name][:], [row[name] for row in rows])
+        assert list(file["rounds/status"].attrs["labels"]) == [status.name.lower() for status in Status]
+
+
+def test_bytes_written_grow_linearly_with_rounds(tmp_path, monkeypatch):
+    many = loads("name: many\ngame: {rounds: 40}\npopulation: [{name: noise, count: 20000, kind: uniform}]")
+    written = []
+    real = hdf5.os.fsync
+    monkeypatch.setattr(hdf5.os, "fsync", lambda handle: (written.append(os.fstat(handle).st_size), real(handle)))
+    for rounds in (4, 40):
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        writer = RunWriter.create(folder, many, ABOUT)
+        for t in range(rounds):
+            commit(writer, t, experiment=many)
+        writer.finish({})
+        written.append(-1)
+    few, most = written[: written.index(-1)], written[written.index(-1) + 1 : -1]
+    assert sum(most) < 11 * sum(few)
+
+
+@pytest.mark.parametrize("kind", ["other_run", "other_round", "missing", "cut", "fifo", "other_shape", "elsewhere"])
+def test_a_file_of_rows_that_is_not_the_rounds_own_is_refused(tmp_path, kind, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        writer = RunWriter.create(tmp_path / name, SCRIPTED, ABOUT)
+        for t in range(2):
+            commit(writer, t, experiment=SCRIPTED)
+    path, other = tmp_path / "a/rounds/0002.h5", tmp_path / "b/rounds/0002.h5"
+    if kind == "other_run":
+        shutil.copy(other, path)
+    elif kind == "other_round":
+        shutil.copy(path.with_name("0001.h5"), path)
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes()[:700])
+    elif kind == "fifo":
+        path.unlink()
+        os.mkfifo(path)
+    elif kind == "other_shape":
+        with h5py.File(path, "r+") as file:
+            del file["guess"]
+            file["guess"] = np.zeros(3)
+    elif kind == "elsewhere":
+        with h5py.File(path, "r+") as file:
+            del file["guess"]
+            file["guess"] = h5py.ExternalLink(str(other), "guess")
+    else:
+        path.unlink()
+    with Run(tmp_path / "a") as run:
+        assert not np.isnan(run.guesses[0]).all()
+        with pytest.raises(ConfigError, match=r"rounds/0002\.h5"):
+            run.guesses[1]
+
+
+def test_the_environment_does_not_lead_to_the_rows_of_another_run(tmp_path):
+    """HDF5 would follow `HDF5_VDS_PREFIX` to the file of the same name there."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        writer = RunWriter.create(tmp_path / name, SCRIPTED, ABOUT)
+        commit(writer, experiment=SCRIPTED)
+    with h5py.File(tmp_path / "b/rounds/0001.h5", "r+") as file:
+        file["guess"][:] = 77
+    code = f"import pbeauty; print(pbeauty.open({str(tmp_path / 'a')!r}).guesses[0].tolist())"
+    environ = os.environ | {"HDF5_VDS_PREFIX": str(tmp_path / "b")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ)
+    assert "77" not in done.stdout and done.stdout.startswith("[0.0")
+
+
 def test_a_reader_that_has_the_file_open_keeps_what_it_saw(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     commit(writer, 0)
@@ -299,7 +382,7 @@ def test_a_commit_that_breaks_off_leaves_the_rounds_before(one_round, monkeypatc
         commit(one_round, 1)
     assert len(calls) == writes
     assert one_round.path.read_bytes() == before
-    assert files(one_round.folder) == ["run.h5"]
+    assert files(one_round.folder) == ["rounds/0001.h5", "rounds/0002.h5", "run.h5"]
     monkeypatch.undo()
     commit(one_round, 1)
     assert_intact(one_round.folder, 2)
@@ -313,11 +396,13 @@ def test_an_error_of_the_disk_is_a_store_error_and_leaves_the_rounds_before(one_
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(*((hdf5.os, "fsync") if step == "fsync" else (Path, "replace")), fail)
-    with pytest.raises(StoreError, match=r"cannot write .*run\.h5: Input/output error; rounds finished before are int"):
+    with pytest.raises(
+        StoreError, match=r"cannot write .*0002\.h5: Input/output error; rounds finished before are int"
+    ):
         commit(one_round, 1)
     monkeypatch.undo()
     assert one_round.path.read_bytes() == before
-    assert files(one_round.folder) == ["run.h5"]
+    assert files(one_round.folder) == ["rounds/0001.h5", "run.h5"]
 
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -343,7 +428,7 @@ def test_a_process_that_dies_in_a_commit_leaves_the_rounds_before(one_round):
     assert one_round.path.read_bytes() == before
     commit(one_round, 1)
     assert_intact(one_round.folder, 2)
-    assert files(one_round.folder) == ["run.h5"]
+    assert files(one_round.folder) == ["rounds/0001.h5", "rounds/0002.h5", "run.h5"]
 
 
 WRITE_UNTIL_FULL = """
@@ -462,5 +547,5 @@ def test_a_run_of_a_newer_schema_is_refused(tmp_path):
     path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION + 1
-    with pytest.raises(ConfigError, match=f"schema version {SCHEMA_VERSION + 1}, .* reads up to {SCHEMA_VERSION}"):
+    with pytest.raises(ConfigError, match=f"schema version {SCHEMA_VERSION + 1}, this pbeauty reads {SCHEMA_VERSION}:"):
         Run(path)
