@@ -139,8 +139,11 @@ def _expand(path: Path, faults: dict[str, str], depth: int) -> list[_Draft]:
     except ConfigError as error:
         faults.setdefault(str(error), "")
         return []
-    if "base" not in data:
-        return [_Draft(data, path.parent)]
+    return _expand_data(path, data, faults, depth) if "base" in data else [_Draft(data, path.parent)]
+
+
+def _expand_data(path: Path, data: dict[str, Any], faults: dict[str, str], depth: int) -> list[_Draft]:
+    """The cases of a sweep that has been read from `path`, be it the whole file or an entry of its list of bases."""
     for key in data:
         if key not in KEYS:
             faults[f"{path.name}: {key}: unknown key{nearest(str(key), KEYS)}; known here: {', '.join(KEYS)}"] = ""
@@ -175,15 +178,24 @@ def _bases(path: Path, base: Any, faults: dict[str, str], depth: int) -> list[_D
             return _expand(path.parent / base, faults, depth + 1)
         case dict():
             return [_Draft(base, path.parent)]
-        case list() if base and all(isinstance(name, str) for name in base):
+        case list() if base and all(isinstance(_file_of(entry), str) for entry in base):
             drafts = []
-            for name in base:
-                for draft in _expand(path.parent / name, faults, depth + 1):
-                    draft.parts.insert(0, ("", Path(name).stem))
+            for entry in base:
+                sweep = entry if isinstance(entry, dict) else {"base": entry}
+                for draft in _expand_data(path, sweep, faults, depth + 1):
+                    draft.parts.insert(0, ("", Path(sweep["base"]).stem))
                     drafts.append(draft)
             return drafts
-    faults[f"{path.name}: base: expected a file, a list of files or an experiment, found {kind(base)}"] = ""
+    faults[
+        f"{path.name}: base: expected a file, an experiment, or a list of files and of sweeps whose base is a file, "
+        f"found {kind(base)}"
+    ] = ""
     return []
+
+
+def _file_of(entry: Any) -> Any:
+    """The file that an entry of a list of bases is about."""
+    return entry.get("base") if isinstance(entry, dict) else entry
 
 
 def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:

@@ -338,7 +338,15 @@ def test_check_warns_of_the_limit_of_the_slurm_job_that_it_runs_in(capsys, monke
     assert re.search(r"WARNING: longer than the time limit of (8\d\d|900) s", capsys.readouterr().out)
     assert main([*arguments, "--time-limit", "1:00:00"]) == 0
     assert "WARNING" not in capsys.readouterr().out, "the limit that is asked about comes first"
-    sweep = ["check", "configs/paper/ratios-demo.yaml", "--rate", "0.05"]  # six cases of 240 s
+    demo = (
+        "--set",
+        "models={demo: {path: demo}}",
+        "--set",
+        "population.0.model=demo",
+        "--set",
+        "population.0.count=12",
+    )
+    sweep = ["check", "configs/paper/ratios.yaml", *demo, "--rate", "0.05"]  # six cases of 240 s
     assert main(sweep) == 0
     assert "WARNING: longer than the time limit" in capsys.readouterr().out
     assert main([*sweep, "--case", "4"]) == 0
@@ -349,7 +357,7 @@ def test_check_warns_of_the_limit_of_the_slurm_job_that_it_runs_in(capsys, monke
 
 
 def test_check_resolves_and_forecasts_sweeps(capsys):
-    path = "configs/paper/ratios-demo.yaml"
+    path = "configs/paper/ratios.yaml"
     assert main(["check", path, "--rate", "4", "--time-limit", "0:10"]) == 0
     shown = capsys.readouterr().out
     assert "6 case(s)" in shown
@@ -359,7 +367,7 @@ def test_check_resolves_and_forecasts_sweeps(capsys):
     one = json.loads(capsys.readouterr().out)
     assert (one["case"], one["folder"], one["game"]["multiplier"]) == (
         "51-100-named",
-        "results/ratios-demo/51-100-named",
+        "results/ratios/51-100-named",
         "51/100",
     )
     assert main(["check", path, "--case", "7"]) == 2
