@@ -142,7 +142,7 @@ def test_another_seed_gives_other_draws(mixed, tmp_path):
 def test_h5py_alone_reads_a_run(mixed):
     *_, folder = mixed
     with h5py.File(folder / "run.h5") as file:
-        assert file.attrs["schema_version"] == 1
+        assert file.attrs["schema_version"] == 2
         assert file.attrs["seed"] == 41
         assert bool(file.attrs["finished"])
         assert yaml.safe_load(file.attrs["experiment"])["game"]["multiplier"] == "0.7"

@@ -152,7 +152,7 @@ def test_a_straggler_is_seen(clock, tmp_path):
     live = Live(tmp_path, experiment, this_process())
     live.seat(["here", "here", "there"], [0, 60, 80])
     clock.now += 10
-    live.begin(0)
+    live.begin_round(0)
     clock.now += 2
     live.show({1: Progress(60, 60, 3, 600, 120), 2: Progress(80, 20, 0, 200, 40)})
     clock.now += 2
@@ -171,7 +171,7 @@ def test_a_straggler_is_seen(clock, tmp_path):
 def test_it_is_written_once_a_second_at_most(clock, tmp_path):
     live = Live(tmp_path, loads(THINKERS), this_process())
     live.seat(["here"], [100])
-    live.begin(0)
+    live.begin_round(0)
     seen = set()
     for _ in range(100):
         clock.now += 0.1
@@ -191,7 +191,7 @@ def test_a_run_of_many_rounds_keeps_the_latest(clock, tmp_path):
     outcome = SimpleNamespace(mean=1.0, median=1.0, target=1.0, n_valid=1, n_winners=1)
     live = Live(tmp_path, loads(THINKERS), this_process())
     for _ in range(700):
-        live.result(outcome, 0.5)
+        live.result(0, outcome, {}, 0.5)
     live.end("finished")
     state = read(tmp_path)
     assert state.rounds_finished == 700

@@ -32,6 +32,7 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import cast, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
+from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display
 from pbeauty.job.game_loop import play_game
@@ -242,7 +243,9 @@ class _Player:
             folder = Path(name)
             with Path(os.devnull).open("w") as nowhere:
                 display = Display(experiment.game, experiment.count, nowhere, nowhere)
-                moderator = Moderator(experiment, RunWriter.create(folder, experiment, {}), display, self._interrupt)
+                checkpoint, _ = read_checkpoint(folder, experiment)
+                writer = RunWriter.create(folder, experiment, {})
+                moderator = Moderator(experiment, writer, self._interrupt, checkpoint, [display])
                 began, began_cpu = time.perf_counter(), time.process_time()
                 play_game(JobContext(self._comm, self._hosted, folder, "bench", experiment.patience), block, moderator)
                 self._took = time.perf_counter() - began, time.process_time() - began_cpu

@@ -129,7 +129,7 @@ def forecast(
 
 
 def actual(run: Run) -> dict[str, Any]:
-    """What a run took, by the names of its forecast; with what its last job noted itself (`usage.PhaseTimer.bill`)."""
+    """What a run took, by the names of its forecast; with what its last job noted itself (`PhaseTimer.bill`)."""
     noted = run.provenance.get("actual")
     folder = run.path.parent
     totals = {

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +18,7 @@ from rich.progress import Progress as Bar
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Progress
 from pbeauty.game.rules import Outcome, Status
+from pbeauty.mpi.monitor import add
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BEFORE_BAR = 0.3
@@ -37,13 +39,14 @@ class Display:
         self._began = self._last_line = 0.0
         self._tabled = False
 
-    def begin(self, round_index: int) -> None:
+    def begin_round(self, round_index: int) -> None:
         """A round starts, or, at -1, what comes before the first."""
         self._began = self._last_line = time.monotonic()
         self._title = f"round {round_index + 1}/{self._game.rounds}" if round_index >= 0 else "backgrounds"
 
-    def show(self, progress: Progress) -> None:
+    def show(self, ranks: Mapping[int, Progress]) -> None:
         """How far the round has come, all ranks together."""
+        progress = add(ranks.values())
         now = time.monotonic()
         seconds = max(now - self._began, 1e-9)
         rate = f"{progress.done / seconds:,.0f}/s"
@@ -58,7 +61,7 @@ class Display:
             share = 100 * progress.done / max(self._count, 1)
             self.say(f"{self._title}: {progress.done:,} of {self._count:,} ({share:.0f}%), {rate}{unusable}")
 
-    def end(self) -> None:
+    def end_round(self) -> None:
         """The round's progress is over, however it ended."""
         if self._bar:
             with contextlib.suppress(OSError):  # the terminal may be gone by now; the game goes on

@@ -72,4 +72,4 @@ def watch_progress(
 
         return answer(on_step)
     finally:
-        moderator.display.end()
+        moderator.end_round()

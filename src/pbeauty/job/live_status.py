@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.records import Progress
-from pbeauty.game.rules import Outcome
+from pbeauty.game.rules import Outcome, Status
 from pbeauty.storage.lock import Owner
 from pbeauty.storage.run_reader import Run
 
@@ -158,11 +158,9 @@ class Live:
         if error:
             self.end("failed", str(error) or type(error).__name__)
 
-    def go_on(self, folder: Path) -> None:
-        """Takes up what earlier jobs have played."""
-        with Run(folder) as run:
-            self._finished = run.round_count
-            self._results = finished_rounds(run)
+    def go_on(self, rounds: int, results: Sequence[RoundState]) -> None:
+        """Takes up what earlier jobs have played: so many rounds, and the results of the latest."""
+        self._finished, self._results = rounds, list(results)
 
     def seat(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
         """Everybody is there: each rank's host and number of participants."""
@@ -174,7 +172,7 @@ class Live:
         self._state = "playing"
         self._write()
 
-    def begin(self, round_index: int) -> None:
+    def begin_round(self, round_index: int) -> None:
         """A round starts."""
         self._began = time.monotonic()
         self._round = round_index + 1
@@ -197,7 +195,13 @@ class Live:
                 rank.participants_per_second = seen.done / seconds
         self._write()
 
-    def result(self, outcome: Outcome, seconds: float) -> None:
+    def end_round(self) -> None:
+        """Nothing is to be told until the round's result is."""
+
+    def say(self, message: str) -> None:
+        """Messages are for people; the state has none but the last."""
+
+    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
         """A round is finished."""
         self._finished += 1
         figures = {name: getattr(outcome, name) for name in ("mean", "median", "target", "n_valid", "n_winners")}

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pbeauty.game.announcement import announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.game.records import Announcement, Progress, Rows
-from pbeauty.game.rules import NoValidGuessError, Outcome
+from pbeauty.game.rules import NoValidGuessError, Outcome, Status
 from pbeauty.game.scoring import Scored, score
-from pbeauty.job.display import Display
-from pbeauty.job.live_status import Live
+from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
-from pbeauty.mpi.monitor import add
-from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter, drop_journals
 
-if TYPE_CHECKING:
-    pass
+
+class Observer(Protocol):
+    """Is told how a game goes, on rank 0."""
+
+    def begin_round(self, round_index: int) -> None:
+        """The ranks begin to answer; at -1 they write backgrounds."""
+        ...
+
+    def show(self, progress: Mapping[int, Progress]) -> None:
+        """How far each rank is, a few times a second."""
+        ...
+
+    def end_round(self) -> None:
+        """The ranks have answered, or were told to stop."""
+        ...
+
+    def result(self, round_index: int, outcome: Outcome, statuses: dict[Status, int], seconds: float) -> None:
+        """A round is finished and stored."""
+        ...
+
+    def say(self, message: str) -> None:
+        """Something that a person should know."""
+        ...
 
 
 class Moderator:
@@ -30,26 +48,28 @@ class Moderator:
         self,
         experiment: Experiment,
         writer: RunWriter,
-        display: Display,
         interrupt: Interrupt,
-        finished: Sequence[Outcome] = (),
-        live: Live | None = None,
+        checkpoint: Checkpoint,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        """Starts the game, or goes on after the rounds in `finished`."""
+        """Starts the game, or goes on after the finished rounds of `checkpoint`.
+
+        Args:
+            experiment: what is played.
+            writer: of the run.
+            interrupt: says when the game is to stop early.
+            checkpoint: what earlier jobs have left.
+            observers: are told how the game goes.
+        """
         self.experiment = experiment
-        self.display = display
         self.interrupt = interrupt
         self.failure: str | None = None
         """Why the game could not go on, where it could not."""
-        self._writer = writer
+        self._writer, self._observers = writer, observers
         self._began = self._seconds = 0.0
         self._scored: Scored | None = None
-        self._live = live
-        self._round = len(finished)
-        self._next = announcement(experiment, 0)
-        if finished:
-            with Run(writer.folder) as run:
-                self._next = run.announcement(self._round)
+        self._round = checkpoint.rounds
+        self._next = checkpoint.announcements[-1]
 
     @property
     def finished(self) -> bool:
@@ -72,17 +92,25 @@ class Moderator:
         self._writer.keep_personas(cast)
 
     def begin_round(self, round_index: int) -> None:
-        """The ranks begin to answer."""
+        """The ranks begin to answer; -1 stands for the backgrounds that are written before the first round."""
         self._began = time.monotonic()
-        self.display.begin(round_index)
-        if self._live:
-            self._live.begin(round_index)
+        for observer in self._observers:
+            observer.begin_round(round_index)
 
     def show(self, progress: Mapping[int, Progress]) -> None:
         """How far each rank is."""
-        self.display.show(add(progress.values()))
-        if self._live:
-            self._live.show(progress)
+        for observer in self._observers:
+            observer.show(progress)
+
+    def end_round(self) -> None:
+        """The ranks have answered, or were told to stop."""
+        for observer in self._observers:
+            observer.end_round()
+
+    def say(self, message: str) -> None:
+        """Tells the person at the terminal."""
+        for observer in self._observers:
+            observer.say(message)
 
     def score(self, rows: Rows) -> None:
         """Scores the round that has just been answered: rows of all participants, in the order of their ids."""
@@ -108,9 +136,8 @@ class Moderator:
         parts = time_parts(times, seconds, time.monotonic() - self._began)
         self._writer.commit(self._round, rows, scored, seconds, files, parts)
         drop_journals(self._writer.folder, self._round)
-        self.display.result(self._round, scored.outcome, scored.statuses, seconds)
-        if self._live:
-            self._live.result(scored.outcome, seconds)
+        for observer in self._observers:
+            observer.result(self._round, scored.outcome, scored.statuses, seconds)
         self._round += 1
         if not self.finished:
             seen = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []

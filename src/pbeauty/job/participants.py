@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,16 +17,17 @@ from pbeauty.game.personas import Personas
 from pbeauty.game.records import PLAY, Announcement, Progress, Replies, Rows, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scripted import Floats
+from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.llm import answering, backgrounds
 from pbeauty.llm.backgrounds import Backgrounds
 from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.request_loop import RequestLoop
-from pbeauty.mpi.partition import Block, Segment, ids, rows_of
+from pbeauty.mpi.partition import Block, Segment, ids, rows_of, span
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.journal import Journal, ReplayedReplies
 from pbeauty.storage.replies import seal_replies
-from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_writer import journals
 
 OnStep = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
@@ -87,21 +89,28 @@ class Participants:
         """What a person should know about how the models' conversations are held."""
         return self.llm.notes() if self.llm else []
 
-    def restore(self, run: Run, journals: Sequence[Path], warn: Callable[[str], None]) -> None:
-        """Goes on from a run that was interrupted.
-
-        Args:
-            run: its finished rounds.
-            journals: of the round that was being played, from whatever ranks.
-            warn: is told of damaged records.
+    def restore(self, folder: Path, checkpoint: Checkpoint) -> None:
+        """Goes on from a run that was interrupted: its finished rounds, and the journals of the one being played.
 
         Raises:
-            ConfigError: if sealed replies are missing or damaged.
+            ConfigError: if stored replies are missing or damaged. Damaged records of a journal are left out, with a
+                message on standard error.
         """
         if self.llm:
-            self.llm.restore(run)
-            vocabulary = len(self.llm.engine.tokenizer)
-            self._recorded = ReplayedReplies(journals, self.llm.ids, vocabulary, warn)
+            self.llm.restore(folder, checkpoint.announcements, checkpoint.reply_files)
+            self._recorded = self.replayed(folder, checkpoint.rounds)
+
+    def replayed(self, folder: Path, round_index: int, but_of: str = "\0") -> ReplayedReplies | None:
+        """The replies of a broken-off round that are in journals, but not in those of the job named `but_of`."""
+        if self.llm is None:
+            return None
+        found = [path for path in journals(folder, round_index, span(self.hosting)) if not path.name.startswith(but_of)]
+        return ReplayedReplies(
+            found,
+            self.llm.ids,
+            len(self.llm.engine.tokenizer),
+            warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
+        )
 
     def write(self, on_step: OnStep, journal: Path | None = None, recorded: ReplayedReplies | None = None) -> Answers:
         """Has the models write the backgrounds of those who are to have one and have none yet.

@@ -2,63 +2,51 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, Source, has_personas, write_file
-from pbeauty.game.personas import cast as make_cast
+from pbeauty.game.personas import cast as make_personas
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
 from pbeauty.llm import backgrounds
-from pbeauty.mpi.partition import Block, ids, span
+from pbeauty.mpi.partition import ids
 from pbeauty.mpi.together import run_on_root_only
-from pbeauty.storage.journal import ReplayedReplies
-from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE, drop_journals, journals
+from pbeauty.storage.run_writer import drop_journals
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    pass
 
 PERSONAS_FILE = "personas.jsonl"
 _BEFORE_THE_FIRST = -1
 """The round that backgrounds are written in."""
 
 
-def deal_out(
-    comm: Comm, experiment: Experiment, folder: Path, hosted: Sequence[Block]
-) -> tuple[Personas | None, Personas | None]:
+def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas | None) -> Sequence[Personas | None]:
     """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block; collective.
 
     Args:
-        comm: all ranks.
+        job: all ranks.
         experiment: whose population it is.
-        folder: the run's; what it has on record comes before what the experiment's files say today.
-        hosted: what each rank hosts.
+        stored: on rank 0 what the run has on record, which comes before what the experiment's files say today.
+
+    Returns:
+        Those of everybody (None but on rank 0), those of the block; both None where nobody has any.
 
     Raises:
         JobError: on every rank, where a file of backgrounds cannot be read.
     """
     if not has_personas(experiment):
         return None, None
-    cast = run_on_root_only(comm, lambda: _everybody(experiment, folder))
-    parts = [cast.of(ids(hosting)) for hosting in hosted] if cast else None
-    return cast, comm.scatter(parts)
-
-
-def _everybody(experiment: Experiment, folder: Path) -> Personas:
-    if (folder / RUN_FILE).exists():
-        with Run(folder) as run:
-            if run.cast:
-                return run.cast
-    return make_cast(experiment)
+    everybody = run_on_root_only(job.comm, lambda: stored or make_personas(experiment))
+    parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
+    return everybody, job.comm.scatter(parts)
 
 
 def write_backgrounds(
@@ -79,7 +67,9 @@ def write_backgrounds(
     if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
         return True
     write = partial(
-        block.write, journal=job.journal_path(_BEFORE_THE_FIRST), recorded=_recorded(block, folder, job.job_id)
+        block.write,
+        journal=job.journal_path(_BEFORE_THE_FIRST),
+        recorded=block.replayed(folder, _BEFORE_THE_FIRST, job.job_id),
     )
     written = watch_progress(job, moderator, write, _BEFORE_THE_FIRST)
     if not job.all(written.complete):
@@ -95,21 +85,8 @@ def write_backgrounds(
         write_file(folder / PERSONAS_FILE, block.experiment, cast)
         drop_journals(folder, _BEFORE_THE_FIRST)
         failed = sum(made.source.count(Source.IN_WORDS) for made in gathered)
-        moderator.display.say(
+        moderator.say(
             f"{sum(map(len, gathered)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
             + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
         )
     return True
-
-
-def _recorded(block: Participants, folder: Path, session: str) -> ReplayedReplies | None:
-    """The replies for this block that earlier jobs, broken off while backgrounds were written, left in journals."""
-    if block.llm is None:
-        return None
-    left = journals(folder, _BEFORE_THE_FIRST, span(block.hosting))
-    return ReplayedReplies(
-        [path for path in left if not path.name.startswith(session)],
-        block.llm.ids,
-        len(block.llm.engine.tokenizer),
-        warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,27 +16,27 @@ from pbeauty.config import loader
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas
-from pbeauty.game.rules import Outcome
 from pbeauty.job import provenance
+from pbeauty.job.checkpoint import Checkpoint, Record, read_checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.live_status import Live
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
-from pbeauty.job.personas_setup import deal_out, write_backgrounds
+from pbeauty.job.personas_setup import scatter_personas, write_backgrounds
+from pbeauty.job.provenance import PhaseTimer, Usage, cores
 from pbeauty.job.stop_requests import Interrupt, job_end
-from pbeauty.job.usage import PhaseTimer, Usage, cores
 from pbeauty.llm import backgrounds
-from pbeauty.llm.engine import Engine, check_engine_arguments, check_vllm, checkpoint
+from pbeauty.llm.engine import Engine, check_engine_arguments, check_vllm
+from pbeauty.llm.engine import checkpoint as check_checkpoint
 from pbeauty.mpi.collectives import idle_barrier, node_rank
-from pbeauty.mpi.partition import Block, drawers, partition_population, span
-from pbeauty.mpi.together import run_on_all, run_on_root
+from pbeauty.mpi.partition import Block, drawers, partition_population
+from pbeauty.mpi.together import run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.lock import Lock, this_process
-from pbeauty.storage.run_folder import NOTHING, earlier, refuse_played, run_folder
-from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE, RunWriter, journals
+from pbeauty.storage.run_folder import refuse_played, run_folder
+from pbeauty.storage.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -59,12 +58,14 @@ class Plan:
 
     experiment: Experiment
     folder: Path
-    finished: list[Outcome]
-    """Of the rounds that earlier jobs have played."""
-    complete: bool
-    """Whether one of them has even come to the end that follows the last round."""
+    checkpoint: Checkpoint
+    """What earlier jobs have left."""
     session: str
     """Names this job, and a file in the folder by which every rank recognises it."""
+
+
+Planned = tuple[Plan, Record]
+"""What every rank must know to play a run, and what rank 0 alone must."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,17 @@ def run(comm: Comm, request: Request) -> int:
 
 
 def play(
-    comm: Comm, prepare_run: Callable[[], Plan], held: ExitStack, interrupt: Interrupt, engines: EngineCache
+    comm: Comm,
+    prepare_run: Callable[[], tuple[Plan, Record]],
+    held: ExitStack,
+    interrupt: Interrupt,
+    engines: EngineCache,
 ) -> int:
     """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
 
     Args:
         comm: all ranks.
-        prepare_run: makes the plan, on rank 0.
+        prepare_run: makes the plan, and what only rank 0 needs to know of the run, on rank 0.
         held: gets what rank 0 holds until the run's end: the folder's lock, the live state.
         interrupt: what may end the run early.
         engines: this rank's engine, if it has one already.
@@ -140,21 +145,23 @@ def play(
     """
     began, engines.wait_began = engines.wait_began or time.monotonic(), None
     meter = PhaseTimer(began, first=began == STARTED)
-    plan = run_on_root(comm, prepare_run)
-    experiment = plan.experiment
-    if plan.complete:
+    planned = run_on_root_only(comm, prepare_run)
+    plan, record = comm.bcast(planned and planned[0]), planned[1] if planned else Record()
+    experiment, checkpoint = plan.experiment, plan.checkpoint
+    if checkpoint.complete:
         if comm.rank == 0:
             print(f"results: {plan.folder} (finished already)", flush=True)
         return DONE
     hosted = run_on_root(comm, lambda: partition_population(experiment, comm.size))
     run_on_all(comm, lambda: _recognise(plan))
     run_on_root(comm, lambda: _token(plan).unlink())
-    cast, mine = deal_out(comm, experiment, plan.folder, hosted)
+    job = JobContext(comm, hosted, plan.folder, plan.session, experiment.patience)
+    cast, mine = scatter_personas(job, experiment, record.personas)
     live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
     meter.lap("starting")
     engine = None
-    if len(plan.finished) < experiment.game.rounds:
+    if checkpoint.rounds < experiment.game.rounds:
         engine = run_on_all(comm, lambda: engines.get(comm, experiment, hosted))
     watchdog = Watchdog(experiment.patience, comm.rank, end=lambda: comm.Abort(FAILED))
     block = run_on_all(comm, lambda: _seat(plan, hosted[comm.rank], engine, watchdog, mine))
@@ -165,11 +172,10 @@ def play(
     if seen is not None and live:
         display = Display(experiment.game, experiment.count)
         writer = _open_writer(plan, provenance.of_job(comm, seen), cast)
-        if plan.finished:
-            live.go_on(plan.folder)
+        live.go_on(checkpoint.rounds, record.results)
         live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
-        moderator = Moderator(experiment, writer, display, interrupt, plan.finished, live)
-        going_on = f", going on after round {len(plan.finished)}" if plan.finished else ""
+        moderator = Moderator(experiment, writer, interrupt, checkpoint, [display, live])
+        going_on = f", going on after round {checkpoint.rounds}" if checkpoint.rounds else ""
         display.say(
             f"{experiment.name}: {experiment.count:,} participants on {comm.size} rank(s){going_on}, "
             f"started in {started - began:.1f} s"
@@ -177,9 +183,8 @@ def play(
         )
         for note in sorted({note for rank in seen for note in rank.get("notes", [])}):
             display.say(note)
-    job = JobContext(comm, hosted, plan.folder, plan.session, experiment.patience)
     written = True
-    if not plan.finished and any(backgrounds.writer(group) for group in experiment.population):
+    if not checkpoint.rounds and any(backgrounds.writer(group) for group in experiment.population):
         written = write_backgrounds(job, block, moderator, cast)
     if written:
         play_game(job, block, moderator)
@@ -215,15 +220,15 @@ def check_models(experiment: Experiment) -> None:
     if used:
         check_vllm()
     for name in sorted(used):
-        checkpoint(experiment.models[name])
+        check_checkpoint(experiment.models[name])
         check_engine_arguments(name, experiment.models[name])
 
 
-def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> Plan:
+def _prepare(request: Request, held: ExitStack, interrupt: Interrupt) -> tuple[Plan, Record]:
     return plan_run(prepare(request), request, held, interrupt)
 
 
-def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrupt: Interrupt) -> Plan:
+def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrupt: Interrupt) -> tuple[Plan, Record]:
     """Where a run is to be played, and what of it is there already; takes the folder's lock.
 
     Raises:
@@ -234,14 +239,14 @@ def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrup
     interrupt.end_before(job_end(), experiment.margin)
     if not request.resume:
         refuse_played(folder)
-    before = earlier(folder, experiment) if request.resume else NOTHING
-    plan = Plan(experiment, folder.resolve(), before.rounds, before.complete, session=secrets.token_hex(8))
+    checkpoint, record = read_checkpoint(folder, experiment)
+    plan = Plan(experiment, folder.resolve(), checkpoint, session=secrets.token_hex(8))
     try:
-        if not plan.complete:
+        if not checkpoint.complete:
             _token(plan).touch()
     except OSError as error:
         raise ConfigError(f"cannot write to the result folder {folder}: {error.strerror}") from None
-    return plan
+    return plan, record
 
 
 def _token(plan: Plan) -> Path:
@@ -260,15 +265,13 @@ def _recognise(plan: Plan) -> None:
 def _seat(plan: Plan, hosting: Block, engine: Engine | None, watchdog: Watchdog, cast: Personas | None) -> Participants:
     """This rank's block, with the conversations that earlier jobs left."""
     block = Participants(plan.experiment, hosting, engine, watchdog, cast)
-    if (plan.folder / RUN_FILE).exists():
-        with Run(plan.folder) as run:
-            left = journals(plan.folder, run.round_count, span(hosting))
-            block.restore(run, left, lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True))
+    if plan.checkpoint.exists:
+        block.restore(plan.folder, plan.checkpoint)
     return block
 
 
 def _open_writer(plan: Plan, about: dict[str, Any], cast: Personas | None) -> RunWriter:
-    if not (plan.folder / RUN_FILE).exists():
+    if not plan.checkpoint.exists:
         writer = RunWriter.create(plan.folder, plan.experiment, about)
         if cast:
             writer.keep_personas(cast)
@@ -284,15 +287,14 @@ def _needs_model(experiment: Experiment) -> bool:
 
 def _end_game(moderator: Moderator, writer: RunWriter, live: Live, ranks: int) -> Drawing | None:
     """The end of the game as rank 0 tells it; what is to be drawn then."""
-    display = moderator.display
     if moderator.finished:
         live.end("finished")
     elif moderator.failure:
         live.end("failed", moderator.failure)
-        display.say(f"pbeauty: {moderator.failure}")
+        moderator.say(f"pbeauty: {moderator.failure}")
     else:
         live.end("interrupted", f"stopped by {moderator.interrupt.reason}")
-        display.say(
+        moderator.say(
             f"pbeauty: stopped by {moderator.interrupt.reason} after {moderator.rounds_played} finished round(s); "
             "the same command with --resume goes on"
         )

@@ -16,11 +16,11 @@ import numpy as np
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError
 from pbeauty.game.experiment import LLMGroup
+from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.job.live_status import LIVE_FILE, SweepState
 from pbeauty.job.runner import EngineCache, Request, check_models, plan_run, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.mpi.together import run_on_root
-from pbeauty.storage.run_folder import earlier
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RUN_FILE
 
@@ -66,7 +66,7 @@ def prepare_sweep(request: Request) -> Prepared:
     for case in sweep.cases:
         try:
             check_models(case.experiment)
-            if earlier(sweep.folder / case.name, case.experiment).complete:
+            if read_checkpoint(sweep.folder / case.name, case.experiment)[0].complete:
                 finished.add(case.name)
         except ConfigError as error:
             faults[str(error)] = None

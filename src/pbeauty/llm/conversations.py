@@ -21,8 +21,7 @@ from pbeauty.game.rules import number_text
 from pbeauty.llm.chat_template import Conversation
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.partition import Segment
-from pbeauty.storage.history import PendingReplies, StoredReplies, look_up
-from pbeauty.storage.run_reader import Run
+from pbeauty.storage.history import PendingReplies, StoredReplies, look_up, stored_replies
 
 EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
 """Reading is not playing: the likeliest answer, and a short one."""
@@ -162,11 +161,22 @@ class LLMParticipants:
         group = next(iter(self._group_settings.values())).group
         return [f"model {group.model}: {note}" for note in self.conversation.notes()]
 
-    def restore(self, run: Run) -> None:
-        """Takes the conversations of a run's finished rounds up again."""
-        for round_index in range(run.round_count):
-            self.add_user_turn(run.announcement(round_index))
-            self._said.append(run.said(round_index, self.ids))
+    def restore(
+        self, folder: Path, announcements: Sequence[Announcement], reply_files: Sequence[Sequence[str]]
+    ) -> None:
+        """Takes the conversations of finished rounds up again.
+
+        Args:
+            folder: the run's.
+            announcements: of these rounds, and perhaps of the one that follows.
+            reply_files: by round, the names of its files of replies.
+
+        Raises:
+            ConfigError: if replies are missing or damaged.
+        """
+        for round_index, (told, names) in enumerate(zip(announcements, reply_files, strict=False)):
+            self.add_user_turn(told)
+            self._said.append(stored_replies(folder, round_index, names, self.ids))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""

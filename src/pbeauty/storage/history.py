@@ -7,7 +7,7 @@ keeps where each reply is, and holds as many as it is walking through.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pbeauty.errors import ConfigError
 from pbeauty.game.ragged import Ragged, gather
 from pbeauty.game.records import Purpose
-from pbeauty.storage.validation import reading
+from pbeauty.storage.replies import REPLIES
+from pbeauty.storage.validation import open_replies, reading
 
 _TOKENS_AT_ONCE = 1 << 17
 """Of a stretch, about."""
@@ -168,3 +169,39 @@ def look_up(paths: Iterable[Path], participants: NDArray[np.int64]) -> StoredRep
         with reading(path), h5py.File(path, "r") as block:
             found.append(find_answers(path, block, participants))
     return StoredReplies(found, participants)
+
+
+def stored_replies(
+    folder: Path, round_index: int, names: Sequence[str], participants: NDArray[np.int64]
+) -> StoredReplies:
+    """What participants said in a finished round, as far as their conversations go on from it.
+
+    Args:
+        folder: the run's.
+        round_index: from 0.
+        names: of the round's files of replies, in order; each is named by the first participant that may be in it.
+        participants: ids, ascending.
+
+    Returns:
+        Token ids by position in `participants`. They have been held against their checksums.
+
+    Raises:
+        ConfigError: if a reply is missing or damaged.
+    """
+    found, missing = [], len(participants)
+    for name in reversed(names):
+        if not missing:
+            break
+        if int(name) > participants[-1]:
+            continue
+        path = folder / REPLIES / f"{round_index + 1:04d}" / f"{name}.h5"
+        with open_replies(path) as file:
+            answers = find_answers(path, file, participants)
+            if len(answers.participants):
+                check_tokens(path, file)
+                found.append(answers)
+                missing -= len(answers.participants)
+    try:
+        return StoredReplies(found, participants)
+    except LookupError:
+        raise ConfigError(f"replies of round {round_index + 1} are missing from {folder / REPLIES}") from None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.rules import Outcome
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RUN_FILE
 
@@ -66,39 +64,20 @@ def refuse_played(folder: Path) -> None:
         raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """What earlier jobs have made of a run."""
-
-    rounds: list[Outcome]
-    """Of those that are finished."""
-    complete: bool
-    """Whether one of the jobs has even come to the end that follows the last round."""
-
-
-NOTHING = Earlier([], complete=False)
-
-
-def earlier(folder: Path, experiment: Experiment) -> Earlier:
-    """What there is in `folder` to go on with; nothing where no job has been.
+def check_same_experiment(run: Run, experiment: Experiment) -> None:
+    """Refuses to go on with the run of another experiment.
 
     Raises:
-        ConfigError: if the run there is of another experiment, listing every difference.
+        ConfigError: listing every difference that can alter results.
     """
-    if not (folder / RUN_FILE).exists():
-        return NOTHING
-    with Run(folder) as run:
-        differences = [
-            f"\n  {key}: {before!r} in the run, {now!r} now"
-            for key, before, now in _differences(
-                run.experiment.model_dump(mode="json"), experiment.model_dump(mode="json")
-            )
-        ]
-        if differences:
-            raise ConfigError(
-                f"{folder} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
-            )
-        return Earlier([run.outcome(round_index) for round_index in range(run.round_count)], run.finished)
+    differences = [
+        f"\n  {key}: {before!r} in the run, {now!r} now"
+        for key, before, now in _differences(run.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+    ]
+    if differences:
+        raise ConfigError(
+            f"{run.path.parent} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
+        )
 
 
 def _population(experiment: Experiment) -> str:
@@ -113,7 +92,7 @@ def _settings(experiment: Experiment) -> str:
 def _latest_unfinished(parent: Path) -> Path | None:
     for path in sorted(parent.glob(f"*/{RUN_FILE}"), reverse=True):
         with Run(path) as run:
-            if not run.finished:
+            if not run.complete:
                 return path.parent
     return None
 

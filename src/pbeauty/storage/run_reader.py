@@ -25,7 +25,7 @@ from pbeauty.game.records import Announcement, Purpose
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import printable
-from pbeauty.storage.history import StoredReplies, check_tokens, find_answers
+from pbeauty.storage.history import StoredReplies, stored_replies
 from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION, round_file
 from pbeauty.storage.validation import check_experiment, check_run, open_round, reading, sealed_block, sealed_names
 
@@ -101,7 +101,7 @@ class Run:
         """
         path = Path(path)
         self._rows: dict[int, h5py.File] = {}
-        self._blocks: dict[tuple[int, str], tuple[Path, h5py.Group]] = {}
+        self._blocks: dict[tuple[int, str], tuple[Path, h5py.File]] = {}
         self.path = path / RUN_FILE if path.is_dir() else path
         try:
             self.file = h5py.File(self.path, "r")
@@ -136,7 +136,7 @@ class Run:
 
     def close(self) -> None:
         """Closes the file, and those of its rounds."""
-        for file in self._rows.values():
+        for file in [*self._rows.values(), *(block for _, block in self._blocks.values())]:
             file.close()
         self.file.close()
 
@@ -156,6 +156,11 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether every round that was to be played has been."""
+        return self.round_count == self.experiment.game.rounds
+
+    @property
+    def complete(self) -> bool:
+        """Whether, besides, a job has come to the end that follows the last round: run.h5 then stands alone."""
         return bool(self.file.attrs["finished"])
 
     @property
@@ -270,21 +275,7 @@ class Run:
         Raises:
             ConfigError: if a reply is missing or damaged.
         """
-        found, missing = [], len(participants)
-        for path, block in self._sealed_until(round_index, int(participants[-1])) if missing else ():
-            answers = find_answers(path, block, participants)
-            if len(answers.participants):
-                check_tokens(path, block)
-                found.append(answers)
-                missing -= len(answers.participants)
-            if not missing:
-                break
-        try:
-            return StoredReplies(found, participants)
-        except LookupError:
-            raise ConfigError(
-                f"{self.path}: replies of round {round_index + 1} are missing from {self.path.parent / 'replies'}"
-            ) from None
+        return stored_replies(self.path.parent, round_index, sealed_names(self.file, round_index), participants)
 
     @cached_property
     def cast(self) -> Personas | None:
@@ -350,5 +341,5 @@ class Run:
             if int(name) > participant:
                 continue
             if (round_index, name) not in self._blocks:
-                self._blocks[round_index, name] = sealed_block(self.file, self.path.parent, round_index, name)
+                self._blocks[round_index, name] = sealed_block(self.path.parent, round_index, name)
             yield self._blocks[round_index, name]

@@ -116,13 +116,13 @@ def check_experiment(text: str, path: Path) -> None:
 
 
 def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
-    """The sealed replies of a round by path, in the order of participants, checked; arguments as for `sealed_block`.
+    """The sealed replies of a round by path, in the order of participants, checked.
 
     Raises:
         ConfigError: if some are missing or damaged, naming the file.
     """
     names = sealed_names(file, round_index)
-    return dict(sealed_block(file, folder, round_index, name) for name in names)
+    return dict(sealed_block(folder, round_index, name) for name in names)
 
 
 def sealed_names(file: h5py.File, round_index: int) -> list[str]:
@@ -131,19 +131,26 @@ def sealed_names(file: h5py.File, round_index: int) -> list[str]:
     Raises:
         ConfigError: if run.h5 is damaged.
     """
-    path = Path(file.filename)
-    names = list(_own(file, f"replies/{round_index + 1:04d}", path))
-    for name in names:
+    path, number = Path(file.filename), f"{round_index + 1:04d}"
+    links = _own(file, f"replies/{number}", path)
+    for name in links:
         if not (name.isdecimal() and name.isascii()):
             raise ConfigError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
-    return sorted(names, key=int)
+        link = links.get(name, getlink=True)
+        if not isinstance(link, h5py.ExternalLink) or (link.filename, link.path) != (
+            f"replies/{number}/{name}.h5",
+            "/",
+        ):
+            raise ConfigError(
+                f"{path}: the sealed replies are missing or damaged: replies/{number}/{name} is no link to them"
+            )
+    return sorted(links, key=int)
 
 
-def sealed_block(file: h5py.File, folder: Path, round_index: int, name: str) -> tuple[Path, h5py.Group]:
-    """One file of a round's sealed replies, checked: only files of the run's own folder are opened.
+def sealed_block(folder: Path, round_index: int, name: str) -> tuple[Path, h5py.File]:
+    """The path and the content of one file of a round's replies, checked.
 
     Args:
-        file: run.h5.
         folder: the run's folder.
         round_index: from 0.
         name: one of `sealed_names`.
@@ -151,19 +158,24 @@ def sealed_block(file: h5py.File, folder: Path, round_index: int, name: str) -> 
     Raises:
         ConfigError: if it is missing or damaged, naming the file.
     """
-    number = f"{round_index + 1:04d}"
-    links = file[f"replies/{number}"]
-    path = folder / "replies" / number / f"{name}.h5"
-    link = links.get(name, getlink=True)
-    own = isinstance(link, h5py.ExternalLink) and (link.filename, link.path) == (f"replies/{number}/{name}.h5", "/")
+    path = folder / "replies" / f"{round_index + 1:04d}" / f"{name}.h5"
+    return path, open_replies(path)
+
+
+def open_replies(path: Path) -> h5py.File:
+    """Opens a file of replies, checked.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
     try:
-        if not (own and stat.S_ISREG(path.stat().st_mode)):
+        if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError
-        block = links[name]
-        _check_replies(block, path)
+        file = h5py.File(path, "r")
+        _check_replies(file, path)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):
         raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
-    return path, block
+    return file
 
 
 def _check_replies(block: h5py.Group, path: Path) -> None:

@@ -110,7 +110,7 @@ def test_who_resumes_opens_the_files_of_its_own_participants(tmp_path, monkeypat
     opened = []
     whole = history.check_tokens
     monkeypatch.setattr(
-        "pbeauty.storage.run_reader.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
+        "pbeauty.storage.history.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
     )
     with Run(tmp_path) as run:
         run.said(0, np.array([2, 3]))

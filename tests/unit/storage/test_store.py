@@ -175,7 +175,7 @@ def test_finish_marks_the_run_and_keeps_the_rounds(tmp_path):
     rows, _ = commit(writer)
     writer.finish(ABOUT | {"ended": "later"})
     with Run(tmp_path) as run:
-        assert run.finished
+        assert run.complete
         assert run.provenance == ABOUT | {"ended": "later"}
         np.testing.assert_array_equal(run.guesses[0], rows["guess"])
 

@@ -13,8 +13,8 @@ from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
+from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage.replies import seal_replies
-from pbeauty.storage.run_folder import earlier
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter, journals
 from pbeauty.storage.validation import reading, sealed_replies
@@ -236,7 +236,7 @@ def test_nothing_stored_is_code(folder):
 )
 def test_going_on_with_another_experiment_is_refused_with_the_differences(override, listed, folder):
     with pytest.raises(ConfigError) as caught:
-        earlier(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
+        read_checkpoint(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
     told = str(caught.value).splitlines()
     assert told[0] == f"{folder} holds a run of another experiment and cannot be gone on with:"
     assert sorted(told[1:]) == sorted(f"  {line}" for line in [*listed, "game.multiplier: '2/3' in the run, '1/2' now"])
@@ -247,4 +247,4 @@ def test_going_on_with_another_experiment_is_refused_with_the_differences(overri
     ["results=elsewhere", "patience=1", "margin=0", "models.demo.weight=3", "models.demo.tensor_parallel_size=2"],
 )
 def test_what_cannot_alter_results_may_change(override, folder):
-    assert len(earlier(folder, loads(EXPERIMENT, [override])).rounds) == 2
+    assert read_checkpoint(folder, loads(EXPERIMENT, [override]))[0].rounds == 2

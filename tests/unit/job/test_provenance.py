@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
-from pbeauty.job.usage import PhaseTimer, used
+from pbeauty.job.provenance import PhaseTimer, used
 from pbeauty.storage.run_reader import Run
 
 CONFIG = "name: crowd\ngame: {rounds: 2}\npopulation: [{name: crowd, count: 1000, kind: uniform}]\n"
