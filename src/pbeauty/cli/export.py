@@ -23,7 +23,7 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.ragged import Ragged
 from pbeauty.game.rules import Status
-from pbeauty.storage.history import last_answers
+from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.validation import reading, sealed_replies
 

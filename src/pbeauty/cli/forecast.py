@@ -17,8 +17,8 @@ from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Uni
 from pbeauty.game.personas import cast, population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.mpi.partition import partition_population
-from pbeauty.storage.replies import REPLIES
 from pbeauty.storage.run_reader import Run
+from pbeauty.storage.schema import REPLIES
 
 _CHARACTERS = 4
 """Per token."""

@@ -24,7 +24,7 @@ from pbeauty.job.live_status import LIVE_FILE, LiveState, RankState, RoundState,
 from pbeauty.storage import lock
 from pbeauty.storage.hdf5 import printable, read_bounded
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 
 _LARGEST = 1 << 25
 """Bytes; the live state of 100,000 ranks takes about as much."""

@@ -12,7 +12,7 @@ from pbeauty.game.records import Announcement
 from pbeauty.job.live_status import RoundState, finished_rounds
 from pbeauty.storage.run_folder import check_same_experiment
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 from pbeauty.storage.validation import sealed_names
 
 

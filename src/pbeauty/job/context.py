@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pbeauty.game.records import Rows
 from pbeauty.mpi.collectives import gather, idle_barrier
 from pbeauty.mpi.partition import Block, span
-from pbeauty.storage.run_writer import journal_path
+from pbeauty.storage.journal import journal_path
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

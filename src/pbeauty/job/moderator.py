@@ -14,7 +14,8 @@ from pbeauty.game.rules import NoValidGuessError, Outcome, Status
 from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
-from pbeauty.storage.run_writer import RunWriter, drop_journals
+from pbeauty.storage.journal import drop_journals
+from pbeauty.storage.run_writer import RunWriter
 
 
 class Observer(Protocol):
@@ -145,7 +146,7 @@ class Moderator:
 
 
 def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -> dict[str, float]:
-    """Where the time of a round went, in s, by `store.TIME_PARTS`.
+    """Where the time of a round went, in s, by `schema.TIME_PARTS`.
 
     Args:
         times: how long each rank played, and how many participants it has; ranks without any only wait.

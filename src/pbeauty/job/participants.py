@@ -25,9 +25,8 @@ from pbeauty.llm.engine import Engine
 from pbeauty.llm.request_loop import RequestLoop
 from pbeauty.mpi.partition import Block, Segment, ids, rows_of, span
 from pbeauty.mpi.watchdog import Watchdog
-from pbeauty.storage.journal import Journal, ReplayedReplies
+from pbeauty.storage.journal import Journal, ReplayedReplies, journals
 from pbeauty.storage.replies import seal_replies
-from pbeauty.storage.run_writer import journals
 
 OnStep = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""

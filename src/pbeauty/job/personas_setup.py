@@ -18,7 +18,7 @@ from pbeauty.job.participants import Participants
 from pbeauty.llm import backgrounds
 from pbeauty.mpi.partition import ids
 from pbeauty.mpi.together import run_on_root_only
-from pbeauty.storage.run_writer import drop_journals
+from pbeauty.storage.journal import drop_journals
 
 if TYPE_CHECKING:
     pass

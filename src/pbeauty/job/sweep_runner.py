@@ -22,7 +22,7 @@ from pbeauty.job.runner import EngineCache, Request, check_models, plan_run, pla
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.mpi.together import run_on_root
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -21,7 +21,7 @@ from pbeauty.game.rules import number_text
 from pbeauty.llm.chat_template import Conversation
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.partition import Segment
-from pbeauty.storage.history import PendingReplies, StoredReplies, look_up, stored_replies
+from pbeauty.storage.replies import PendingReplies, StoredReplies, look_up, stored_replies
 
 EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
 """Reading is not playing: the likeliest answer, and a short one."""

@@ -29,7 +29,7 @@ from pbeauty.plots.trajectory import trajectory
 from pbeauty.plots.work import lengths, times
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import TIME_PARTS
+from pbeauty.storage.schema import TIME_PARTS
 
 _MOST_KEYS = 8
 """More keys than this vary between runs that are no sweep, and nothing is to be seen along any of them."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from pbeauty.game.ragged import Ragged, gather
 from pbeauty.storage.hdf5 import writing
+from pbeauty.storage.schema import JOURNALS
 
 _MAGIC = b"\xb5pbr"
 _FRAME = struct.Struct("<4sII")
@@ -194,3 +197,27 @@ def _heads(data: mmap.mmap | bytes, starts: NDArray[np.int64]) -> NDArray[np.voi
 def _key(participant: Any, call: Any) -> Any:
     """One number for a participant's call."""
     return participant * _CALLS + call
+
+
+def drop_journals(folder: Path, round_index: int) -> None:
+    """Deletes the journals of a round whose replies are sealed and whose figures are committed."""
+    shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
+
+
+def journal_path(folder: Path, round_index: int, session: str, rank: int, span: tuple[int, int]) -> Path:
+    """Where a rank takes a round's replies down: its name says whose they may be, participants span[0]..span[1] - 1."""
+    return folder / JOURNALS / f"{round_index + 1:04d}" / f"{session}-{rank:05d}-{span[0]}-{span[1]}"
+
+
+def journals(folder: Path, round_index: int, span: tuple[int, int]) -> list[Path]:
+    """The journals of a round, in which there may be replies of participants span[0]..span[1] - 1.
+
+    A job with many ranks leaves many: nobody needs to read them all.
+    """
+    found = []
+    for path in sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*")):
+        told = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
+        elsewhere = told and (int(told[2]) <= span[0] or int(told[1]) >= span[1])
+        if path.is_file() and not elsewhere:
+            found.append(path)
+    return found

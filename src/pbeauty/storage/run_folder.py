@@ -10,7 +10,7 @@ from typing import Any
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 
 WITHOUT_EFFECT = (
     "results",

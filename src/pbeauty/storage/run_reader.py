@@ -25,8 +25,8 @@ from pbeauty.game.records import Announcement, Purpose
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import printable
-from pbeauty.storage.history import StoredReplies, stored_replies
-from pbeauty.storage.run_writer import RUN_FILE, SCHEMA_VERSION, round_file
+from pbeauty.storage.replies import StoredReplies, stored_replies
+from pbeauty.storage.schema import RUN_FILE, SCHEMA_VERSION, round_file
 from pbeauty.storage.validation import check_experiment, check_run, open_round, reading, sealed_block, sealed_names
 
 _AT_ONCE = 1 << 20

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,39 +29,22 @@ from pbeauty.game.records import PLAY, TOKEN_COUNTS, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
 from pbeauty.storage.hdf5 import checked, describe, replaced, writing
-from pbeauty.storage.replies import CHUNK, PER_PARTICIPANT, REPLIES, REPLY_CHUNK
+from pbeauty.storage.schema import (
+    CHUNK,
+    JOURNALS,
+    PER_PARTICIPANT,
+    PER_ROUND,
+    REPLIES,
+    REPLY_CHUNK,
+    ROUNDS,
+    RUN_FILE,
+    SCHEMA_VERSION,
+    TIME_PARTS,
+    round_file,
+)
 
-SCHEMA_VERSION = 2
-RUN_FILE = "run.h5"
-JOURNALS = "journal"
-ROUNDS = "rounds"
-"""Folder of the rounds of a run that is being played, a file each."""
 _AT_ONCE = 1 << 22
 """Participants whose groups are written at once."""
-_PER_ROUND = {
-    "mean": ("units of the game", "mean of the valid guesses"),
-    "median": ("units of the game", "median of the valid guesses"),
-    "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
-    "lower_quartile": ("units of the game", "0.25 quantile of the valid guesses, linear between two (type 7)"),
-    "upper_quartile": ("units of the game", "0.75 quantile of the valid guesses, linear between two (type 7)"),
-    "min": ("units of the game", "smallest valid guess"),
-    "max": ("units of the game", "largest valid guess"),
-    "target": ("units of the game", "offset + multiplier x aggregate"),
-    "winning_guess": ("units of the game", "the guess nearest to the target"),
-    "n_valid": ("participants", "valid guesses"),
-    "n_winners": ("participants", "participants nearest to the target"),
-    "seconds": ("s", "wall time from announcement to score"),
-}
-TIME_PARTS = {
-    "seconds_playing": "playing",
-    "seconds_waiting": "waiting for the slowest",
-    "seconds_gathering": "scoring and gathering",
-    "seconds_sealing": "sealing",
-}
-"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, sealing.
-
-All but the last are parts of `seconds`."""
-_PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
 
 
 class RunWriter:
@@ -140,7 +122,7 @@ class RunWriter:
             for name in columns:
                 _refer(rounds, name, round_index)
             _append(rounds["group_number"], round_index, scored.group_numbers)
-            for name in _PER_ROUND:
+            for name in PER_ROUND:
                 _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
             for path in sealed:
@@ -234,35 +216,6 @@ class RunWriter:
                     column[round_index, start : start + _AT_ONCE] = played[name][start : start + _AT_ONCE]
 
 
-def round_file(round_index: int) -> str:
-    """Where the rows of a round are while the run is played, relative to its folder."""
-    return f"{ROUNDS}/{round_index + 1:04d}.h5"
-
-
-def drop_journals(folder: Path, round_index: int) -> None:
-    """Deletes the journals of a round whose replies are sealed and whose figures are committed."""
-    shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
-
-
-def journal_path(folder: Path, round_index: int, session: str, rank: int, span: tuple[int, int]) -> Path:
-    """Where a rank takes a round's replies down: its name says whose they may be, participants span[0]..span[1] - 1."""
-    return folder / JOURNALS / f"{round_index + 1:04d}" / f"{session}-{rank:05d}-{span[0]}-{span[1]}"
-
-
-def journals(folder: Path, round_index: int, span: tuple[int, int]) -> list[Path]:
-    """The journals of a round, in which there may be replies of participants span[0]..span[1] - 1.
-
-    A job with many ranks leaves many: nobody needs to read them all.
-    """
-    found = []
-    for path in sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*")):
-        told = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
-        elsewhere = told and (int(told[2]) <= span[0] or int(told[1]) >= span[1])
-        if path.is_file() and not elsewhere:
-            found.append(path)
-    return found
-
-
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
     groups = experiment.population
     # Compressed, since it is long runs of one number: next to nothing, however many participants there are.
@@ -308,7 +261,7 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
     numbers.attrs["labels"] = [group.name for group in experiment.population]
     rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
-    for name, about in _PER_ROUND.items():
+    for name, about in PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
         dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
         describe(dataset, *about)

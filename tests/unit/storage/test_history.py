@@ -19,9 +19,8 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.records import Announcement, Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
-from pbeauty.storage import history, replies
-from pbeauty.storage.history import StoredReplies, find_answers, look_up
-from pbeauty.storage.replies import seal_replies
+from pbeauty.storage import replies
+from pbeauty.storage.replies import StoredReplies, find_answers, look_up, seal_replies
 from pbeauty.storage.run_reader import Run
 
 calls = st.lists(
@@ -55,8 +54,8 @@ def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factor
     hosted = [{who: said[who] for who in range(count) if owner[who] == block} for block in range(blocks)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replies, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
-        patch.setattr(history, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
-        patch.setattr(history, "_FEWEST", data.draw(st.integers(1, 8)))
+        patch.setattr(replies, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
+        patch.setattr(replies, "_FEWEST", data.draw(st.integers(1, 8)))
         written = sealed_by(folder, [block for block in hosted if block])
         everywhere = [folder / path for paths in written for path in paths]
         asked = np.array(sorted(data.draw(st.sets(st.sampled_from(range(count)), min_size=1))))
@@ -108,9 +107,9 @@ def test_who_resumes_opens_the_files_of_its_own_participants(tmp_path, monkeypat
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     commit(writer, 0, sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who])]} for who in range(5)]))
     opened = []
-    whole = history.check_tokens
+    whole = replies.check_tokens
     monkeypatch.setattr(
-        "pbeauty.storage.history.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
+        "pbeauty.storage.replies.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
     )
     with Run(tmp_path) as run:
         run.said(0, np.array([2, 3]))
@@ -135,8 +134,8 @@ def test_what_is_missing_or_altered_is_an_error(tmp_path):
 
 
 def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monkeypatch):
-    monkeypatch.setattr(history, "_FEWEST", 3)
-    monkeypatch.setattr(history, "_TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(replies, "_FEWEST", 3)
+    monkeypatch.setattr(replies, "_TOKENS_AT_ONCE", 1)
     birds = {"name": "birds", "count": 40, "kind": "llm", "extraction": "pattern-then-model"}
     experiment = loads(json.dumps({"name": "x", "seed": 3, "game": {"rounds": 3}, "population": [birds]}))
     block = Participants(experiment, partition_population(experiment, 1)[0], Engine(None, None, 0))
@@ -150,8 +149,8 @@ def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monk
 
 
 def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(history, "_FEWEST", 20)
-    monkeypatch.setattr(history, "_TOKENS_AT_ONCE", 1000)
+    monkeypatch.setattr(replies, "_FEWEST", 20)
+    monkeypatch.setattr(replies, "_TOKENS_AT_ONCE", 1000)
     monkeypatch.setattr(Talker, "length", 300)
     count = 700
     group = {"name": "all", "count": count, "kind": "llm"}

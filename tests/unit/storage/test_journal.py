@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbeauty.storage.journal import Journal, Record, ReplayedReplies, read
-from pbeauty.storage.run_writer import journal_path, journals
+from pbeauty.storage.journal import Journal, Record, ReplayedReplies, journal_path, journals, read
 
 RECORDS = st.lists(
     st.builds(

@@ -27,7 +27,8 @@ from pbeauty.storage import hdf5, run_writer
 from pbeauty.storage.hdf5 import StoreError
 from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import SCHEMA_VERSION, RunWriter
+from pbeauty.storage.run_writer import RunWriter
+from pbeauty.storage.schema import SCHEMA_VERSION
 
 TEXT = """
 name: trial

@@ -14,9 +14,10 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
+from pbeauty.storage.journal import journals
 from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RunWriter, journals
+from pbeauty.storage.run_writer import RunWriter
 from pbeauty.storage.validation import reading, sealed_replies
 
 EXPERIMENT = """

@@ -1,0 +1,58 @@
+"""What is on disk, schema 2: names of files and datasets, with the units and the description of each dataset."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 2
+RUN_FILE = "run.h5"
+JOURNALS = "journal"
+ROUNDS = "rounds"
+"""Folder of the rounds of a run that is being played, a file each."""
+REPLIES = "replies"
+CHUNK, REPLY_CHUNK = 1 << 16, 1 << 20
+"""Values in a chunk of a dataset by participant, and of one of replies."""
+
+PER_PARTICIPANT = {
+    "guess": ("units of the game", "the participant's guess; NaN where there is none"),
+    "status": ("code", "what became of the reply; the attribute `labels` names the codes"),
+    "forgotten": ("rounds", "oldest rounds left out of the prompt to fit the model's context"),
+    "prompt_tokens": ("tokens", "prompt tokens of all calls for the participant in the round"),
+    "cached_tokens": ("tokens", "those of them that the engine's prefix cache served"),
+    "output_tokens": ("tokens", "tokens sampled in all calls for the participant in the round"),
+}
+PER_REPLY = {
+    "participant": ("id", "who replied; ascending, with a participant's calls in order"),
+    "purpose": ("code", "what the call was for; the attribute `labels` names the codes"),
+    "text": ("UTF-8 bytes", "all replies, one after the other"),
+    "text_offsets": ("bytes", "reply r is text[text_offsets[r]:text_offsets[r + 1]]"),
+    "tokens": ("token ids", "all replies as sampled, one after the other"),
+    "token_offsets": ("tokens", "reply r is tokens[token_offsets[r]:token_offsets[r + 1]]"),
+}
+PER_ROUND = {
+    "mean": ("units of the game", "mean of the valid guesses"),
+    "median": ("units of the game", "median of the valid guesses"),
+    "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
+    "lower_quartile": ("units of the game", "0.25 quantile of the valid guesses, linear between two (type 7)"),
+    "upper_quartile": ("units of the game", "0.75 quantile of the valid guesses, linear between two (type 7)"),
+    "min": ("units of the game", "smallest valid guess"),
+    "max": ("units of the game", "largest valid guess"),
+    "target": ("units of the game", "offset + multiplier x aggregate"),
+    "winning_guess": ("units of the game", "the guess nearest to the target"),
+    "n_valid": ("participants", "valid guesses"),
+    "n_winners": ("participants", "participants nearest to the target"),
+    "seconds": ("s", "wall time from announcement to score"),
+}
+TIME_PARTS = {
+    "seconds_playing": "playing",
+    "seconds_waiting": "waiting for the slowest",
+    "seconds_gathering": "scoring and gathering",
+    "seconds_sealing": "sealing",
+}
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, sealing.
+
+All but the last are parts of `seconds`."""
+PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
+
+
+def round_file(round_index: int) -> str:
+    """Where the rows of a round are while the run is played, relative to its folder."""
+    return f"{ROUNDS}/{round_index + 1:04d}.h5"
