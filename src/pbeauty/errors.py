@@ -22,6 +22,10 @@ class LockedError(PbeautyError):
     """Another job is playing in the run's folder."""
 
 
+REFUSALS = (ConfigError, RunFileError, LockedError)
+"""What a person can mend before trying again; a command then ends with `BAD_REQUEST`."""
+
+
 class JobError(PbeautyError):
     """The whole job has to end, on every rank, with exit code `code`."""
 

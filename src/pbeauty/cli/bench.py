@@ -45,8 +45,8 @@ from pbeauty.llm.backgrounds import writer
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank
 from pbeauty.llm.request_loop import QUEUE_DEPTH
+from pbeauty.mpi.collectives import run_on_root
 from pbeauty.mpi.partition import partition_population
-from pbeauty.mpi.together import run_on_root
 from pbeauty.mpi.world import on_every_rank, world
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter

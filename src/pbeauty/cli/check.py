@@ -13,7 +13,7 @@ from typing import Any
 from pbeauty.cli.forecast import Pace, actual, forecast, pace, ranks_on
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.game.experiment import Experiment
 from pbeauty.job.runner import Request, prepare
 from pbeauty.job.stop_requests import job_end, time_limit
@@ -191,7 +191,7 @@ def _expected(run: Run, terms: Terms) -> dict[str, Any]:
     ranks = terms.ranks or run.provenance.get("size")
     try:
         return replace(terms, ranks=ranks if isinstance(ranks, int) else None).forecast(run.experiment)
-    except ConfigError:
+    except (ConfigError, RunFileError):
         return {}
 
 

@@ -28,7 +28,7 @@ from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
@@ -223,7 +223,7 @@ def _sampled(run: Run, count: int) -> Iterator[Sample]:
     for number_of_round in rounds[:_ROUNDS_SAMPLED]:
         try:
             yield from draw_samples(run, number_of_round, count)
-        except ConfigError as error:
+        except (ConfigError, RunFileError) as error:
             print(f"pbeauty: {error}; the report shows no replies of round {number_of_round}", file=sys.stderr)
 
 

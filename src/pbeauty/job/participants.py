@@ -192,7 +192,7 @@ class Participants:
             Paths relative to `folder`; empty where no model was asked.
 
         Raises:
-            StoreError: if they cannot be written.
+            RunFileError: if they cannot be written.
         """
         if not len(answers.replies):
             return []

@@ -16,8 +16,8 @@ from pbeauty.job.game_loop import watch_progress
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
 from pbeauty.llm import backgrounds
+from pbeauty.mpi.collectives import run_on_root_only
 from pbeauty.mpi.partition import ids
-from pbeauty.mpi.together import run_on_root_only
 from pbeauty.storage.journal import drop_journals
 
 if TYPE_CHECKING:

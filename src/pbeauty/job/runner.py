@@ -30,9 +30,8 @@ from pbeauty.job.stop_requests import Interrupt, job_end
 from pbeauty.llm import backgrounds
 from pbeauty.llm.engine import Engine, check_engine_arguments, check_vllm
 from pbeauty.llm.engine import checkpoint as check_checkpoint
-from pbeauty.mpi.collectives import idle_barrier, node_rank
+from pbeauty.mpi.collectives import idle_barrier, node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import Block, drawers, partition_population
-from pbeauty.mpi.together import run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.lock import Lock, this_process
 from pbeauty.storage.run_folder import refuse_played, run_folder

@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 
 from pbeauty.config.sweep import Case, Sweep, load_sweep
-from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError
+from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.game.experiment import LLMGroup
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.job.live_status import LIVE_FILE, SweepState
 from pbeauty.job.runner import EngineCache, Request, check_models, plan_run, play
 from pbeauty.job.stop_requests import Interrupt
-from pbeauty.mpi.together import run_on_root
+from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.schema import RUN_FILE
 
@@ -68,7 +68,7 @@ def prepare_sweep(request: Request) -> Prepared:
             check_models(case.experiment)
             if read_checkpoint(sweep.folder / case.name, case.experiment)[0].complete:
                 finished.add(case.name)
-        except ConfigError as error:
+        except (ConfigError, RunFileError) as error:
             faults[str(error)] = None
     if faults:
         raise ConfigError("\n".join(faults))
@@ -217,7 +217,7 @@ def _figures(folder: Path) -> dict[str, float]:
                 "valid_share": float(run.read("n_valid").mean() / run.experiment.count),
                 "seconds": float(run.seconds.sum()),
             }
-    except ConfigError:
+    except (ConfigError, RunFileError):
         return figures
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.errors import BAD_REQUEST, FAILED, REFUSALS, JobError
 from pbeauty.game.records import Rows
 from pbeauty.mpi.partition import Block, Segment
 from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
+
+T = TypeVar("T")
 
 _SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
 _LATE = 0.1
@@ -105,3 +109,50 @@ def _ordered(received: NDArray, segments: Sequence[Segment]) -> NDArray:
         ordered[segment.start : segment.stop] = received[at : at + len(segment)]
         at += len(segment)
     return ordered
+
+
+# --- the same verdict on every rank -----------------------------------------------------------------------------
+
+
+def run_on_root(comm: Comm, work: Callable[[], T]) -> T:
+    """What `work` gives on rank 0, on every rank; what it refuses there is refused on every rank."""
+    verdict: tuple[T | None, str | None] = (None, None)
+    if comm.rank == 0:
+        try:
+            verdict = (work(), None)
+        except REFUSALS as error:
+            verdict = (None, str(error))
+    idle_barrier(comm)
+    value, refusal = comm.bcast(verdict)
+    if refusal is not None:
+        raise JobError(refusal, BAD_REQUEST)
+    return value  # type: ignore[return-value]
+
+
+def run_on_root_only(comm: Comm, work: Callable[[], T]) -> T | None:
+    """As `run_on_root`, but what `work` gives stays on rank 0; None on the others."""
+    kept: list[T] = []
+    run_on_root(comm, lambda: kept.append(work()))
+    return kept[0] if kept else None
+
+
+def run_on_all(comm: Comm, work: Callable[[], T]) -> T:
+    """What `work` gives on this rank, once it has come to a good end on all; each kind of fault is told once."""
+    value: T | None = None
+    fault: tuple[str, int] | None = None
+    try:
+        value = work()
+    except REFUSALS as error:
+        fault = (str(error), BAD_REQUEST)
+    except Exception:
+        fault = (traceback.format_exc().rstrip(), FAILED)
+    idle_barrier(comm)
+    faults = comm.allgather(fault and (f"rank {comm.rank} on {platform.node()}", *fault))
+    told: dict[tuple[str, int], list[str]] = {}
+    for found in faults:
+        if found:
+            told.setdefault(found[1:], []).append(found[0])
+    if told:
+        message = "\n".join(f"{', '.join(where)}: {text}" for (text, _), where in told.items())
+        raise JobError(message, max(code for _, code in told) if all(c == BAD_REQUEST for _, c in told) else FAILED)
+    return value  # type: ignore[return-value]

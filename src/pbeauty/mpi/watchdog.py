@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 
+from pbeauty.errors import PbeautyError
 from pbeauty.game.records import Progress
 
 _LONGEST_NAP = 5.0
@@ -96,7 +97,7 @@ class Watchdog:
         end_process(self.end)
 
 
-class SilentRankError(RuntimeError):
+class SilentRankError(PbeautyError):
     """A rank, or its whole host, has stopped talking."""
 
 

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pbeauty.errors import FAILED, ConfigError, JobError
-from pbeauty.mpi.watchdog import SECONDS_TO_BE_HEARD, SilentRankError
+from pbeauty.errors import FAILED, ConfigError, JobError, PbeautyError
+from pbeauty.mpi.watchdog import SECONDS_TO_BE_HEARD
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -47,7 +47,7 @@ def on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
         return error.code
     except BaseException as error:
         # A rank that ends alone leaves the others waiting in a collective for good: end them all.
-        told = "" if isinstance(error, (ConfigError, SilentRankError)) else traceback.format_exc()
+        told = "" if isinstance(error, PbeautyError) else traceback.format_exc()
         # In one piece, or what two ranks say at the same time would run into each other.
         sys.stderr.write(f"{told}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}\n")
         sys.stderr.flush()

@@ -16,19 +16,17 @@ from pathlib import Path
 import h5py
 from numpy.typing import NDArray
 
-
-class StoreError(RuntimeError):
-    """The result could not be written; what had been sealed before is intact."""
+from pbeauty.errors import RunFileError
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the operating system says about a write to `path` into a StoreError that names it."""
+    """Turns what the operating system says about a write to `path` into a RunFileError that names it."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreError(f"cannot write {path}: {reason}; rounds finished before are intact") from error
+        raise RunFileError(f"cannot write {path}: {reason}; rounds finished before are intact") from error
 
 
 @contextlib.contextmanager
@@ -39,7 +37,7 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     that a reader finds the old file or the new one, whenever the machine stops.
 
     Raises:
-        StoreError: if it cannot be written.
+        RunFileError: if it cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
     with writing(path):

@@ -63,7 +63,7 @@ class Journal:
         """Creates the file; `path` must be new.
 
         Raises:
-            StoreError: if it cannot be created.
+            RunFileError: if it cannot be created.
         """
         self.path = path
         with writing(path):
@@ -80,7 +80,7 @@ class Journal:
         """Hands what was appended to the operating system.
 
         Raises:
-            StoreError: if it does not take it, on a full disk say.
+            RunFileError: if it does not take it, on a full disk say.
         """
         with writing(self.path):
             self._file.flush()
@@ -89,7 +89,7 @@ class Journal:
         """Makes sure that the records are on the disk itself.
 
         Raises:
-            StoreError: as `flush`.
+            RunFileError: as `flush`.
         """
         with writing(self.path):
             self._file.flush()

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.ragged import Ragged, gather
 from pbeauty.game.records import Purpose, Replies
 from pbeauty.storage.hdf5 import checked, describe, replaced, writing
@@ -56,7 +56,7 @@ def seal_replies(folder: Path, round_index: int, first_participant: int, replies
         Paths relative to `folder`, in the order of participants. A file is named by the first that may be in it.
 
     Raises:
-        StoreError: if they cannot be written.
+        RunFileError: if they cannot be written.
     """
     participant, purpose = np.array(replies.participant, np.uint64), np.array(replies.purpose, np.uint8)
     order = np.argsort(participant, kind="stable")
@@ -150,7 +150,7 @@ def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64])
         participants: ids, ascending; those who are not in the file are passed over.
 
     Raises:
-        ConfigError: if it is damaged.
+        RunFileError: if it is damaged.
     """
     with reading(path):
         ids, last = last_answers(block)
@@ -164,7 +164,7 @@ def check_tokens(path: Path, block: h5py.Group) -> None:
     """Reads all token ids of a file of sealed replies once, and so holds them against their checksums.
 
     Raises:
-        ConfigError: if they are damaged.
+        RunFileError: if they are damaged.
     """
     with reading(path):
         for start in range(0, len(block["tokens"]), _CHECKED_AT_ONCE):
@@ -202,7 +202,7 @@ class StoredReplies:
         """The token ids of what the participant at `slot` said.
 
         Raises:
-            ConfigError: if the file has been damaged or lost since.
+            RunFileError: if the file has been damaged or lost since.
         """
         number, row = divmod(slot, self._size)
         if number not in self._stretches:
@@ -222,7 +222,7 @@ class StoredReplies:
             with reading(path), h5py.File(path, "r") as block:
                 flats.append(block["tokens"][first:last].astype(np.int32, copy=False))
             if len(flats[-1]) != last - first:
-                raise ConfigError(f"{path}: the sealed replies have been altered while the run was played")
+                raise RunFileError(f"{path}: the sealed replies have been altered while the run was played")
             starts[mine] += size - first
             stops[mine] += size - first
             size += last - first
@@ -258,7 +258,7 @@ def stored_replies(
         Token ids by position in `participants`. They have been held against their checksums.
 
     Raises:
-        ConfigError: if a reply is missing or damaged.
+        RunFileError: if a reply is missing or damaged.
     """
     found, missing = [], len(participants)
     for name in reversed(names):
@@ -276,4 +276,4 @@ def stored_replies(
     try:
         return StoredReplies(found, participants)
     except LookupError:
-        raise ConfigError(f"replies of round {round_index + 1} are missing from {folder / REPLIES}") from None
+        raise RunFileError(f"replies of round {round_index + 1} are missing from {folder / REPLIES}") from None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.announcement import announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
@@ -50,7 +50,7 @@ class LazyArray:
         self.dtype: np.dtype = dataset.dtype
 
     def __getitem__(self, which: Any) -> Any:
-        """As numpy indexes; a damaged file is a ConfigError."""
+        """As numpy indexes; a damaged file is a RunFileError."""
         with reading(self._path):
             return self._dataset[which]
 
@@ -97,7 +97,7 @@ class Run:
             path: run.h5, or the folder that holds it.
 
         Raises:
-            ConfigError: if there is no run, or one of a newer schema.
+            RunFileError: if there is no run, or one of a newer schema.
         """
         path = Path(path)
         self._rows: dict[int, h5py.File] = {}
@@ -107,10 +107,10 @@ class Run:
             self.file = h5py.File(self.path, "r")
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a damaged one"
-            raise ConfigError(f"cannot read a run from {self.path}: {reason}") from None
+            raise RunFileError(f"cannot read a run from {self.path}: {reason}") from None
         try:
             self._check()
-        except ConfigError:
+        except RunFileError:
             self.close()
             raise
 
@@ -118,9 +118,9 @@ class Run:
         with reading(self.path):
             version = self.file.attrs.get("schema_version")
             if not isinstance(version, np.integer) or "rounds/target" not in self.file:
-                raise ConfigError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
+                raise RunFileError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
         if version != SCHEMA_VERSION:
-            raise ConfigError(
+            raise RunFileError(
                 f"{self.path} has schema version {version}, this pbeauty reads {SCHEMA_VERSION}: "
                 "install the version that wrote it (attribute pbeauty_version)"
             )
@@ -176,7 +176,7 @@ class Run:
             which: a round, from 0, or a range of rounds.
 
         Raises:
-            ConfigError: if it is damaged.
+            RunFileError: if it is damaged.
         """
         with reading(self.path):
             return self._column(name)[which]
@@ -190,7 +190,7 @@ class Run:
         """The file of a round's rows while the run is played, checked when it is first opened.
 
         Raises:
-            ConfigError: if it is missing, damaged, or of another run or round.
+            RunFileError: if it is missing, damaged, or of another run or round.
         """
         if round_index not in self._rows:
             path = self.path.parent / round_file(round_index)
@@ -273,7 +273,7 @@ class Run:
             Token ids by position in `participants`. They have been held against their checksums.
 
         Raises:
-            ConfigError: if a reply is missing or damaged.
+            RunFileError: if a reply is missing or damaged.
         """
         return stored_replies(self.path.parent, round_index, sealed_names(self.file, round_index), participants)
 
@@ -282,7 +282,7 @@ class Run:
         """Attributes and backgrounds of all participants; None where they are not stored.
 
         Raises:
-            ConfigError: if they are damaged.
+            RunFileError: if they are damaged.
         """
         if "personas" not in self.file:
             return None
@@ -309,7 +309,7 @@ class Run:
 
         Raises:
             IndexError: if there is no such finished round, or no such participant.
-            ConfigError: if the sealed replies are missing or damaged.
+            RunFileError: if the sealed replies are missing or damaged.
         """
         rounds, count = self.guesses.shape
         if not (1 <= round <= rounds and 0 <= participant < count):

@@ -64,7 +64,7 @@ class RunWriter:
             provenance: JSON values that say where and with what the run was made.
 
         Raises:
-            StoreError: if the file cannot be written.
+            RunFileError: if the file cannot be written.
         """
         writer = cls(folder)
         with replaced(writer.path) as file:
@@ -105,7 +105,7 @@ class RunWriter:
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
-            StoreError: if it cannot be written; the file then holds the rounds before.
+            RunFileError: if it cannot be written; the file then holds the rounds before.
         """
         nothing = dict.fromkeys(TIME_PARTS, math.nan)
         assert scored.outcome is not None  # a round without one is not committed
@@ -142,7 +142,7 @@ class RunWriter:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
 
         Raises:
-            StoreError: if they cannot be written.
+            RunFileError: if they cannot be written.
         """
         with replaced(self.path, keep=True) as file:
             for name, codes in cast.codes.items():
@@ -184,7 +184,7 @@ class RunWriter:
         """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5.
 
         Raises:
-            StoreError: if it cannot be written; the run can then be gone on with.
+            RunFileError: if it cannot be written; the run can then be gone on with.
         """
         with h5py.File(self.path, "r") as before:
             columns = {name: before["rounds"][name] for name in PER_PARTICIPANT if name in before["rounds"]}

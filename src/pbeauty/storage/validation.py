@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import yaml
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.personas import Source
 from pbeauty.storage.hdf5 import printable
 
@@ -30,7 +30,7 @@ def check_run(file: h5py.File, path: Path) -> None:
     """Checks what run.h5 holds itself.
 
     Raises:
-        ConfigError: if a dataset is not what a run's would be, naming it.
+        RunFileError: if a dataset is not what a run's would be, naming it.
     """
     with reading(path):
         participants = len(_plain(file, "participants/group", path))
@@ -47,7 +47,7 @@ def check_run(file: h5py.File, path: Path) -> None:
                     else [(rounds,), (rounds, participants), (rounds, groups)]
                 )
                 if shape not in expected:
-                    raise ConfigError(f"{path}: {group}/{name} is damaged: its shape is {shape}")
+                    raise RunFileError(f"{path}: {group}/{name} is damaged: its shape is {shape}")
         if "personas" in file:
             sound = _plain(file, "personas/row", path).shape == (participants,)
             size, bounds = len(_plain(file, "personas/text", path)), _plain(file, "personas/text_offsets", path)[:]
@@ -56,10 +56,10 @@ def check_run(file: h5py.File, path: Path) -> None:
             source = _plain(file, "personas/source", path)
             sound &= source.shape == (participants,) and source.dtype == np.uint8 and source[:].max() < len(Source)
             if not sound or row.min() < -1 or row.max() >= len(bounds) - 1:
-                raise ConfigError(f"{path}: personas are damaged: their backgrounds do not fit together")
+                raise RunFileError(f"{path}: personas are damaged: their backgrounds do not fit together")
         for name in ("experiment", "provenance"):
             if not isinstance(text := file.attrs.get(name), str) or len(text) > _LONGEST_TEXT:
-                raise ConfigError(f"{path}: the attribute {name} is missing or damaged")
+                raise RunFileError(f"{path}: the attribute {name} is missing or damaged")
 
 
 def open_round(path: Path, run: h5py.File, round_index: int) -> h5py.File:
@@ -71,10 +71,10 @@ def open_round(path: Path, run: h5py.File, round_index: int) -> h5py.File:
         round_index: from 0.
 
     Raises:
-        ConfigError: if it is missing, damaged, or of another run or round.
+        RunFileError: if it is missing, damaged, or of another run or round.
     """
     if not path.exists():
-        raise ConfigError(f"{path} is missing; if the run was finished while it was being read, open it again")
+        raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
     with reading(path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no regular file")
@@ -87,7 +87,7 @@ def open_round(path: Path, run: h5py.File, round_index: int) -> h5py.File:
             for name, column in run["rounds"].items():
                 if column.is_virtual and _plain(file, name, path).shape != column.shape[1:]:
                     raise ValueError(f"{name} has another shape")
-    except ConfigError:
+    except RunFileError:
         file.close()
         raise
     return file
@@ -95,31 +95,31 @@ def open_round(path: Path, run: h5py.File, round_index: int) -> h5py.File:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what h5py says of damage, in its many ways, into a ConfigError that names the file."""
+    """Turns what h5py says of damage, in its many ways, into a RunFileError that names the file."""
     try:
         yield
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
+        raise RunFileError(f"{path} is damaged: {error}") from None
 
 
 def check_experiment(text: str, path: Path) -> None:
     """Refuses an experiment that would unfold in memory: a stored one never refers to parts of itself.
 
     Raises:
-        ConfigError: if there are anchors or aliases in it.
+        RunFileError: if there are anchors or aliases in it.
     """
     try:
         if any(isinstance(token, (yaml.AliasToken, yaml.AnchorToken)) for token in yaml.scan(text)):
-            raise ConfigError(f"{path}: the stored experiment was not written by pbeauty: it has YAML aliases")
+            raise RunFileError(f"{path}: the stored experiment was not written by pbeauty: it has YAML aliases")
     except yaml.YAMLError:
-        raise ConfigError(f"{path}: the stored experiment is damaged: it is not YAML") from None
+        raise RunFileError(f"{path}: the stored experiment is damaged: it is not YAML") from None
 
 
 def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
     """The sealed replies of a round by path, in the order of participants, checked.
 
     Raises:
-        ConfigError: if some are missing or damaged, naming the file.
+        RunFileError: if some are missing or damaged, naming the file.
     """
     names = sealed_names(file, round_index)
     return dict(sealed_block(folder, round_index, name) for name in names)
@@ -129,19 +129,19 @@ def sealed_names(file: h5py.File, round_index: int) -> list[str]:
     """The files of a round's sealed replies, in order: each is named by the first participant that may be in it.
 
     Raises:
-        ConfigError: if run.h5 is damaged.
+        RunFileError: if run.h5 is damaged.
     """
     path, number = Path(file.filename), f"{round_index + 1:04d}"
     links = _own(file, f"replies/{number}", path)
     for name in links:
         if not (name.isdecimal() and name.isascii()):
-            raise ConfigError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
+            raise RunFileError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
         link = links.get(name, getlink=True)
         if not isinstance(link, h5py.ExternalLink) or (link.filename, link.path) != (
             f"replies/{number}/{name}.h5",
             "/",
         ):
-            raise ConfigError(
+            raise RunFileError(
                 f"{path}: the sealed replies are missing or damaged: replies/{number}/{name} is no link to them"
             )
     return sorted(links, key=int)
@@ -156,7 +156,7 @@ def sealed_block(folder: Path, round_index: int, name: str) -> tuple[Path, h5py.
         name: one of `sealed_names`.
 
     Raises:
-        ConfigError: if it is missing or damaged, naming the file.
+        RunFileError: if it is missing or damaged, naming the file.
     """
     path = folder / "replies" / f"{round_index + 1:04d}" / f"{name}.h5"
     return path, open_replies(path)
@@ -166,7 +166,7 @@ def open_replies(path: Path) -> h5py.File:
     """Opens a file of replies, checked.
 
     Raises:
-        ConfigError: if it is missing or damaged.
+        RunFileError: if it is missing or damaged.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -174,7 +174,7 @@ def open_replies(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
         _check_replies(file, path)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):
-        raise ConfigError(f"{path}: the sealed replies are missing or damaged") from None
+        raise RunFileError(f"{path}: the sealed replies are missing or damaged") from None
     return file
 
 
@@ -194,12 +194,12 @@ def _plain(parent: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     """A dataset of numbers that are all in this very file."""
     dataset = _own(parent, name, path)
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
-        raise ConfigError(f"{path}: {name} is damaged: it is no array of numbers")
+        raise RunFileError(f"{path}: {name} is damaged: it is no array of numbers")
     # What has not been written takes no room in the file, whatever size it claims.
     elsewhere = dataset.external or dataset.is_virtual
     most = dataset.id.get_storage_size() * (_DEFLATED if dataset.compression else 1)
     if elsewhere or most < np.prod(dataset.shape, dtype=object) * dataset.dtype.itemsize:
-        raise ConfigError(f"{path}: {name} is damaged: not all of it is in the file")
+        raise RunFileError(f"{path}: {name} is damaged: not all of it is in the file")
     return dataset
 
 
@@ -208,6 +208,6 @@ def _own(parent: h5py.Group, name: str, path: Path) -> h5py.Group | h5py.Dataset
     found = parent
     for part in name.split("/"):
         if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
-            raise ConfigError(f"{path}: {name} is missing, or not in this file")
+            raise RunFileError(f"{path}: {name} is missing, or not in this file")
         found = found[part]
     return found

@@ -11,7 +11,7 @@ import pytest
 from made import experiment, make
 
 import pbeauty
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.records import Purpose
 from pbeauty.storage.run_reader import Reply
 
@@ -79,12 +79,12 @@ def test_replies(folder):
 
 def test_replies_that_were_taken_away(folder):
     (folder / "replies/0001/000000000.h5").unlink()
-    with pbeauty.open(folder) as run, pytest.raises(ConfigError, match="missing or damaged"):
+    with pbeauty.open(folder) as run, pytest.raises(RunFileError, match="missing or damaged"):
         run.replies(1, 0)
 
 
 def test_what_is_no_run(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read a run"):
+    with pytest.raises(RunFileError, match="cannot read a run"):
         pbeauty.open(tmp_path)
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbeauty.config.loader import load, loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.experiment import Writer
 from pbeauty.game.personas import NOBODY, Source, cast, deal, population_variables, quotas
 from pbeauty.llm.backgrounds import usable
@@ -329,5 +329,5 @@ def test_sources_of_backgrounds_that_cannot_be_are_refused(values, written, tmp_
     with h5py.File(tmp_path / "run/run.h5", "r+") as file:
         del file["personas/source"]
         file["personas/source"] = values
-    with pytest.raises(ConfigError, match="personas are damaged"):
+    with pytest.raises(RunFileError, match="personas are damaged"):
         Run(tmp_path / "run")

@@ -15,7 +15,7 @@ from talker import Engine as Talker
 from test_store import ABOUT, EXPERIMENT, RunWriter, commit
 
 from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.records import Announcement, Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
@@ -120,16 +120,16 @@ def test_what_is_missing_or_altered_is_an_error(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     (paths,) = sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who] * 3)] for who in range(4)}])
     commit(writer, 0, [paths])
-    with Run(tmp_path) as run, pytest.raises(ConfigError, match="replies of round 1 are missing"):
+    with Run(tmp_path) as run, pytest.raises(RunFileError, match="replies of round 1 are missing"):
         run.said(0, np.arange(5))
     with pytest.raises(LookupError):
         look_up([tmp_path / path for path in paths], np.arange(5))
     spoken = look_up([tmp_path / path for path in paths], np.arange(4))
     (tmp_path / paths[0]).unlink()
-    with pytest.raises(ConfigError, match="is damaged"):
+    with pytest.raises(RunFileError, match="is damaged"):
         spoken[1]
     sealed_by(tmp_path, [{0: [(Purpose.ANSWER, [])]}])
-    with pytest.raises(ConfigError, match="altered while the run was played"):
+    with pytest.raises(RunFileError, match="altered while the run was played"):
         spoken[1]
 
 

@@ -17,14 +17,13 @@ import pytest
 
 from pbeauty import __version__
 from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import RunFileError
 from pbeauty.game.announcement import group_of
 from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import score
 from pbeauty.storage import hdf5, run_writer
-from pbeauty.storage.hdf5 import StoreError
 from pbeauty.storage.replies import seal_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
@@ -246,7 +245,7 @@ def test_a_file_of_rows_that_is_not_the_rounds_own_is_refused(tmp_path, kind, mo
         path.unlink()
     with Run(tmp_path / "a") as run:
         assert not np.isnan(run.guesses[0]).all()
-        with pytest.raises(ConfigError, match=r"rounds/0002\.h5"):
+        with pytest.raises(RunFileError, match=r"rounds/0002\.h5"):
             run.guesses[1]
 
 
@@ -398,7 +397,7 @@ def test_an_error_of_the_disk_is_a_store_error_and_leaves_the_rounds_before(one_
 
     monkeypatch.setattr(*((hdf5.os, "fsync") if step == "fsync" else (Path, "replace")), fail)
     with pytest.raises(
-        StoreError, match=r"cannot write .*0002\.h5: Input/output error; rounds finished before are int"
+        RunFileError, match=r"cannot write .*0002\.h5: Input/output error; rounds finished before are int"
     ):
         commit(one_round, 1)
     monkeypatch.undo()
@@ -438,7 +437,7 @@ for t_index in range(1, 200):
     try:
         t.commit(writer, t_index)
         t.seal_replies(writer.folder, t_index, 0, t.replies(*[(0, 0, "x" * 1000)] * t_index))
-    except t.StoreError as error:
+    except t.RunFileError as error:
         print(t_index, error)
         break
 """
@@ -484,14 +483,14 @@ def test_a_folder_that_cannot_be_written_to_is_a_store_error(locked_folder):
         lambda: writer.finish(ABOUT),
         lambda: seal_replies(locked_folder, 0, 0, replies((0, Purpose.ANSWER, "7"))),
     ):
-        with pytest.raises(StoreError, match=r"(?s)cannot write .*\.h5: .*Permission denied.*rounds finished before"):
+        with pytest.raises(RunFileError, match=r"(?s)cannot write .*\.h5: .*Permission denied.*rounds finished before"):
             write()
     assert (locked_folder / "run.h5").read_bytes() == before
 
 
 def test_a_folder_that_is_gone_is_a_store_error(tmp_path):
     for folder in (tmp_path / "gone", Path(__file__)):
-        with pytest.raises(StoreError, match=r"(?s)cannot write .*(No such file|Not a directory)"):
+        with pytest.raises(RunFileError, match=r"(?s)cannot write .*(No such file|Not a directory)"):
             RunWriter.create(folder, EXPERIMENT, ABOUT)
 
 
@@ -527,20 +526,20 @@ def test_what_is_not_a_run_is_refused(tmp_path, make, said):
     path = tmp_path / "run.h5"
     make(path)
     for given in (path, tmp_path):
-        with pytest.raises(ConfigError, match=said) as caught:
+        with pytest.raises(RunFileError, match=said) as caught:
             Run(given)
         assert str(path) in str(caught.value)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=f"(?s)cannot read a run from {tmp_path}/run.h5"):
+    with pytest.raises(RunFileError, match=f"(?s)cannot read a run from {tmp_path}/run.h5"):
         Run(tmp_path)
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path):
     path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(ConfigError, match="cannot read a run"):
+    with pytest.raises(RunFileError, match="cannot read a run"):
         Run(path)
 
 
@@ -548,5 +547,7 @@ def test_a_run_of_a_newer_schema_is_refused(tmp_path):
     path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION + 1
-    with pytest.raises(ConfigError, match=f"schema version {SCHEMA_VERSION + 1}, this pbeauty reads {SCHEMA_VERSION}:"):
+    with pytest.raises(
+        RunFileError, match=f"schema version {SCHEMA_VERSION + 1}, this pbeauty reads {SCHEMA_VERSION}:"
+    ):
         Run(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
@@ -110,7 +110,7 @@ TRAPS = [huge, compressed, objects, of_another_file, virtual, linked, soft, grou
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
 def test_an_array_that_is_not_what_it_claims_is_refused(name, trap, folder):
     swap(folder / "run.h5", name, trap)
-    with pytest.raises(ConfigError, match=r"run\.h5"):
+    with pytest.raises(RunFileError, match=r"\.h5"):
         read_all(folder)
 
 
@@ -119,7 +119,7 @@ def test_an_array_that_is_not_what_it_claims_is_refused(name, trap, folder):
 def test_a_sealed_reply_that_is_not_what_it_claims_is_refused(name, trap, folder):
     path = folder / "replies/0002/000000000.h5"
     swap(path, name, trap)
-    with pytest.raises(ConfigError, match=str(path)):
+    with pytest.raises(RunFileError, match=str(path)):
         read_all(folder)
 
 
@@ -127,7 +127,7 @@ def test_a_sealed_reply_that_is_not_what_it_claims_is_refused(name, trap, folder
 def test_offsets_that_lead_astray_are_refused(offsets, folder):
     path = folder / "replies/0001/000000000.h5"
     swap(path, "token_offsets", lambda file, name: file.create_dataset(name, data=np.array(offsets)))
-    with pytest.raises(ConfigError, match=str(path)):
+    with pytest.raises(RunFileError, match=str(path)):
         read_all(folder)
 
 
@@ -137,7 +137,7 @@ def test_links_lead_nowhere_but_to_the_runs_own_replies(file, folder):
         run[name] = h5py.ExternalLink(file, "/")
 
     swap(folder / "run.h5", "replies/0001/000000000", link)
-    with pytest.raises(ConfigError, match="sealed replies are missing or damaged"):
+    with pytest.raises(RunFileError, match="sealed replies are missing or damaged"):
         read_all(folder)
 
 
@@ -145,7 +145,7 @@ def test_a_pipe_in_the_place_of_replies_or_of_a_journal_is_not_waited_for(folder
     path = folder / "replies/0001/000000000.h5"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ConfigError, match=str(path)):
+    with pytest.raises(RunFileError, match=str(path)):
         read_all(folder)
     (folder / "journal/0003").mkdir(parents=True)
     os.mkfifo(folder / "journal/0003/pipe")
@@ -157,7 +157,7 @@ def test_a_pipe_in_the_place_of_replies_or_of_a_journal_is_not_waited_for(folder
 def test_a_file_that_was_cut_off_is_refused_and_left_as_it_is(name, share, folder):
     path = folder / name
     path.write_bytes(data := path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ConfigError, match=str(path)):
+    with pytest.raises(RunFileError, match=str(path)):
         read_all(folder)
     assert path.read_bytes() == data
 
@@ -176,7 +176,7 @@ def test_a_flipped_byte_in_what_is_stored_is_refused(name, folder):
             data = bytearray(whole)
             data[at] ^= 1
             path.write_bytes(data)
-            with pytest.raises(ConfigError, match=f"{path}.* damaged"):
+            with pytest.raises(RunFileError, match=f"{path}.* damaged"):
                 read_everything(folder)
                 pytest.fail(f"a flipped byte of {dataset} was not noticed")
 
@@ -207,7 +207,7 @@ def test_an_experiment_that_unfolds_in_memory_is_refused(folder):
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     with h5py.File(folder / "run.h5", "r+") as file:
         file.attrs["experiment"] = bomb
-    with pytest.raises(ConfigError, match="YAML aliases"):
+    with pytest.raises(RunFileError, match="YAML aliases"):
         read_all(folder)
 
 
