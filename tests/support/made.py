@@ -11,7 +11,7 @@ from pbeauty.game.announcement import group_of
 from pbeauty.game.records import PLAY, Replies
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import score
-from pbeauty.storage.replies import seal_replies
+from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_writer import RunWriter
 
 ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], "ranks": [{"host": "node-1"}]}
@@ -54,7 +54,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
-        sealed = seal_replies(folder, index, 0, replies) if len(replies) else []
+        sealed = write_replies(folder, index, 0, replies) if len(replies) else []
         members, groups = group_of(described), len(described.population)
         scored = score(described.game, rows["guess"], rows["status"], members, groups)
         writer.commit(index, rows, scored, seconds, sealed)

@@ -122,7 +122,7 @@ def test_a_job_killed_over_and_over_ends_as_if_it_had_never_been(config, whole, 
                 kill(job, victim, draw)
                 job.end()
             now = assert_prefix(folder, whole)
-            assert now >= finished, "a sealed round was lost"
+            assert now >= finished, "a stored round was lost"
             finished = now
         assert assert_prefix(folder, whole) == ROUNDS
         assert not list((folder / "journal").glob("*/*"))

@@ -219,8 +219,8 @@ def _summary(experiment: Experiment) -> list[str]:
 def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
     """A forecast in lines for people; with a warning if it takes longer than `limit` seconds."""
     blocks = found["blocks"]
-    hosting = [size for size in blocks if size]
-    sizes = f"{min(hosting):,}" + (f" to {max(hosting):,}" if min(hosting) != max(hosting) else "")
+    playing = [size for size in blocks if size]
+    sizes = f"{min(playing):,}" + (f" to {max(playing):,}" if min(playing) != max(playing) else "")
     lines = [
         f"{found['ranks']} rank(s), {found['engines']} engine(s), blocks of {sizes} participants",
         f"{found['requests']:,} requests (at most {found['requests_at_most']:,}), about "

@@ -1,6 +1,6 @@
 """`pbeauty export`: a run in other formats; `pbeauty import`: a published configuration as one of ours.
 
-Exporting reads run.h5 and the sealed replies, and never imports the runtime.
+Exporting reads run.h5 and the stored replies, and never imports the runtime.
 csv, jsonl and parquet hold a row per round and participant; agentscope is the result folder of the published example
 "paper_large_scale_simulation" of AgentScope, which its own scripts can read.
 """
@@ -25,7 +25,7 @@ from pbeauty.game.ragged import Ragged
 from pbeauty.game.rules import Status
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.validation import reading, sealed_replies
+from pbeauty.storage.validation import reading, round_replies
 
 FORMATS = ("csv", "jsonl", "parquet", "agentscope")
 
@@ -154,7 +154,7 @@ def last_words(run: Run, round_index: int) -> _Said:
     said = _Said()
     if f"{round_index + 1:04d}" not in run.file["replies"]:
         return said
-    for path, block in sealed_replies(run.file, run.path.parent, round_index).items():
+    for path, block in round_replies(run.file, run.path.parent, round_index).items():
         with reading(path):
             texts = Ragged.of(block["text"][:], block["text_offsets"][:])
             ids, last = last_answers(block)

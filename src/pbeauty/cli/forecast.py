@@ -28,7 +28,7 @@ _GIB = 1 << 30
 _PER_GUESS, _PER_REPLY_ROW = 9, 16
 """Bytes per participant and round: the guess with its status, and the counts of tokens where there are models."""
 _PER_REPLY = 40
-"""Bytes that a sealed reply takes besides its text and tokens."""
+"""Bytes that a stored reply takes besides its text and tokens."""
 _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
 
@@ -98,8 +98,8 @@ def forecast(
     """
     models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     ranks = ranks or (len(models) + 1 if models else 1)
-    hosted = partition_population(experiment, ranks)
-    blocks = [sum(map(len, hosting)) for hosting in hosted]
+    partition = partition_population(experiment, ranks)
+    blocks = [sum(map(len, block)) for block in partition]
     rounds = experiment.game.rounds
     talk = _talk(experiment, None if measured is None else measured.output_tokens)
     words = talk.output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
@@ -107,8 +107,8 @@ def forecast(
     found: dict[str, Any] = {
         "ranks": ranks,
         "blocks": blocks,
-        "engines": sum(any(_is_llm(experiment, s.group) for s in hosting) for hosting in hosted),
-        "gpus": sum(_gpus(experiment, hosting) for hosting in hosted),
+        "engines": sum(any(_is_llm(experiment, s.group) for s in block) for block in partition),
+        "gpus": sum(_gpus(experiment, block) for block in partition),
         "requests": talk.requests,
         "requests_at_most": talk.most,
         "prompt_tokens": talk.prompt_tokens,
@@ -122,7 +122,7 @@ def forecast(
     }
     thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
     if measured:
-        largest = max(sum(len(s) for s in hosting if _is_llm(experiment, s.group)) for hosting in hosted)
+        largest = max(sum(len(s) for s in block if _is_llm(experiment, s.group)) for block in partition)
         seconds = rounds * max(thinking, largest / measured.participants_per_second)
         found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
     return found
@@ -137,8 +137,8 @@ def actual(run: Run) -> dict[str, Any]:
         for name in ("prompt_tokens", "output_tokens")
         if name in run.file["rounds"]
     }
-    sealed = folder.glob(f"{REPLIES}/**/*.h5")
-    size = sum(path.stat().st_size for path in [run.path, *sealed])
+    stored = folder.glob(f"{REPLIES}/**/*.h5")
+    size = sum(path.stat().st_size for path in [run.path, *stored])
     counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
     return (noted if isinstance(noted, dict) else {}) | counted
 
@@ -186,8 +186,8 @@ def _is_llm(experiment: Experiment, group: int) -> bool:
     return isinstance(experiment.population[group], LLMGroup)
 
 
-def _gpus(experiment: Experiment, hosting: Any) -> int:
-    for segment in hosting:
+def _gpus(experiment: Experiment, block: Any) -> int:
+    for segment in block:
         group = experiment.population[segment.group]
         if isinstance(group, LLMGroup):
             return experiment.models[group.model].tensor_parallel_size

@@ -241,7 +241,7 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
         count: of each kind.
 
     Raises:
-        ConfigError: if sealed replies are missing or damaged.
+        ConfigError: if stored replies are missing or damaged.
     """
     index = round - 1
     if not len(run.file[f"replies/{round:04d}"]):

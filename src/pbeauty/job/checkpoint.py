@@ -13,7 +13,7 @@ from pbeauty.job.live_status import RoundState, finished_rounds
 from pbeauty.storage.run_folder import check_same_experiment
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.schema import RUN_FILE
-from pbeauty.storage.validation import sealed_names
+from pbeauty.storage.validation import reply_file_names
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, R
             exists=True,
             complete=False,
             announcements=[run.announcement(round_index) for round_index in range(run.round_count + 1)],
-            reply_files=[sealed_names(run.file, round_index) for round_index in rounds],
+            reply_files=[reply_file_names(run.file, round_index) for round_index in rounds],
         )
         return checkpoint, Record(run.cast, finished_rounds(run))

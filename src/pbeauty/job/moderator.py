@@ -151,7 +151,7 @@ def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -
     Args:
         times: how long each rank played, and how many participants it has; ranks without any only wait.
         seconds: from the announcement to the score.
-        whole: from the announcement to the sealed replies.
+        whole: from the announcement to the stored replies.
     """
     played = [time for time, count in times if count]
     slowest, average = max(played), sum(played) / len(played)
@@ -159,5 +159,5 @@ def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -
         "seconds_playing": average,
         "seconds_waiting": slowest - average,
         "seconds_gathering": max(0.0, seconds - slowest),
-        "seconds_sealing": max(0.0, whole - seconds),
+        "seconds_storing": max(0.0, whole - seconds),
     }

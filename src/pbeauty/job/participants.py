@@ -26,7 +26,7 @@ from pbeauty.llm.request_loop import RequestLoop
 from pbeauty.mpi.partition import Block, Segment, ids, rows_of, span
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.journal import Journal, ReplayedReplies, journals
-from pbeauty.storage.replies import seal_replies
+from pbeauty.storage.replies import write_replies
 
 OnStep = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
@@ -58,7 +58,7 @@ class Participants:
     def __init__(
         self,
         experiment: Experiment,
-        hosting: Block,
+        block: Block,
         engine: Engine | None = None,
         watchdog: Watchdog | None = None,
         cast: Personas | None = None,
@@ -67,21 +67,21 @@ class Participants:
 
         Args:
             experiment: the whole experiment.
-            hosting: the segments of this rank, in id order.
+            block: the segments of this rank, in id order.
             engine: loaded with the model of the hosted language models; None where there are none.
             watchdog: ends the job if the engine hangs.
             cast: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
         """
         self.experiment = experiment
-        self.hosting = hosting
+        self.block = block
         """Of this rank, in id order."""
-        self.count = sum(map(len, hosting))
-        llm_segments = [s for s in hosting if isinstance(experiment.population[s.group], LLMGroup)]
+        self.count = sum(map(len, block))
+        llm_segments = [s for s in block if isinstance(experiment.population[s.group], LLMGroup)]
         self._watchdog = watchdog
         self._recorded: ReplayedReplies | None = None
         self.llm: LLMParticipants | None = None
         if engine and llm_segments:
-            self._slots = np.isin(ids(hosting), ids(llm_segments), assume_unique=True).nonzero()[0]
+            self._slots = np.isin(ids(block), ids(llm_segments), assume_unique=True).nonzero()[0]
             self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._slots))
 
     def notes(self) -> list[str]:
@@ -103,7 +103,7 @@ class Participants:
         """The replies of a broken-off round that are in journals, but not in those of the job named `but_of`."""
         if self.llm is None:
             return None
-        found = [path for path in journals(folder, round_index, span(self.hosting)) if not path.name.startswith(but_of)]
+        found = [path for path in journals(folder, round_index, span(self.block)) if not path.name.startswith(but_of)]
         return ReplayedReplies(
             found,
             self.llm.ids,
@@ -149,7 +149,7 @@ class Participants:
         rows["status"].fill(Status.FAILED)  # until there is a reply
         began = time.monotonic()
         thinking = 0.0
-        for segment, where in zip(self.hosting, rows_of(self.hosting), strict=True):
+        for segment, where in zip(self.block, rows_of(self.block), strict=True):
             group = self.experiment.population[segment.group]
             if isinstance(group, LLMGroup):
                 continue
@@ -196,7 +196,7 @@ class Participants:
         """
         if not len(answers.replies):
             return []
-        files = seal_replies(folder, announcement.round_index, self.hosting[0].start, answers.replies)
+        files = write_replies(folder, announcement.round_index, self.block[0].start, answers.replies)
         if self.llm:
             self.llm.attach_stored([folder / path for path in files])
         return files

@@ -27,7 +27,7 @@ EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
 """Reading is not playing: the likeliest answer, and a short one."""
 
 
-class Kept:
+class TokenCache:
     """Token ids that are made when they are first asked for, by number, as rows of a flat array."""
 
     def __init__(self, size: int) -> None:
@@ -55,7 +55,7 @@ class Message:
     """Token ids where it follows a reply."""
     told: dict[str, str]
     """The text of each announced quantity."""
-    turns: Kept | None
+    turns: TokenCache | None
     """By own rank, where those are told."""
 
 
@@ -76,7 +76,7 @@ class LLMParticipants:
     """The language models that one rank hosts, all at one engine.
 
     A conversation is stored once: what a group was told per round as token ids, what a participant said in the files
-    of sealed replies, from which it is read again as it is needed. A slot is a participant's number among those of
+    of stored replies, from which it is read again as it is needed. A slot is a participant's number among those of
     this object.
     """
 
@@ -117,7 +117,7 @@ class LLMParticipants:
         if cast is not None:
             pairs = np.column_stack([self.group_of, cast.kinds()])
             self._person = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-        self._openings = Kept(int(self._person.max(initial=0)) + 1)
+        self._openings = TokenCache(int(self._person.max(initial=0)) + 1)
 
     def set_backgrounds(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
         """Gives participants backgrounds of their own: to the r-th of these ids row r of `texts`."""
@@ -152,9 +152,9 @@ class LLMParticipants:
         del self._said[len(self._told) - 1 :]
         self._said.append(PendingReplies(tokens, rows))
 
-    def attach_stored(self, sealed: Sequence[Path]) -> None:
+    def attach_stored(self, files: Sequence[Path]) -> None:
         """What was said in the round that was last told lies in these files now, and is read from there."""
-        self._said[-1] = look_up(sealed, self.ids)
+        self._said[-1] = look_up(files, self.ids)
 
     def notes(self) -> list[str]:
         """What a person should know about how conversations are held with this model."""
@@ -297,7 +297,7 @@ class LLMParticipants:
     def _message(self, settings: GroupSettings, round_index: int, told: dict[str, str]) -> Message:
         user = self._user(settings.group, round_index, told)
         opening = [] if settings.system is None else self.conversation.opening(settings.system, user)
-        turns = Kept(self._rank_range) if "own_rank" in told else None
+        turns = TokenCache(self._rank_range) if "own_rank" in told else None
         return Message(user, opening, self.conversation.turn(user), told, turns)
 
     def _user(self, group: LLMGroup, round_index: int, told: Mapping[str, str]) -> str:

@@ -82,14 +82,14 @@ def node_rank(comm: Comm, engine: bool) -> NodeRank:
     return NodeRank(index=before, count=sum(host == here and has for host, has in hosts))
 
 
-def gather(comm: Comm, rows: Rows, hostings: Sequence[Block]) -> Rows | None:
+def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
     """Brings every rank's rows to rank 0, there in participant order; None on the others."""
-    counts = [sum(map(len, hosting)) for hosting in hostings]
+    counts = [sum(map(len, block)) for block in partition]
     if comm.rank:
         for values in rows.values():
             comm.Gatherv(values, None, root=0)
         return None
-    order = [segment for hosting in hostings for segment in hosting]
+    order = [segment for block in partition for segment in block]
     gathered = {}
     for name, values in rows.items():
         received = np.empty(sum(counts), values.dtype)

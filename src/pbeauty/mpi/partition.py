@@ -70,14 +70,14 @@ def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
 
 
-def span(hosting: Block) -> tuple[int, int]:
+def span(block: Block) -> tuple[int, int]:
     """The first participant of a block and the one after its last, between whom others' may lie; nobody: (0, 0)."""
-    return (hosting[0].start, hosting[-1].stop) if hosting else (0, 0)
+    return (block[0].start, block[-1].stop) if block else (0, 0)
 
 
-def rows_of(hosting: Block) -> list[slice]:
+def rows_of(block: Block) -> list[slice]:
     """Where each segment of a block is in arrays over the block."""
-    ends = accumulate(map(len, hosting), initial=0)
+    ends = accumulate(map(len, block), initial=0)
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 

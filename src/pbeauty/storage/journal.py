@@ -200,7 +200,7 @@ def _key(participant: Any, call: Any) -> Any:
 
 
 def drop_journals(folder: Path, round_index: int) -> None:
-    """Deletes the journals of a round whose replies are sealed and whose figures are committed."""
+    """Deletes the journals of a round whose replies are stored and whose figures are committed."""
     shutil.rmtree(folder / JOURNALS / f"{round_index + 1:04d}", ignore_errors=True)
 
 

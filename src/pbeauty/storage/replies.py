@@ -40,10 +40,10 @@ _CHECKED_AT_ONCE = 1 << 20
 _BYTES_PER_FILE = 1 << 25
 """Of replies that are in one file."""
 _PER_REPLY = 25
-"""Bytes of a sealed reply besides its text and tokens."""
+"""Bytes of a stored reply besides its text and tokens."""
 
 
-def seal_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> list[str]:
+def write_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> list[str]:
     """Writes one block's replies of one round, to as many files as keep each small in memory.
 
     Args:
@@ -107,7 +107,7 @@ def _make_folder_of(path: Path) -> None:
 
 @dataclass(frozen=True)
 class PendingReplies:
-    """What was said in a round that is not sealed yet."""
+    """What was said in a round that is not stored yet."""
 
     tokens: Ragged
     rows: NDArray[np.int64]
@@ -120,7 +120,7 @@ class PendingReplies:
 
 @dataclass(frozen=True)
 class Answers:
-    """The last answers of some participants in one file of sealed replies."""
+    """The last answers of some participants in one file of stored replies."""
 
     path: Path
     participants: NDArray[np.int64]
@@ -131,7 +131,7 @@ class Answers:
 
 
 def last_answers(block: h5py.Group) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Who answered in a file of sealed replies, ids ascending, and the row of everybody's last answer in it.
+    """Who answered in a file of stored replies, ids ascending, and the row of everybody's last answer in it.
 
     A model's own reading of an answer, an extraction, is none.
     """
@@ -142,7 +142,7 @@ def last_answers(block: h5py.Group) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64]) -> Answers:
-    """Where a file of sealed replies has the last answers of participants: what conversations go on from.
+    """Where a file of stored replies has the last answers of participants: what conversations go on from.
 
     Args:
         path: of the file.
@@ -161,7 +161,7 @@ def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64])
 
 
 def check_tokens(path: Path, block: h5py.Group) -> None:
-    """Reads all token ids of a file of sealed replies once, and so holds them against their checksums.
+    """Reads all token ids of a file of stored replies once, and so holds them against their checksums.
 
     Raises:
         RunFileError: if they are damaged.
@@ -172,7 +172,7 @@ def check_tokens(path: Path, block: h5py.Group) -> None:
 
 
 class StoredReplies:
-    """What was said in a sealed round, by slot."""
+    """What was said in a stored round, by slot."""
 
     def __init__(self, found: Iterable[Answers], participants: NDArray[np.int64]) -> None:
         """Takes note of where every answer is.
@@ -222,7 +222,7 @@ class StoredReplies:
             with reading(path), h5py.File(path, "r") as block:
                 flats.append(block["tokens"][first:last].astype(np.int32, copy=False))
             if len(flats[-1]) != last - first:
-                raise RunFileError(f"{path}: the sealed replies have been altered while the run was played")
+                raise RunFileError(f"{path}: the stored replies have been altered while the run was played")
             starts[mine] += size - first
             stops[mine] += size - first
             size += last - first
@@ -230,7 +230,7 @@ class StoredReplies:
 
 
 def look_up(paths: Iterable[Path], participants: NDArray[np.int64]) -> StoredReplies:
-    """What a block said in a round that it has just sealed itself.
+    """What a block said in a round that it has just stored itself.
 
     Args:
         paths: of the files.

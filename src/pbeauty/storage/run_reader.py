@@ -27,7 +27,14 @@ from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.replies import StoredReplies, stored_replies
 from pbeauty.storage.schema import RUN_FILE, SCHEMA_VERSION, round_file
-from pbeauty.storage.validation import check_experiment, check_run, open_round, reading, sealed_block, sealed_names
+from pbeauty.storage.validation import (
+    check_experiment,
+    check_run,
+    open_reply_file,
+    open_round,
+    reading,
+    reply_file_names,
+)
 
 _AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
@@ -275,7 +282,7 @@ class Run:
         Raises:
             RunFileError: if a reply is missing or damaged.
         """
-        return stored_replies(self.path.parent, round_index, sealed_names(self.file, round_index), participants)
+        return stored_replies(self.path.parent, round_index, reply_file_names(self.file, round_index), participants)
 
     @cached_property
     def cast(self) -> Personas | None:
@@ -309,7 +316,7 @@ class Run:
 
         Raises:
             IndexError: if there is no such finished round, or no such participant.
-            RunFileError: if the sealed replies are missing or damaged.
+            RunFileError: if the stored replies are missing or damaged.
         """
         rounds, count = self.guesses.shape
         if not (1 <= round <= rounds and 0 <= participant < count):
@@ -317,7 +324,7 @@ class Run:
                 f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
                 f"{count - 1}"
             )
-        for path, block in self._sealed_until(round - 1, participant):
+        for path, block in self._reply_files_until(round - 1, participant):
             with reading(path):
                 first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
                 if first == last:
@@ -331,15 +338,15 @@ class Run:
                 ]
         return []
 
-    def _sealed_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
-        """Files of sealed replies that may have a participant, each checked once; the likeliest come first.
+    def _reply_files_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
+        """Files of stored replies that may have a participant, each checked once; the likeliest come first.
 
         A file begins with the participant that names it, but where models take turns in the order of ids, those of
         another block may lie between its own.
         """
-        for name in reversed(sealed_names(self.file, round_index)):
+        for name in reversed(reply_file_names(self.file, round_index)):
             if int(name) > participant:
                 continue
             if (round_index, name) not in self._blocks:
-                self._blocks[round_index, name] = sealed_block(self.path.parent, round_index, name)
+                self._blocks[round_index, name] = open_reply_file(self.path.parent, round_index, name)
             yield self._blocks[round_index, name]

@@ -3,7 +3,7 @@
 While a run is played, the rows of each round are in a file of their own; when it is finished they are in run.h5.
 
 Plain HDF5, written so that h5py alone reads it: no variable-length strings in bulk data, `units` and `description`
-on every dataset, sealed files linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
+on every dataset, files of replies linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RunWriter:
         rows: Rows,
         scored: Scored,
         seconds: float,
-        sealed: Sequence[str] = (),
+        files: Sequence[str] = (),
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
@@ -101,7 +101,7 @@ class RunWriter:
             rows: of all participants, in the order of their ids.
             scored: what the round came to; with an outcome.
             seconds: how long it took.
-            sealed: the files of the round's replies, as paths relative to the run's folder.
+            files: the files of the round's replies, as paths relative to the run's folder.
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
@@ -125,7 +125,7 @@ class RunWriter:
             for name in PER_ROUND:
                 _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in sealed:
+            for path in files:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
     def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> None:

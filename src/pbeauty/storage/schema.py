@@ -45,9 +45,9 @@ TIME_PARTS = {
     "seconds_playing": "playing",
     "seconds_waiting": "waiting for the slowest",
     "seconds_gathering": "scoring and gathering",
-    "seconds_sealing": "sealing",
+    "seconds_storing": "storing",
 }
-"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, sealing.
+"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, storing.
 
 All but the last are parts of `seconds`."""
 PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}

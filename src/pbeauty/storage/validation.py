@@ -1,6 +1,6 @@
 """Checks a run's HDF5 files before anything in them is believed: they may be damaged, or somebody's trap.
 
-A run needs plain arrays of numbers, stored where they are, and links to sealed replies in its own folder. HDF5 can hold
+A run needs plain arrays of numbers, stored where they are, and links to stored replies in its own folder. HDF5 can hold
 much more: arrays that claim a size which no file has, arrays and links that fetch other files of the reader's, values
 that are objects. None of that is ever opened.
 """
@@ -115,18 +115,18 @@ def check_experiment(text: str, path: Path) -> None:
         raise RunFileError(f"{path}: the stored experiment is damaged: it is not YAML") from None
 
 
-def sealed_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
-    """The sealed replies of a round by path, in the order of participants, checked.
+def round_replies(file: h5py.File, folder: Path, round_index: int) -> dict[Path, h5py.Group]:
+    """The stored replies of a round by path, in the order of participants, checked.
 
     Raises:
         RunFileError: if some are missing or damaged, naming the file.
     """
-    names = sealed_names(file, round_index)
-    return dict(sealed_block(folder, round_index, name) for name in names)
+    names = reply_file_names(file, round_index)
+    return dict(open_reply_file(folder, round_index, name) for name in names)
 
 
-def sealed_names(file: h5py.File, round_index: int) -> list[str]:
-    """The files of a round's sealed replies, in order: each is named by the first participant that may be in it.
+def reply_file_names(file: h5py.File, round_index: int) -> list[str]:
+    """The files of a round's stored replies, in order: each is named by the first participant that may be in it.
 
     Raises:
         RunFileError: if run.h5 is damaged.
@@ -135,25 +135,25 @@ def sealed_names(file: h5py.File, round_index: int) -> list[str]:
     links = _own(file, f"replies/{number}", path)
     for name in links:
         if not (name.isdecimal() and name.isascii()):
-            raise RunFileError(f"{path}: the sealed replies {printable(name)!r} were not written by pbeauty")
+            raise RunFileError(f"{path}: the stored replies {printable(name)!r} were not written by pbeauty")
         link = links.get(name, getlink=True)
         if not isinstance(link, h5py.ExternalLink) or (link.filename, link.path) != (
             f"replies/{number}/{name}.h5",
             "/",
         ):
             raise RunFileError(
-                f"{path}: the sealed replies are missing or damaged: replies/{number}/{name} is no link to them"
+                f"{path}: the stored replies are missing or damaged: replies/{number}/{name} is no link to them"
             )
     return sorted(links, key=int)
 
 
-def sealed_block(folder: Path, round_index: int, name: str) -> tuple[Path, h5py.File]:
+def open_reply_file(folder: Path, round_index: int, name: str) -> tuple[Path, h5py.File]:
     """The path and the content of one file of a round's replies, checked.
 
     Args:
         folder: the run's folder.
         round_index: from 0.
-        name: one of `sealed_names`.
+        name: one of `reply_file_names`.
 
     Raises:
         RunFileError: if it is missing or damaged, naming the file.
@@ -174,7 +174,7 @@ def open_replies(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
         _check_replies(file, path)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):
-        raise RunFileError(f"{path}: the sealed replies are missing or damaged") from None
+        raise RunFileError(f"{path}: the stored replies are missing or damaged") from None
     return file
 
 

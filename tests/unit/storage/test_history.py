@@ -1,4 +1,4 @@
-"""What was said in finished rounds: found again in the sealed files, whoever wrote them, and not kept in memory."""
+"""What was said in finished rounds: found again in the files of replies, whoever wrote them, and not kept in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pbeauty.game.records import Announcement, Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage import replies
-from pbeauty.storage.replies import StoredReplies, find_answers, look_up, seal_replies
+from pbeauty.storage.replies import StoredReplies, find_answers, look_up, write_replies
 from pbeauty.storage.run_reader import Run
 
 calls = st.lists(
@@ -37,7 +37,7 @@ def sealed_by(folder, blocks, round_index=0):
         for participant, said in block.items():
             for purpose, tokens in said:
                 replies.append(participant, purpose, "x" * len(tokens), tokens)
-        paths.append(seal_replies(folder, round_index, min(block), replies))
+        paths.append(write_replies(folder, round_index, min(block), replies))
     return paths
 
 
@@ -142,7 +142,7 @@ def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monk
     for round_index in range(3):
         play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
         before = [block.llm.prompt(seat) for seat in range(40)]
-        paths = seal_replies(tmp_path, round_index, 0, play.replies)
+        paths = write_replies(tmp_path, round_index, 0, play.replies)
         block.llm.attach_stored([tmp_path / path for path in paths])
         assert [block.llm.prompt(seat) for seat in range(40)] == before
     assert len(before[0][0]) > len(block.llm.prompt(0, round_index=1)[0])
@@ -162,7 +162,7 @@ def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
         for round_index in range(6):
             play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
             assert play.rows["output_tokens"].sum() == 300 * count
-            paths = seal_replies(tmp_path, round_index, 0, play.replies)
+            paths = write_replies(tmp_path, round_index, 0, play.replies)
             block.llm.attach_stored([tmp_path / path for path in paths])
             del play
             held.append(tracemalloc.get_traced_memory()[0])

@@ -15,10 +15,10 @@ from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage.journal import journals
-from pbeauty.storage.replies import seal_replies
+from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
-from pbeauty.storage.validation import reading, sealed_replies
+from pbeauty.storage.validation import reading, round_replies
 
 EXPERIMENT = """
 name: sealed
@@ -29,7 +29,7 @@ population: [{name: birds, count: 4, kind: llm}]
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run of two finished rounds with sealed replies."""
+    """A run of two finished rounds with stored replies."""
     experiment = loads(EXPERIMENT)
     writer = RunWriter.create(tmp_path, experiment, {"host": "here"})
     for round_index in range(2):
@@ -38,7 +38,7 @@ def folder(tmp_path):
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        paths = seal_replies(tmp_path, round_index, 0, replies)
+        paths = write_replies(tmp_path, round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
         writer.commit(round_index, rows, scored, 1.0, paths)
     return tmp_path
@@ -137,7 +137,7 @@ def test_links_lead_nowhere_but_to_the_runs_own_replies(file, folder):
         run[name] = h5py.ExternalLink(file, "/")
 
     swap(folder / "run.h5", "replies/0001/000000000", link)
-    with pytest.raises(RunFileError, match="sealed replies are missing or damaged"):
+    with pytest.raises(RunFileError, match="stored replies are missing or damaged"):
         read_all(folder)
 
 
@@ -197,7 +197,7 @@ def read_everything(folder):
         with reading(run.path):
             run.file["participants/group"][:]
         for round_index in range(run.round_count):
-            for path, block in sealed_replies(run.file, folder, round_index).items():
+            for path, block in round_replies(run.file, folder, round_index).items():
                 with reading(path):
                     for dataset in block.values():
                         dataset[:]
