@@ -12,7 +12,7 @@ import pytest
 from made import table
 
 from pbeauty.config.loader import loads
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.extraction import read_guess
 from pbeauty.game.records import Announcement, Purpose
 from pbeauty.game.rules import Status
@@ -230,5 +230,5 @@ def test_two_models_play_one_game_on_ranks_of_their_own(tmp_path):
 
 def test_a_journal_belongs_to_one_writer(tmp_path):
     Journal(tmp_path / "journal").close()
-    with pytest.raises(RuntimeError, match="File exists"):
+    with pytest.raises(RunFileError, match="File exists"):
         Journal(tmp_path / "journal")
