@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pbeauty import __version__
-from pbeauty.errors import BAD_REQUEST, DONE, ConfigError
+from pbeauty.errors import BAD_REQUEST, DONE, ConfigError, LockedError
 
 _COMMANDS = {
     "run": ("run", "play an experiment (under mpirun or srun for more than one rank)"),
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _function(options.name, "command")(options)
         finally:
             sys.stdout.flush()
-    except ConfigError as error:
+    except (ConfigError, LockedError) as error:
         print(f"pbeauty: {error}", file=sys.stderr)
         return BAD_REQUEST
     except BrokenPipeError:  # the reader has seen enough

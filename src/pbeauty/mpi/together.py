@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from pbeauty.errors import BAD_REQUEST, FAILED, ConfigError, JobError
+from pbeauty.errors import BAD_REQUEST, FAILED, ConfigError, JobError, LockedError
 from pbeauty.mpi.collectives import idle_barrier
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def run_on_root(comm: Comm, work: Callable[[], T]) -> T:
     if comm.rank == 0:
         try:
             verdict = (work(), None)
-        except ConfigError as error:
+        except (ConfigError, LockedError) as error:
             verdict = (None, str(error))
     idle_barrier(comm)
     value, refusal = comm.bcast(verdict)
