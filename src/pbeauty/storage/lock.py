@@ -1,8 +1,8 @@
 """One job at a time in a run's folder.
 
 A job that plays in a folder keeps a file named `lock` there, which says who plays. It renews the file's time every
-10 s, and removes the file at its end. A lock that a dead job has left is taken over by the next job: at once where
-that one can see that the process is gone, otherwise after 90 s without a renewal.
+10 s, and removes the file at its end. A lock that a dead job has left is taken over by the next job: at once where that
+one can see that the process is gone, otherwise after 90 s without a renewal.
 
 Some network file systems have no file locks of their own, so this relies only on creating files exclusively. Lock files
 are not trusted: only their beginning is read, and they are shown without control characters.
@@ -165,9 +165,7 @@ def _take(path: Path, mine: Owner) -> None:
         owner = found.owner
         if not found.stale:
             if found.age > 2 * SECONDS_BETWEEN_RENEWALS:
-                remedy += (
-                    f" (last sign of life {found.age:.0f} s ago; after {SECONDS_TO_STALE:.0f} s it counts as gone)"
-                )
+                remedy += f" (last sign of life {found.age:.0f} s ago; it is gone after {SECONDS_TO_STALE:.0f} s)"
             break
         claim = path.with_name(f".{path.name.lstrip('.')}.{found.identity}")
         _take(claim, mine)

@@ -83,14 +83,14 @@ def test_a_second_job_on_the_same_folder_is_refused_and_the_first_goes_on(resume
 
 def test_the_lock_of_a_killed_job_is_taken_over(tmp_path):
     config, run = write(tmp_path), tmp_path / "run"
-    with start(2, "run", config, *SHORT, "--set", "population.0.think_time=2", "--out", run) as job:
+    with start(2, "run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run) as job:
         job.wait_for((run / "run.h5").exists)
         pid = job.ranks()[0]
         for rank in job.ranks().values():
             os.kill(rank, signal.SIGKILL)
         job.end(LIMIT)
     assert (run / LOCK_FILE).exists()
-    resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=2", "--out", run, "--resume")
+    resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run, "--resume")
     assert resumed.code == 0, resumed
     assert "pbeauty: removed the lock of a job that is gone: " in resumed.err
     assert f"(pid {pid}, " in resumed.err
