@@ -83,7 +83,7 @@ def observe(folder: Path) -> dict[str, Any]:
     path = folder / LIVE_FILE
     while True:
         state, seen = _read(path), _stamp(path)
-        held = lock.look(folder)
+        held = lock.look(folder / lock.LOCK_FILE)
         playing = held is not None and not held.stale
         if state is None or playing or state.state not in _UNFINISHED:
             break

@@ -33,7 +33,7 @@ from pbeauty.llm.engine import checkpoint as check_checkpoint
 from pbeauty.mpi.collectives import idle_barrier, node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import Block, drawers, partition_population
 from pbeauty.mpi.watchdog import Watchdog
-from pbeauty.storage.lock import Lock, this_process
+from pbeauty.storage.lock import locked, this_process
 from pbeauty.storage.run_folder import refuse_played, run_folder
 from pbeauty.storage.run_writer import RunWriter
 
@@ -232,9 +232,10 @@ def plan_run(experiment: Experiment, request: Request, held: ExitStack, interrup
 
     Raises:
         ConfigError: if it cannot be played there.
+        LockedError: if another job is playing there.
     """
     folder = run_folder(experiment, request.out, resume=request.resume)
-    held.enter_context(Lock(folder, lost=interrupt.ask))
+    held.enter_context(locked(folder, lost=interrupt.ask))
     interrupt.end_before(job_end(), experiment.margin)
     if not request.resume:
         refuse_played(folder)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mpi import alone, rounds_kept, start
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, LockedError
 from pbeauty.storage import lock
-from pbeauty.storage.lock import LOCK_FILE, Lock, look, this_process
+from pbeauty.storage.lock import LOCK_FILE, locked, this_process
 
 ENDLESS = """
 name: endless
@@ -38,13 +38,24 @@ def leave(folder, age=0.0, **changes):
     return owner
 
 
+def look(folder):
+    return lock.look(folder / LOCK_FILE)
+
+
+def refused(folder, kind=LockedError):
+    """What a newcomer is told."""
+    with pytest.raises(kind) as error, locked(folder):
+        pass
+    return str(error.value)
+
+
 def a_dead_pid():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
-ELSEWHERE = {"host": "elsewhere", "machine": "another boot of another host"}
+ELSEWHERE = {"host": "elsewhere", "place": "another host"}
 
 
 # --- whole jobs ------------------------------------------------------------------------------------------------
@@ -72,16 +83,16 @@ def test_a_second_job_on_the_same_folder_is_refused_and_the_first_goes_on(resume
 
 def test_the_lock_of_a_killed_job_is_taken_over(tmp_path):
     config, run = write(tmp_path), tmp_path / "run"
-    with start(2, "run", config, *SHORT, "--set", "population.0.think_time=2", "--out", run) as job:
+    with start(2, "run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run) as job:
         job.wait_for((run / "run.h5").exists)
         pid = job.ranks()[0]
         for rank in job.ranks().values():
             os.kill(rank, signal.SIGKILL)
         job.end(LIMIT)
     assert (run / LOCK_FILE).exists()
-    resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=2", "--out", run, "--resume")
+    resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run, "--resume")
     assert resumed.code == 0, resumed
-    assert "pbeauty: took over the lock of a job that is gone: " in resumed.err
+    assert "pbeauty: removed the lock of a job that is gone: " in resumed.err
     assert f"(pid {pid}, " in resumed.err
     assert rounds_kept(run) == 1
     assert not (run / LOCK_FILE).exists()
@@ -113,10 +124,11 @@ def test_of_newcomers_at_once_exactly_one_takes_a_stale_lock_over(tmp_path):
 
 RACE = """
 import json, multiprocessing, os, sys
+from contextlib import ExitStack
 from pathlib import Path
 
-from pbeauty.errors import ConfigError
-from pbeauty.storage.lock import Lock, this_process
+from pbeauty.errors import LockedError
+from pbeauty.storage.lock import locked, this_process
 
 RACERS, ROUNDS = 6, 100
 folder, dead = Path(sys.argv[1]), int(sys.argv[2])
@@ -127,16 +139,14 @@ def race(number, barrier, won):
             owner = this_process().model_copy(update={"pid": dead})
             (folder / "lock").write_text(owner.model_dump_json())
         barrier.wait()
-        try:
-            held = Lock(folder)
-        except ConfigError:
-            held = None
-        if held:
-            with won.get_lock():
-                won[index] += 1
-        barrier.wait()
-        if held:
-            held.release()
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(folder))
+                with won.get_lock():
+                    won[index] += 1
+            except LockedError:
+                pass
+            barrier.wait()
         barrier.wait()
 
 if __name__ == "__main__":
@@ -166,33 +176,40 @@ if __name__ == "__main__":
         (False, 80, ELSEWHERE),
         (True, 100, ELSEWHERE),
         (False, 0, ELSEWHERE | {"pid": "dead"}),  # a pid means nothing on another host
-        (True, 0, ELSEWHERE | {"slurm_job_id": "77"}),  # this is its second start, see below
-        (False, 0, ELSEWHERE | {"slurm_job_id": "77", "slurm_restarts": 1}),
-        (False, 0, ELSEWHERE | {"slurm_job_id": "78"}),
-        (False, 1000, {"pid": 1, "born": lock._born(1)}),
+        (True, 0, {"pid": -1}),
+        (False, 1000, {"pid": 1, "born": lock.born(1)}),
     ],
 )
-def test_a_lock_is_stale_only_where_its_owner_is_gone(stale, age, changes, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    changes = {"slurm_job_id": None, "slurm_restarts": 0} | changes
+def test_a_lock_is_stale_only_where_its_owner_is_gone(stale, age, changes, tmp_path):
     if changes.get("pid") == "dead":
-        changes["pid"] = a_dead_pid()
+        changes = changes | {"pid": a_dead_pid()}
     owner = leave(tmp_path, age, **changes)
     assert look(tmp_path).stale is stale
     if stale:
-        with Lock(tmp_path) as held:
-            assert look(tmp_path).owner == held.owner
+        with locked(tmp_path) as mine:
+            assert look(tmp_path).owner == mine
         assert list(tmp_path.iterdir()) == []
     else:
-        with pytest.raises(ConfigError, match=f"being played by {owner.user} on {owner.host} "):
-            Lock(tmp_path)
+        told = refused(tmp_path)
+        assert f"being played by {owner.user} on {owner.host} " in told
+        assert ("last sign of life" in told) is (age > 20)
         assert look(tmp_path).owner == owner
+
+
+def test_the_age_of_a_lock_is_told_by_the_clock_of_its_file_system(tmp_path, monkeypatch):
+    """However wrong this host's own clock is."""
+    leave(tmp_path, 30, **ELSEWHERE)
+    now = time.time()
+    for shift in (-5000, 5000):
+        monkeypatch.setattr(lock.time, "time", lambda shift=shift: now + shift)
+        with pytest.raises(LockedError, match=r"last sign of life 3\d s ago"), lock.locked(tmp_path):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
 
 
 def test_a_zombie_is_dead(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    leave(tmp_path, pid=process.pid, born=lock._born(process.pid))
+    leave(tmp_path, pid=process.pid, born=lock.born(process.pid))
     assert not look(tmp_path).stale
     process.stdin.close()
     deadline = time.monotonic() + 30
@@ -202,30 +219,19 @@ def test_a_zombie_is_dead(tmp_path):
     process.wait()
 
 
-def test_the_age_of_a_lock_is_told_by_the_clock_of_its_file_system(tmp_path, monkeypatch):
-    """However wrong this host's own clock is."""
-    now = time.time
-    leave(tmp_path, 30, **ELSEWHERE)
-    for shift in (-5000, 5000):
-        monkeypatch.setattr(lock, "_differences", {})
-        monkeypatch.setattr(lock.time, "time", lambda shift=shift: now() + shift)
-        assert look(tmp_path).age == pytest.approx(30, abs=10)
-
-
 # --- taking over -----------------------------------------------------------------------------------------------
 
 
 def test_a_newcomer_who_looked_before_another_took_over_leaves_the_new_lock_alone(tmp_path, monkeypatch):
     leave(tmp_path, pid=a_dead_pid())
     outdated = look(tmp_path)
-    with Lock(tmp_path) as first:
+    with locked(tmp_path) as first:
         looks = iter([outdated])
-        real = lock._look
-        monkeypatch.setattr(lock, "_look", lambda path: next(looks, None) or real(path))
-        with pytest.raises(ConfigError, match="is being played by"):
-            Lock(tmp_path)
+        real = lock.look
+        monkeypatch.setattr(lock, "look", lambda path, *now: next(looks, None) or real(path, *now))
+        assert "is being played by" in refused(tmp_path)
         assert next(looks, None) is None, "the outdated look was not used"
-        assert real(first.path).owner == first.owner
+        assert real(tmp_path / LOCK_FILE).owner == first
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
 
 
@@ -235,23 +241,20 @@ def test_a_job_that_died_while_it_took_over_does_not_block_the_next(gone, tmp_pa
     claimer = this_process().model_copy(update={"pid": a_dead_pid()} if gone else {})
     (tmp_path / f".lock.{stale.token}").write_text(claimer.model_dump_json())
     if gone:
-        with Lock(tmp_path) as held:
-            assert look(tmp_path).owner == held.owner
+        with locked(tmp_path) as mine:
+            assert look(tmp_path).owner == mine
         assert list(tmp_path.iterdir()) == []
     else:
-        with pytest.raises(ConfigError, match=f"pid {os.getpid()}"):
-            Lock(tmp_path)
+        assert f"pid {os.getpid()}" in refused(tmp_path)
 
 
-def test_the_lock_shows_life_and_notices_its_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "SECONDS_BETWEEN_SIGNS", 0.02)
+def test_the_lock_is_renewed_and_notices_its_loss(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "SECONDS_BETWEEN_RENEWALS", 0.02)
     reasons = []
-    with Lock(tmp_path, lost=reasons.append) as held:
-        os.utime(held.path, (0, 0))
-        assert eventually(lambda: held.path.stat().st_mtime > 1e9), "not touched"
-        held.path.unlink()
-        # Not before it is written to the end: the rest would land in the other job's.
-        assert eventually(lambda: (found := look(tmp_path)) and found.owner == held.owner), "not put back"
+    with locked(tmp_path, lost=reasons.append):
+        os.utime(tmp_path / LOCK_FILE, (0, 0))
+        assert eventually(lambda: (tmp_path / LOCK_FILE).stat().st_mtime > 1e9), "not renewed"
+        (tmp_path / LOCK_FILE).unlink()
         other = leave(tmp_path, **ELSEWHERE)
         assert eventually(lambda: reasons)
     assert reasons == [f"the loss of its lock to {other}"]
@@ -275,21 +278,17 @@ def test_a_lock_that_cannot_be_read_counts_until_it_is_old(content, tmp_path):
         os.mkfifo(path)  # which must not be waited for
     else:
         path.write_text(content)
-    with pytest.raises(ConfigError, match="is being played by another job"):
-        Lock(tmp_path)
+    assert "is being played by another job" in refused(tmp_path)
     os.utime(path, (time.time() - 100, time.time() - 100))
-    with Lock(tmp_path) as held:
-        assert look(tmp_path).owner == held.owner
+    with locked(tmp_path) as mine:
+        assert look(tmp_path).owner == mine
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_hostile_lock_does_not_reach_the_terminal(tmp_path):
     leave(tmp_path, user="\x1b]0;title\x07", host="\x9b31m\n\u202e")
-    with pytest.raises(ConfigError) as refused:
-        Lock(tmp_path)
-    assert str(refused.value).isprintable()
+    assert refused(tmp_path).isprintable()
 
 
 def test_a_folder_that_takes_no_files_is_refused():
-    with pytest.raises(ConfigError, match="cannot write to the result folder /proc/self"):
-        Lock(Path("/proc/self"))
+    assert "cannot write to the result folder /proc/self" in refused(Path("/proc/self"), ConfigError)
