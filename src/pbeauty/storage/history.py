@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.errors import ConfigError
-from pbeauty.game.ragged import Ragged, gather
-from pbeauty.game.records import Purpose
+from pbeauty.game.records import Purpose, Ragged, gather
 from pbeauty.storage.replies import REPLIES
 from pbeauty.storage.validation import open_replies, reading
 
