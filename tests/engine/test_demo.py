@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from pbeauty.demo import conversations, train
+from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game, Model
+from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import EXTRACTION, system_message, user_message
-from pbeauty.game.rules import Status, announced, number_text, prompt_variables
+from pbeauty.game.rules import Status
 from pbeauty.game.scoring import play_out
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank

@@ -13,8 +13,9 @@ from made import table
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
+from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Model, Sampling
-from pbeauty.game.records import Announcement, Purpose
+from pbeauty.game.records import Purpose
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm import engine as engine_module

@@ -14,7 +14,8 @@ from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Estimate
 from pbeauty.game.experiment import Game
 from pbeauty.game.randomness import seeds
-from pbeauty.game.rules import Status, equilibrium
+from pbeauty.game.rules import Status
+from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

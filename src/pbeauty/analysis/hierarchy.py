@@ -14,7 +14,7 @@ import numpy as np
 
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.game.experiment import Game
-from pbeauty.game.scripted import hierarchy_guesses, poisson_shares
+from pbeauty.game.theory import hierarchy_guesses, poisson_shares
 
 LARGEST_TAU = 10.0
 """Beyond it one more step of reasoning hardly moves a guess."""

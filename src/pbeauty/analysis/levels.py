@@ -14,9 +14,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import announced, equilibrium, reference_point
-from pbeauty.game.scripted import level_k_guess
+from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 from pbeauty.storage.run_reader import Run
 
 DEEPEST = 3

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pbeauty.analysis.group_stats import GroupStats, Round
 from pbeauty.analysis.intervals import CONFIDENCE
 from pbeauty.game.experiment import Game, LLMGroup
-from pbeauty.game.rules import Status, equilibrium
+from pbeauty.game.rules import Status
+from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
 EVERYBODY = "all"

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pbeauty.cli.run import add_experiment
+from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.personas import cast, has_personas
+from pbeauty.game.personas import assign_personas, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
 from pbeauty.job.checkpoint import read_checkpoint
@@ -237,7 +238,7 @@ class _Player:
             ConfigError: if the game does not come to its end.
         """
         experiment = self._experiment
-        everybody = cast(experiment) if has_personas(experiment) else None
+        everybody = assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
         block = Participants(experiment, self._hosted[0], self._engine, cast=everybody)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

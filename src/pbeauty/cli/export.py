@@ -21,7 +21,7 @@ import numpy as np
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
-from pbeauty.game.ragged import Ragged
+from pbeauty.game.records import Ragged
 from pbeauty.game.rules import Status
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_reader import Run

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.config.loader import read_text
+from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, UniformGroup, is_number
-from pbeauty.game.personas import cast, population_variables
+from pbeauty.game.personas import assign_personas
+from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage.run_reader import Run
@@ -203,7 +205,7 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup, told: dict[str, str]
     traits: dict[str, str] = {}
     if group.personas:
         start = sum(g.count for g in experiment.population[: experiment.population.index(group)])
-        traits = cast(experiment).traits(start)
+        traits = assign_personas(experiment, read_persona_files(experiment)).traits(start)
         if group.personas.write:
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
     system = system_message(group.system_prompt, {**told, **traits}, experiment.prompts.system)

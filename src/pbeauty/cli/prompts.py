@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pbeauty.config.loader import load, loads
+from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, nearest
-from pbeauty.game.personas import cast, population_variables
+from pbeauty.game.personas import assign_personas
+from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import ABOUT, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders, system_message, user_message
-from pbeauty.game.rules import number_text
 
 EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 """The game that prompts are shown with where no experiment is given."""
@@ -113,7 +114,7 @@ def _traits(name: str, experiment: Experiment) -> dict[str, str]:
     if not talkers:
         return {}
     _, first, group = min(talkers, key=lambda talker: talker[:2])
-    traits = cast(experiment).traits(first)
+    traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
     if group.personas and group.personas.write:
         traits["background"] = "(what the model will have written)"
     return traits

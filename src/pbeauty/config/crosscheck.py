@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pbeauty.config.persona_files import read_file
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import (
     DEMO_MODEL,
@@ -24,9 +25,9 @@ from pbeauty.game.experiment import (
     is_number,
     nearest,
 )
-from pbeauty.game.personas import population_variables, quotas, read_file
+from pbeauty.game.prompt_variables import population_variables, prompt_variables
 from pbeauty.game.prompts import SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
-from pbeauty.game.rules import prompt_variables
+from pbeauty.game.randomness import quotas
 
 Fault = tuple[str, str]
 """A key and what is wrong with its value."""

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pbeauty.config.crosscheck import cross_check
+from pbeauty.config.persona_files import digest
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import KINDS, Experiment, Model, PersonaSettings, Section, Slug, Writer, nearest
-from pbeauty.game.personas import digest
 
 MISSING = "missing; this key must be given"
 

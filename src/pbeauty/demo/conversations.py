@@ -15,10 +15,12 @@ from itertools import pairwise
 import numpy as np
 
 from pbeauty.demo import phrases as phrases
+from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
+from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import EXTRACTION, USER_PROMPTS, retry_message, system_message, user_message
-from pbeauty.game.rules import announced, equilibrium, number_text, prompt_variables, reference_point
 from pbeauty.game.scoring import play_out
+from pbeauty.game.theory import equilibrium, reference_point
 
 ROUND_ONE_MEANS = {1 / 2: 27.05, 2 / 3: 36.73, 4 / 3: 60.12}
 """Multiplier -> pooled mean of the first round on [0, 100] (Nagel 1995, AER 85:1313-1326)."""

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Announcement
-from pbeauty.game.rules import Outcome, announced
+from pbeauty.game.experiment import Experiment, Game
+from pbeauty.game.rules import Outcome
 from pbeauty.game.scoring import places
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What the moderator tells every rank at the start of a round."""
+
+    round_index: int
+    """From 0."""
+    quantities: dict[str, float]
+    """The quantities of the round before that everybody is told, by name; the winning guess is NaN if nobody won."""
+    group_numbers: dict[str, float] = field(default_factory=dict)
+    """The number of each group in the round before, where they are told; NaN of a group without a valid guess."""
+    ranks: NDArray[np.int32] | None = None
+    """int32[participant of the whole population]: own places, where they are told; 0 of those whose guess was none."""
 
 
 def group_of(experiment: Experiment) -> NDArray[np.uint16]:
@@ -49,3 +64,12 @@ def announcement(
         return told
     own = places(game, guesses, status, last.target, group_of(experiment), len(groups))
     return Announcement(round_index, told.quantities, told.group_numbers, own)
+
+
+def announced(game: Game, last: Outcome | None) -> dict[str, float]:
+    """The quantities of the round before that everybody is told alike; empty before the first round.
+
+    The winning guess is NaN where nobody won. The groups' numbers and everybody's own rank are told besides.
+    """
+    common = (quantity for quantity in game.announce if quantity not in ("group_numbers", "own_rank"))
+    return {} if last is None else {quantity: getattr(last, quantity) for quantity in common}

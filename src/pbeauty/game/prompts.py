@@ -1,7 +1,7 @@
 """What language-model participants are told: rules, requests, announcements.
 
-Every text is a template over the same variables of the game (`game.rules.prompt_variables`) and of its population
-(`game.personas.population_variables`), so a prompt cannot describe one game while another is scored: a placeholder that
+Every text is a template over the same variables of the game and of its population (see
+`game/prompt_variables.py`), so a prompt cannot describe one game while another is scored: a placeholder that
 the game has no value for is an error before anything starts. Texts are plain; each model's chat template wraps them.
 """
 

@@ -8,6 +8,8 @@ run was interrupted (Salmon et al. 2011, "Parallel random numbers: as easy as 1,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,29 @@ def seeds(seed: int, stream: str, round_index: int, start: int, stop: int) -> ND
     skip = start % _PER_COUNTER
     raw = _philox(seed, stream, round_index, start).random_raw(stop - start + skip)[skip:]
     return (raw >> np.uint64(1)).astype(np.int64)
+
+
+def quotas(count: int, shares: Sequence[float], seed: int, stream: str) -> list[int]:
+    """How many of `count` each share comes to; they differ from share x count by less than one, and add up.
+
+    What whole numbers leave over goes to the largest remainders (Hamilton's method), among equal ones by lot.
+    """
+    exact = [Fraction(share).limit_denominator(10**9) for share in shares]
+    wanted = [count * share / sum(exact) for share in exact]
+    given = [int(number) for number in wanted]
+    lots = uniforms(seed, f"remainder/{stream}", 0, 0, len(shares))
+    order = sorted(range(len(shares)), key=lambda i: (given[i] - wanted[i], lots[i]))
+    for i in order[: count - sum(given)]:
+        given[i] += 1
+    return given
+
+
+def deal(start: int, stop: int, shares: Sequence[float], seed: int, stream: str) -> NDArray[np.uint16]:
+    """Deals values out to participants start..stop-1 in exact quotas, uint16[stop - start]."""
+    order = np.argsort(uniforms(seed, f"persona/{stream}", 0, start, stop), kind="stable")
+    dealt = np.empty(stop - start, np.uint16)
+    dealt[order] = np.repeat(np.arange(len(shares), dtype=np.uint16), quotas(stop - start, shares, seed, stream))
+    return dealt
 
 
 def _philox(seed: int, stream: str, round_index: int, start: int) -> np.random.Philox:

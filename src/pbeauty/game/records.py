@@ -7,9 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from pbeauty.game.ragged import Ragged
+from numpy.typing import DTypeLike, NDArray
 
 PLAY = np.dtype(
     [
@@ -27,25 +25,13 @@ Rows = dict[str, NDArray[Any]]
 """A round of several participants, in id order: an array per field of `PLAY`; without a model, only the first two."""
 
 TOKEN_COUNTS = ("prompt_tokens", "cached_tokens", "output_tokens")
+_PIECE = 1 << 13
+"""Rows that `gather` copies at once."""
 
 
 def new_rows(count: int, *, model: bool) -> Rows:
     """Rows of zeros for `count` participants; `model` says whether language models play in the game."""
     return {name: np.zeros(count, PLAY[name]) for name in PLAY.names or () if model or name in ("guess", "status")}
-
-
-@dataclass(frozen=True)
-class Announcement:
-    """What the moderator tells every rank at the start of a round."""
-
-    round_index: int
-    """From 0."""
-    quantities: dict[str, float]
-    """The quantities of the round before that everybody is told, by name; the winning guess is NaN if nobody won."""
-    group_numbers: dict[str, float] = field(default_factory=dict)
-    """The number of each group in the round before, where they are told; NaN of a group without a valid guess."""
-    ranks: NDArray[np.int32] | None = None
-    """int32[participant of the whole population]: own places, where they are told; 0 of those whose guess was none."""
 
 
 @dataclass
@@ -80,6 +66,74 @@ class Purpose(IntEnum):
     """The reply to a repeated request, after one that could not be read."""
     EXTRACTION = 2
     """The model's own reading of the reply before."""
+
+
+class Ragged:
+    """A growing list of rows, each a run of one flat array; memory is the rows' own plus 8 bytes each."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._flat: NDArray = np.empty(1024, dtype)
+        self._offsets = np.zeros(1024, np.int64)
+        self._rows = 0
+
+    @classmethod
+    def of(cls, flat: NDArray, offsets: NDArray[np.int64]) -> Ragged:
+        """Rows that exist already: row r is flat[offsets[r]:offsets[r + 1]]. The arrays are kept, not copied."""
+        ragged = cls(flat.dtype)
+        ragged._flat, ragged._offsets, ragged._rows = flat, np.asarray(offsets, np.int64), len(offsets) - 1
+        return ragged
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> NDArray:
+        """Row `row`, a view."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"row {row} of {self._rows}")
+        return self._flat[self._offsets[row] : self._offsets[row + 1]]
+
+    def lengths(self) -> NDArray[np.int64]:
+        """The length of each row, int64[row]."""
+        return np.diff(self._offsets[: self._rows + 1])
+
+    def append(self, values: NDArray | list[int] | bytes) -> int:
+        """Adds a row and returns its number."""
+        row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else np.asarray(values)
+        start = self._offsets[self._rows]
+        stop = start + len(row)
+        if stop > len(self._flat):
+            self._flat = _longer(self._flat, max(stop, 2 * len(self._flat)))
+        if self._rows + 1 >= len(self._offsets):
+            self._offsets = _longer(self._offsets, 2 * len(self._offsets))
+        self._flat[start:stop] = row
+        self._offsets[self._rows + 1] = stop
+        self._rows += 1
+        return self._rows - 1
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+        """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
+        return gather(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
+
+
+def _longer(array: NDArray, size: int) -> NDArray:
+    """A copy with room for more, which is not touched, and so takes no memory before it is used."""
+    longer = np.empty(size, array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+def gather(flat: NDArray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+    """The stretches flat[starts[r]:stops[r]], one after the other, as (values, offsets[len(starts) + 1])."""
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
+    values = np.empty(offsets[-1], flat.dtype)
+    # In pieces, since the positions take eight times the memory of bytes.
+    for first in range(0, len(starts), _PIECE):
+        rows = slice(first, first + _PIECE)
+        begin, end = offsets[rows][0], offsets[1:][rows][-1]
+        # Position j of the result lies in stretch r, at j - offsets[r] from its start.
+        shift = np.repeat((starts - offsets[:-1])[rows], (stops - starts)[rows])
+        values[begin:end] = flat[np.arange(begin, end) + shift]
+    return values, offsets
 
 
 @dataclass

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.game.experiment import CognitiveHierarchyGroup, FixedGroup, Game, LevelKGroup, ScriptedGroup, UniformGroup
 from pbeauty.game.randomness import uniforms
-from pbeauty.game.rules import reference_point
-
-Floats = NDArray[np.float64]
+from pbeauty.game.theory import Floats, hierarchy_guesses, level_k_guess, poisson_shares, reference_point
 
 
 def guess(
@@ -62,43 +59,6 @@ def guess(
             levels = np.searchsorted(np.cumsum(poisson_shares(group.tau)), draws("level", 0), side="right")
             levels = np.minimum(levels, len(choices) - 1)
             return np.where(levels == 0, _level_zero(draws("guess"), game, reference), choices[levels])
-
-
-def level_k_guess(game: Game, level: int, reference: float) -> float:
-    """Level k's guess: the best response to level k-1, k times over, from the reference point (Nagel 1995).
-
-    Best response ignores one's own weight in the aggregate, as the literature does for all but tiny groups.
-    """
-    value = reference
-    for _ in range(level):
-        value = float(np.clip(game.offset + game.p * value, game.low, game.high))
-    return value
-
-
-def hierarchy_guesses(game: Game, tau: float, reference: float) -> Floats:
-    """The guess of each level of the Poisson cognitive hierarchy, float64[level] (Camerer, Ho & Chong 2004).
-
-    Level 0 guesses `reference` on average; level k best-responds to the levels below it, in the proportions
-    that Poisson(tau) gives them, normalised to one. Responses are to the mean, also where the median counts.
-    """
-    shares = poisson_shares(tau)
-    choices = np.empty(len(shares))
-    choices[0] = reference
-    for level in range(1, len(shares)):
-        below = shares[:level]
-        weight = below.sum()
-        # At tau = 0 nobody is above level 0, and far below the mode the weights can vanish in float64.
-        mean = float(below @ choices[:level] / weight) if weight else reference
-        choices[level] = np.clip(game.offset + game.p * mean, game.low, game.high)
-    return choices
-
-
-def poisson_shares(tau: float) -> Floats:
-    """Poisson(tau) shares of levels 0, 1, ..., cut where the rest is below 1e-12 and normalised, float64[level]."""
-    levels = [np.exp(-tau)]
-    while len(levels) <= tau or levels[-1] > 1e-12:
-        levels.append(levels[-1] * tau / len(levels))
-    return np.array(levels) / np.sum(levels)
 
 
 def _level_zero(draws: Floats, game: Game, reference: float) -> Floats:

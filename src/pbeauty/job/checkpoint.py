@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pbeauty.game.announcement import announcement
+from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import Announcement
 from pbeauty.job.live_status import RoundState, finished_rounds
 from pbeauty.storage.run_folder import check_same_experiment
 from pbeauty.storage.run_reader import Run

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from pbeauty.game.records import Announcement, Progress
+from pbeauty.game.announcement import Announcement
+from pbeauty.game.records import Progress
 from pbeauty.job.context import JobContext
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Answers, OnStep, Participants

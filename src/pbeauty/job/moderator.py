@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pbeauty.game.announcement import announcement, group_of, needs_guesses
+from pbeauty.game.announcement import Announcement, announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import Announcement, Progress, Rows
+from pbeauty.game.records import Progress, Rows
 from pbeauty.game.rules import NoValidGuessError, Outcome, Status
 from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint

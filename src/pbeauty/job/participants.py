@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from pbeauty.game import scripted
+from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup, ScriptedGroup, UniformGroup
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import PLAY, Announcement, Progress, Replies, Rows, new_rows
+from pbeauty.game.records import PLAY, Progress, Replies, Rows, new_rows
 from pbeauty.game.rules import Status
-from pbeauty.game.scripted import Floats
+from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.llm import answering, backgrounds
 from pbeauty.llm.backgrounds import Backgrounds

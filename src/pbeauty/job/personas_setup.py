@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pbeauty.config.persona_files import read_persona_files, write_file
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas, Source, has_personas, write_file
-from pbeauty.game.personas import cast as make_personas
+from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
 from pbeauty.job.moderator import Moderator
@@ -44,7 +44,9 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
     """
     if not has_personas(experiment):
         return None, None
-    everybody = run_on_root_only(job.comm, lambda: stored or make_personas(experiment))
+    everybody = run_on_root_only(
+        job.comm, lambda: stored or assign_personas(experiment, read_persona_files(experiment))
+    )
     parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
     return everybody, job.comm.scatter(parts)
 

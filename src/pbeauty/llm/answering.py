@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game import prompts
+from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import Reading, read_extraction, read_guess
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Announcement, Progress, Purpose, Replies
+from pbeauty.game.records import Progress, Purpose, Replies
 from pbeauty.game.rules import Status
 from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
 from pbeauty.llm.engine import Reply

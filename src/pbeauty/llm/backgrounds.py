@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pbeauty.game.experiment import LLMGroup, Sampling, Writer
 from pbeauty.game.personas import Source
 from pbeauty.game.prompts import WRITING, background_request
-from pbeauty.game.ragged import Ragged
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Progress
+from pbeauty.game.records import Progress, Ragged
 from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Reply
 from pbeauty.llm.request_loop import Request, RequestLoop

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pbeauty.errors import ConfigError
 from pbeauty.game import prompts
+from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
-from pbeauty.game.personas import Personas, population_variables
-from pbeauty.game.ragged import Ragged
+from pbeauty.game.personas import Personas
+from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Announcement
-from pbeauty.game.rules import number_text
+from pbeauty.game.records import Ragged
 from pbeauty.llm.chat_template import Conversation
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.partition import Segment

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import number_text
+from pbeauty.game.prompt_variables import number_text
 
 SIZE, DPI = (6.5, 4.0), 200
 """Inches: the text width of a page. Dots per inch of the PNG."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from pbeauty.analysis.references import Trajectory, human_means
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import equilibrium
+from pbeauty.game.theory import equilibrium
 from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
 
 

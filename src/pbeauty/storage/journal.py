@@ -25,7 +25,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pbeauty.game.ragged import Ragged, gather
+from pbeauty.game.records import Ragged, gather
 from pbeauty.storage.hdf5 import writing
 from pbeauty.storage.schema import JOURNALS
 

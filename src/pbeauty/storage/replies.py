@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.errors import RunFileError
-from pbeauty.game.ragged import Ragged, gather
-from pbeauty.game.records import Purpose, Replies
+from pbeauty.game.records import Purpose, Ragged, Replies, gather
 from pbeauty.storage.hdf5 import checked, describe, replaced, writing
 from pbeauty.storage.schema import PER_REPLY, REPLIES, REPLY_CHUNK
 from pbeauty.storage.validation import open_replies, reading

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
-from pbeauty.game.announcement import announcement, needs_guesses
+from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
-from pbeauty.game.ragged import Ragged
-from pbeauty.game.records import Announcement, Purpose
+from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import printable

@@ -11,18 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import (
-    NoValidGuessError,
-    Status,
-    announced,
-    equilibrium,
-    multiplier_forms,
-    number_text,
-    prompt_variables,
-    reference_point,
-)
+from pbeauty.game.prompt_variables import multiplier_forms, number_text, prompt_variables
+from pbeauty.game.rules import NoValidGuessError, Status
 from pbeauty.game.scoring import group_numbers, places, play_out
+from pbeauty.game.theory import equilibrium, reference_point
 
 VALID = {Status.OK, Status.EXTRACTED, Status.RETRIED}
 

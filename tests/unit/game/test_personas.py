@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from pbeauty.config.loader import load, loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.experiment import Writer
-from pbeauty.game.personas import NOBODY, Source, cast, deal, population_variables, quotas
+from pbeauty.game.personas import NOBODY, Source, assign_personas
+from pbeauty.game.prompt_variables import population_variables
+from pbeauty.game.randomness import deal, quotas
 from pbeauty.llm.backgrounds import usable
 from pbeauty.storage.run_reader import Run
 
@@ -83,7 +85,7 @@ def test_values_are_dealt_in_exact_quotas_and_not_in_order():
 
 
 def test_joint_attributes_stay_together_and_independent_ones_mix():
-    everybody = cast(loads(TEXT.replace("LANGUAGE", "en")))
+    everybody = assign_personas(loads(TEXT.replace("LANGUAGE", "en")))
     people = [everybody.traits(i) for i in range(101)]
     assert {(person["age"], person["city"]) for person in people} == {("20", "Rome"), ("60", "Oslo")}
     assert Counter(person["age"] for person in people)["20"] in (25, 26)

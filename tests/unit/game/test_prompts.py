@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
+from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
+from pbeauty.game.prompt_variables import prompt_variables
 from pbeauty.game.prompts import (
     ABOUT,
     ANNOUNCEMENTS,
@@ -22,7 +24,6 @@ from pbeauty.game.prompts import (
     system_message,
     user_message,
 )
-from pbeauty.game.rules import announced, prompt_variables
 from pbeauty.game.scoring import play_out
 
 GAMES = [

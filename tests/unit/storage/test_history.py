@@ -16,7 +16,8 @@ from test_store import ABOUT, EXPERIMENT, RunWriter, commit
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
-from pbeauty.game.records import Announcement, Purpose, Replies
+from pbeauty.game.announcement import Announcement
+from pbeauty.game.records import Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage import replies

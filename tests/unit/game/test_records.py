@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbeauty.game.ragged import Ragged
+from pbeauty.game.records import Ragged
 
 ROWS = {
     "ints": (np.int32, st.lists(st.integers(-(2**31), 2**31 - 1), max_size=300)),

@@ -1,0 +1,116 @@
+"""The game and its population in words: the variables that prompts are filled in with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+
+from pbeauty.game.experiment import Experiment, Game, LLMGroup
+from pbeauty.game.randomness import quotas
+
+AGGREGATE_NAMES = {"mean": "average", "median": "median"}
+_CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_ORDINALS = ("", "", "half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
+    """The game in words, for prompts. What a game has no value for is not in it: a prompt that needs it does not fit.
+
+    Args:
+        game: the rules.
+        count: participants.
+        groups: population groups.
+    """
+    aggregate = AGGREGATE_NAMES[game.aggregate]
+    individuals = game.players == "individuals"
+    all_numbers = "all numbers picked in that round" if individuals else "the numbers of all groups in that round"
+    shift = f", {'plus' if game.offset > 0 else 'minus'} {_exact_text(abs(game.offset))}" if game.offset else ""
+    win_by = "is nearest to" if game.tolerance is None else f"is within {_exact_text(game.tolerance)} of"
+    told = {
+        "players": game.players,
+        "count": str(count),
+        "others": str(count - 1),
+        "low": _exact_text(game.low),
+        "high": _exact_text(game.high),
+        "multiplier": game.multiplier,
+        "offset": _exact_text(game.offset),
+        "aggregate": aggregate,
+        "target_rule": f"{game.multiplier} times the {aggregate} of {all_numbers}{shift}",
+        "shift": shift,
+        "win_rule": f"{'Whoever' if individuals else 'A group whose number'} {win_by} the target wins the round.",
+    }
+    if individuals:  # whole tellings of the rules that speak of nobody else
+        told |= {"win_by": win_by, "all_numbers": all_numbers} | multiplier_forms(game.multiplier)
+    else:
+        told["group_count"] = str(groups)
+    if game.offset:
+        added = "added" if game.offset > 0 else "taken away"
+        told["shift_rule"] = f"{_exact_text(abs(game.offset))} is {added} after multiplying"
+    if game.aggregate == "median":
+        told["median_rule"] = "The median is the number in the middle when all are put in order, not the average."
+    return told
+
+
+def population_variables(experiment: Experiment) -> dict[str, str]:
+    """The game and its population in words, for prompts: `game.facts`, `composition`, and `only_one`.
+
+    `only_one` is what exactly one participant is: a value of an attribute, or, without attributes, a group.
+    """
+    told = prompt_variables(experiment.game, experiment.count, len(experiment.population))
+    by_value = [
+        (value, f"{many:,} with {name.replace('_', ' ')} {value}", many)
+        for name, values in counts(experiment).items()
+        for value, many in values.items()
+        if many
+    ] or [(group.name, f"{group.count:,} of group {group.name}", group.count) for group in experiment.population]
+    told["composition"] = ", ".join(text for _, text, _ in by_value)
+    alone = [value for value, _, many in by_value if many == 1]
+    if len(alone) == 1:
+        told["only_one"] = alone[0]
+    return told
+
+
+def counts(experiment: Experiment) -> dict[str, Counter[str]]:
+    """How many participants have each value of each attribute that the experiment gives quotas of."""
+    found: dict[str, Counter[str]] = {}
+    for group in experiment.population:
+        if not isinstance(group, LLMGroup) or not group.personas:
+            continue
+        for name, shares in group.personas.attributes.items():
+            many = quotas(group.count, list(shares.values()), experiment.seed, f"{group.name}/{name}")
+            found.setdefault(name, Counter()).update(dict(zip(shares, many, strict=True)))
+        if group.personas.joint:
+            many = quotas(group.count, group.personas.joint_shares, experiment.seed, f"{group.name}/joint")
+            for row, number in zip(group.personas.joint, many, strict=True):
+                for name, value in row.items():
+                    found.setdefault(name, Counter())[value] += number
+    return found
+
+
+def multiplier_forms(multiplier: str) -> dict[str, str]:
+    """A multiplier as fraction, decimal, percent and words, as far as it has that form exactly."""
+    above, _, below = multiplier.partition("/")
+    value = Fraction(above) / Fraction(below or 1)
+    forms = {"fraction": str(value)}
+    decimal = Decimal(value.numerator) / Decimal(value.denominator)
+    if Fraction(decimal) == value:
+        forms["decimal"] = f"{decimal:f}"
+        forms["percent"] = f"{(100 * decimal).normalize():f}%"
+    if value.numerator < len(_CARDINALS) and 2 <= value.denominator < len(_ORDINALS):
+        ending = "" if value.numerator == 1 else "s"
+        ordinal = "halve" if ending and value.denominator == 2 else _ORDINALS[value.denominator]
+        forms["words"] = f"{_CARDINALS[value.numerator]} {ordinal}{ending}"
+    return forms
+
+
+def number_text(value: float) -> str:
+    """A number as people write it, with two decimals at most: `50`, `33.33`, `0.5`."""
+    return f"{round(value, 2) + 0.0:.2f}".rstrip("0").rstrip(".")
+
+
+def _exact_text(value: float) -> str:
+    """A number of the rules, with all its decimals, so that nobody is told other rules than those that score."""
+    return np.format_float_positional(value + 0.0, trim="-")
