@@ -239,7 +239,7 @@ class _Player:
         """
         experiment = self._experiment
         everybody = assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
-        block = Participants(experiment, self._hosted[0], self._engine, cast=everybody)
+        block = Participants(experiment, self._hosted[0], self._engine, personas=everybody)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with Path(os.devnull).open("w") as nowhere:
@@ -284,7 +284,7 @@ class _Player:
         """The naive way: everybody's reply, and only then everybody's extraction."""
         replies = self._engine.llm.chat(prompts.messages, [_chatty(p) for p in prompts.params], use_tqdm=False)
         questions = [
-            [{"role": "user", "content": extraction_message(reply.outputs[0].text, self.llm.facts)}]
+            [{"role": "user", "content": extraction_message(reply.outputs[0].text, self.llm.variables)}]
             for reply in replies
         ]
         self._engine.llm.chat(questions, _chatty(self.llm.extraction_params), use_tqdm=False)

@@ -111,11 +111,11 @@ def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
     """
     group_of = run.file["participants/group"][:].tolist()
     names = [str(name) for name in run.file["participants/group"].attrs["labels"]]
-    cast = run.cast
+    personas = run.personas
     columns = {}
-    if cast:
-        columns = {name: (cast.labels[name], codes.tolist()) for name, codes in cast.codes.items()}
-        columns["background_source"] = [source.label for source in Source], cast.source.tolist()
+    if personas:
+        columns = {name: (personas.labels[name], codes.tolist()) for name, codes in personas.codes.items()}
+        columns["background_source"] = [source.label for source in Source], personas.source.tolist()
     labels = [status.name.lower() for status in Status]
     said = last_words(run, round_index)
     guesses, status = run.read("guess", round_index).tolist(), run.read("status", round_index).tolist()
@@ -190,7 +190,7 @@ def _parquet(run: Run, path: Path) -> Path:
         raise ConfigError(
             "parquet needs pyarrow, which is not installed: pip install 'pbeauty[export]'; csv and jsonl need nothing"
         ) from None
-    attributes = [*run.cast.codes, "background_source"] if run.cast else []
+    attributes = [*run.personas.codes, "background_source"] if run.personas else []
     schema = pyarrow.schema(
         [
             ("round", pyarrow.uint32()),

@@ -55,7 +55,7 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
 
 
 def population_variables(experiment: Experiment) -> dict[str, str]:
-    """The game and its population in words, for prompts: `game.facts`, `composition`, and `only_one`.
+    """The game and its population in words, for prompts: `prompt_variables`, `composition`, and `only_one`.
 
     `only_one` is what exactly one participant is: a value of an attribute, or, without attributes, a group.
     """

@@ -173,32 +173,34 @@ def placeholders(template: str) -> list[str]:
     return found
 
 
-def needed(template: str, facts: Mapping[str, str]) -> list[str]:
-    """The facts that a system prompt's template needs, those of the tellings of the rules that it names included."""
+def needed(template: str, variables: Mapping[str, str]) -> list[str]:
+    """The variables that a system prompt's template needs, with those of the rules that it names."""
     found = []
     for name in placeholders(template):
-        part = _parts(facts).get(name)
+        part = _parts(variables).get(name)
         found += placeholders(part) if part else [name]
     return list(dict.fromkeys(found))
 
 
-def system_message(name: str, facts: Mapping[str, str], own: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The system prompt `name` of the game, and the participant, that `facts` describes.
+def system_message(name: str, variables: Mapping[str, str], own: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The system prompt `name` of the game, and the participant, that `variables` describes.
 
     Args:
         name: a key of `SYSTEM_PROMPTS`, or of `own`.
-        facts: of the game and its population; and the participant's attributes and background, where it has them.
+        variables: of the game and its population; and the participant's attributes and background, where it has them.
         own: an experiment's own system prompts.
     """
     text = {**SYSTEM_PROMPTS, **own}[name]
-    parts = {name: _parts(facts)[name].format_map(facts) for name in placeholders(text) if name in _parts(facts)}
-    return text.format_map({**facts, **parts})
+    parts = {
+        name: _parts(variables)[name].format_map(variables) for name in placeholders(text) if name in _parts(variables)
+    }
+    return text.format_map({**variables, **parts})
 
 
 def user_message(
     name: str,
     round_index: int,
-    facts: Mapping[str, str],
+    variables: Mapping[str, str],
     announced: Mapping[str, str],
     own: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
@@ -207,12 +209,12 @@ def user_message(
     Args:
         name: how an answer is asked for, a key of `USER_PROMPTS`, or of `own`.
         round_index: from 0.
-        facts: of the game and its population.
+        variables: of the game and its population.
         announced: quantities (keys of `ANNOUNCEMENTS`) of the round before and their text; empty in the first round,
             and in a game that announces nothing. An empty text stands for a quantity that there is none of.
         own: an experiment's own user prompts.
     """
-    request = {**USER_PROMPTS, **own}[name].format_map(facts)
+    request = {**USER_PROMPTS, **own}[name].format_map(variables)
     if round_index == 0:
         return OPENING.format(round=1, request=request)
     told = " ".join(_announcement(quantity, announced) for quantity in announced)
@@ -220,14 +222,14 @@ def user_message(
     return text.replace("  ", " ")
 
 
-def retry_message(facts: Mapping[str, str]) -> str:
+def retry_message(variables: Mapping[str, str]) -> str:
     """What a participant is told whose reply held no readable number."""
-    return RETRY.format_map(facts)
+    return RETRY.format_map(variables)
 
 
-def extraction_message(reply: str, facts: Mapping[str, str]) -> str:
+def extraction_message(reply: str, variables: Mapping[str, str]) -> str:
     """The question which number a reply names, put to a model that did not take part."""
-    return EXTRACTION.format_map({**facts, "reply": reply})
+    return EXTRACTION.format_map({**variables, "reply": reply})
 
 
 def background_request(language: str, attributes: Mapping[str, str]) -> str:
@@ -237,8 +239,8 @@ def background_request(language: str, attributes: Mapping[str, str]) -> str:
     return writing.request.format(attributes=writing.separator.join(pairs))
 
 
-def _parts(facts: Mapping[str, str]) -> dict[str, str]:
-    return {**PARTS, "rules": RULES if facts.get("players") == "individuals" else TEAM_RULES}
+def _parts(variables: Mapping[str, str]) -> dict[str, str]:
+    return {**PARTS, "rules": RULES if variables.get("players") == "individuals" else TEAM_RULES}
 
 
 def _announcement(quantity: str, announced: Mapping[str, str]) -> str:

@@ -63,4 +63,4 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, R
             announcements=[run.announcement(round_index) for round_index in range(run.round_count + 1)],
             reply_files=[reply_file_names(run.file, round_index) for round_index in rounds],
         )
-        return checkpoint, Record(run.cast, finished_rounds(run))
+        return checkpoint, Record(run.personas, finished_rounds(run))

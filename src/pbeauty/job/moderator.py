@@ -88,9 +88,9 @@ class Moderator:
             return None
         return self._next
 
-    def keep_personas(self, cast: Personas) -> None:
+    def keep_personas(self, personas: Personas) -> None:
         """Stores who the participants are."""
-        self._writer.keep_personas(cast)
+        self._writer.keep_personas(personas)
 
     def begin_round(self, round_index: int) -> None:
         """The ranks begin to answer; -1 stands for the backgrounds that are written before the first round."""

@@ -62,7 +62,7 @@ class Participants:
         block: Block,
         engine: Engine | None = None,
         watchdog: Watchdog | None = None,
-        cast: Personas | None = None,
+        personas: Personas | None = None,
     ) -> None:
         """Seats the participants.
 
@@ -71,7 +71,7 @@ class Participants:
             block: the segments of this rank, in id order.
             engine: loaded with the model of the hosted language models; None where there are none.
             watchdog: ends the job if the engine hangs.
-            cast: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
+            personas: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
         """
         self.experiment = experiment
         self.block = block
@@ -83,7 +83,7 @@ class Participants:
         self.llm: LLMParticipants | None = None
         if engine and llm_segments:
             self._slots = np.isin(ids(block), ids(llm_segments), assume_unique=True).nonzero()[0]
-            self.llm = LLMParticipants(experiment, llm_segments, engine, cast and cast.of(self._slots))
+            self.llm = LLMParticipants(experiment, llm_segments, engine, personas and personas.of(self._slots))
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""

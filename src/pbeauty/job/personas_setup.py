@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from pbeauty.llm import backgrounds
 from pbeauty.mpi.collectives import run_on_root_only
 from pbeauty.mpi.partition import ids
 from pbeauty.storage.journal import drop_journals
-
-if TYPE_CHECKING:
-    pass
 
 PERSONAS_FILE = "personas.jsonl"
 _BEFORE_THE_FIRST = -1
@@ -65,7 +61,7 @@ def write_backgrounds(
     Returns:
         False, on every rank, where it was broken off.
     """
-    comm, folder, block, cast = job.comm, job.folder, participants, personas
+    comm, folder, block = job.comm, job.folder, participants
     if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
         return True
     write = partial(
@@ -80,11 +76,11 @@ def write_backgrounds(
     if block.llm and len(mine):
         block.llm.set_backgrounds(mine.participant, mine.text, mine.source)
     gathered = comm.gather(mine)
-    if moderator and cast and gathered:
+    if moderator and personas and gathered:
         for made in gathered:
-            cast.set_backgrounds(np.array(made.participant, np.int64), made.text, made.source)
-        moderator.keep_personas(cast)
-        write_file(folder / PERSONAS_FILE, block.experiment, cast)
+            personas.set_backgrounds(np.array(made.participant, np.int64), made.text, made.source)
+        moderator.keep_personas(personas)
+        write_file(folder / PERSONAS_FILE, block.experiment, personas)
         drop_journals(folder, _BEFORE_THE_FIRST)
         failed = sum(made.source.count(Source.IN_WORDS) for made in gathered)
         moderator.say(

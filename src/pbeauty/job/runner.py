@@ -155,7 +155,7 @@ def play(
     run_on_all(comm, lambda: _recognise(plan))
     run_on_root(comm, lambda: _token(plan).unlink())
     job = JobContext(comm, hosted, plan.folder, plan.session, experiment.patience)
-    cast, mine = scatter_personas(job, experiment, record.personas)
+    personas, mine = scatter_personas(job, experiment, record.personas)
     live = held.enter_context(Live(plan.folder, experiment, this_process())) if comm.rank == 0 else None
     started = time.monotonic()
     meter.lap("starting")
@@ -170,7 +170,7 @@ def play(
     moderator = None
     if seen is not None and live:
         display = Display(experiment.game, experiment.count)
-        writer = _open_writer(plan, provenance.of_job(comm, seen), cast)
+        writer = _open_writer(plan, provenance.of_job(comm, seen), personas)
         live.go_on(checkpoint.rounds, record.results)
         live.seat([rank["host"] for rank in seen], [rank["participants"] for rank in seen])
         moderator = Moderator(experiment, writer, interrupt, checkpoint, [display, live])
@@ -184,7 +184,7 @@ def play(
             display.say(note)
     written = True
     if not checkpoint.rounds and any(backgrounds.writer(group) for group in experiment.population):
-        written = write_backgrounds(job, block, moderator, cast)
+        written = write_backgrounds(job, block, moderator, personas)
     if written:
         play_game(job, block, moderator)
     meter.lap("game")
@@ -262,19 +262,21 @@ def _recognise(plan: Plan) -> None:
         )
 
 
-def _seat(plan: Plan, hosting: Block, engine: Engine | None, watchdog: Watchdog, cast: Personas | None) -> Participants:
+def _seat(
+    plan: Plan, hosting: Block, engine: Engine | None, watchdog: Watchdog, personas: Personas | None
+) -> Participants:
     """This rank's block, with the conversations that earlier jobs left."""
-    block = Participants(plan.experiment, hosting, engine, watchdog, cast)
+    block = Participants(plan.experiment, hosting, engine, watchdog, personas)
     if plan.checkpoint.exists:
         block.restore(plan.folder, plan.checkpoint)
     return block
 
 
-def _open_writer(plan: Plan, about: dict[str, Any], cast: Personas | None) -> RunWriter:
+def _open_writer(plan: Plan, about: dict[str, Any], personas: Personas | None) -> RunWriter:
     if not plan.checkpoint.exists:
         writer = RunWriter.create(plan.folder, plan.experiment, about)
-        if cast:
-            writer.keep_personas(cast)
+        if personas:
+            writer.keep_personas(personas)
         return writer
     writer = RunWriter(plan.folder)
     writer.resume(about)

@@ -129,7 +129,7 @@ class _Answers:
     def _extraction(self, call: _Call, reply: Reply, reading: Reading) -> _Call | None:
         """Asks the model which number the reply names; None where the question would not fit its context."""
         block = self._block
-        text = prompts.extraction_message(reply.text, block.facts)
+        text = prompts.extraction_message(reply.text, block.variables)
         prompt = block.conversation.question(text)
         if len(prompt) + EXTRACTION_SAMPLING.max_tokens > block.engine.max_model_len:
             return None
@@ -154,7 +154,7 @@ class _Answers:
         if call.attempt >= settings.group.retries:
             self._record_guess(call, float("nan"), status)
             return None
-        unread = (*call.unread, (tokens, prompts.retry_message(block.facts)))
+        unread = (*call.unread, (tokens, prompts.retry_message(block.variables)))
         prompt, _ = block.prompt(call.slot, unread)
         if len(prompt) > settings.room:
             unread = ()

@@ -41,9 +41,9 @@ def wanted(block: LLMParticipants) -> NDArray[np.int64]:
     """The slots whose background is to be written by the model, and has not been."""
     groups = block.experiment.population
     writing = [index for index, group in enumerate(groups) if writer(group) is not None]
-    if block.cast is None:
+    if block.personas is None:
         return np.empty(0, np.int64)
-    return np.flatnonzero(np.isin(block.group_of, writing) & (block.cast.row < 0))
+    return np.flatnonzero(np.isin(block.group_of, writing) & (block.personas.row < 0))
 
 
 def writer(group: object) -> Writer | None:
@@ -139,12 +139,12 @@ def in_words(block: LLMParticipants, slot: int) -> str:
     """What stands in for a background that could not be written: the attributes."""
     found = writer(block.group_settings(slot).group)
     writing = WRITING[found.language if found else "en"]
-    pairs: Sequence[tuple[str, str]] = list(block.cast.attributes(slot).items()) if block.cast else []
+    pairs: Sequence[tuple[str, str]] = list(block.personas.attributes(slot).items()) if block.personas else []
     return writing.separator.join(writing.pair.format(name=name.replace("_", " "), value=v) for name, v in pairs) + "."
 
 
 def _prompt(block: LLMParticipants, slot: int, attempt: int) -> list[int]:
     found = writer(block.group_settings(slot).group)
-    assert found is not None and block.cast is not None
-    text = background_request(found.language, block.cast.attributes(slot))
+    assert found is not None and block.personas is not None
+    text = background_request(found.language, block.personas.attributes(slot))
     return block.conversation.question(f"{text} {WRITING[found.language].again}" if attempt else text)

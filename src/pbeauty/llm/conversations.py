@@ -81,7 +81,7 @@ class LLMParticipants:
     """
 
     def __init__(
-        self, experiment: Experiment, segments: Sequence[Segment], engine: Engine, cast: Personas | None = None
+        self, experiment: Experiment, segments: Sequence[Segment], engine: Engine, personas: Personas | None = None
     ) -> None:
         """Seats the participants of `segments`, all of one model, at `engine`.
 
@@ -89,7 +89,7 @@ class LLMParticipants:
             experiment: the whole experiment.
             segments: in id order.
             engine: of their model.
-            cast: their attributes and backgrounds, by slot; None where nobody has any.
+            personas: their attributes and backgrounds, by slot; None where nobody has any.
 
         Raises:
             ConfigError: if a group's prompts leave no room for a reply in the model's context.
@@ -97,33 +97,33 @@ class LLMParticipants:
         self.experiment = experiment
         self.engine = engine
         self.conversation = Conversation(engine.tokenizer)
-        self.facts = population_variables(experiment)
+        self.variables = population_variables(experiment)
         self._rank_range = (len(experiment.population) if experiment.game.players == "groups" else experiment.count) + 1
         self.extraction_params = engine.sampling_params(EXTRACTION_SAMPLING)
         self.ids = np.concatenate([np.arange(s.start, s.stop) for s in segments])
         self.group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
         self._segments = segments
         self._group_settings = {s.group: self._settings_of(experiment.population[s.group]) for s in segments}
-        self.set_personas(cast)
+        self.set_personas(personas)
         self._told: list[dict[int, Message]] = []  # per round, by group
         self._ranks: list[NDArray[np.int32] | None] = []  # per round, by slot
         self._said: list[PendingReplies | StoredReplies] = []  # per finished round
         self._check_room()
 
-    def set_personas(self, cast: Personas | None) -> None:
-        """Who the participants are, before any round: `cast` by slot."""
-        self.cast = cast
+    def set_personas(self, personas: Personas | None) -> None:
+        """Who the participants are, before any round: `personas` by slot."""
+        self.personas = personas
         self._person = np.zeros(len(self.ids), np.int64)
-        if cast is not None:
-            pairs = np.column_stack([self.group_of, cast.kinds()])
+        if personas is not None:
+            pairs = np.column_stack([self.group_of, personas.kinds()])
             self._person = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         self._openings = TokenCache(int(self._person.max(initial=0)) + 1)
 
     def set_backgrounds(self, participants: Sequence[int], texts: Ragged, sources: Sequence[int]) -> None:
         """Gives participants backgrounds of their own: to the r-th of these ids row r of `texts`."""
-        if self.cast:
-            self.cast.set_backgrounds(np.searchsorted(self.ids, participants), texts, sources)
-            self.set_personas(self.cast)
+        if self.personas:
+            self.personas.set_backgrounds(np.searchsorted(self.ids, participants), texts, sources)
+            self.set_personas(self.personas)
 
     def add_user_turn(self, announcement: Announcement) -> None:
         """Adds what each group is told in this round to the conversations."""
@@ -231,12 +231,12 @@ class LLMParticipants:
         settings = self.group_settings(slot)
         if settings.system is not None:
             return settings.system
-        traits = self.cast.traits(slot) if self.cast else {}
+        traits = self.personas.traits(slot) if self.personas else {}
         return self._system_message(settings.group, traits)
 
     def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
         own = self.experiment.prompts.system
-        return prompts.system_message(group.system_prompt, {**self.facts, **traits}, own)
+        return prompts.system_message(group.system_prompt, {**self.variables, **traits}, own)
 
     def _text(self, round_index: int, slot: int, message: Message) -> str:
         """What the participant at `slot` is told in a round."""
@@ -302,7 +302,7 @@ class LLMParticipants:
 
     def _user(self, group: LLMGroup, round_index: int, told: Mapping[str, str]) -> str:
         own = self.experiment.prompts.user
-        return prompts.user_message(group.user_prompt, round_index, self.facts, told, own)
+        return prompts.user_message(group.user_prompt, round_index, self.variables, told, own)
 
     def _check_room(self) -> None:
         """Refuses prompts that leave no room for a reply, as far as they are known: at their longest."""
@@ -327,13 +327,15 @@ class LLMParticipants:
     def _longest_traits(self, index: int, group: LLMGroup) -> tuple[dict[str, str], int]:
         """The traits of the member with most to say about it, and the tokens that a model may still write."""
         members = np.flatnonzero(self.group_of == index)
-        cast = self.cast
-        assert cast is not None  # whoever has personas is in the cast
+        personas = self.personas
+        assert personas is not None  # this group has some
         if group.personas and group.personas.write:
-            return cast.attributes(int(members[0])) | {"background": ""}, group.personas.write.max_tokens
-        rows = cast.row[members]
-        longest = members[int(np.argmax(np.where(rows < 0, 0, cast.texts.lengths()[rows])))] if len(cast.texts) else 0
-        return cast.traits(int(longest if len(cast.texts) else members[0])), 0
+            return personas.attributes(int(members[0])) | {"background": ""}, group.personas.write.max_tokens
+        rows = personas.row[members]
+        longest = (
+            members[int(np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows])))] if len(personas.texts) else 0
+        )
+        return personas.traits(int(longest if len(personas.texts) else members[0])), 0
 
 
 def _number_pattern(low: float, high: float) -> str:

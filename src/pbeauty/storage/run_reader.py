@@ -284,7 +284,7 @@ class Run:
         return stored_replies(self.path.parent, round_index, reply_file_names(self.file, round_index), participants)
 
     @cached_property
-    def cast(self) -> Personas | None:
+    def personas(self) -> Personas | None:
         """Attributes and backgrounds of all participants; None where they are not stored.
 
         Raises:

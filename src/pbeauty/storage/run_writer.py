@@ -138,24 +138,24 @@ class RunWriter:
                 describe(checked(file, name, values, CHUNK), *PER_PARTICIPANT[name])
             file["status"].attrs["labels"] = [status.name.lower() for status in Status]
 
-    def keep_personas(self, cast: Personas) -> None:
+    def keep_personas(self, personas: Personas) -> None:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
 
         Raises:
             RunFileError: if they cannot be written.
         """
         with replaced(self.path, keep=True) as file:
-            for name, codes in cast.codes.items():
+            for name, codes in personas.codes.items():
                 if name not in file["participants"]:
                     dataset = checked(file, f"participants/{name}", codes, CHUNK)
                     describe(dataset, "code", f"the attribute {name} of each participant; `labels` names the codes")
-                    dataset.attrs["labels"] = cast.labels[name]
+                    dataset.attrs["labels"] = personas.labels[name]
             if "personas" in file:
                 del file["personas"]
-            text, offsets = cast.texts.take(np.arange(len(cast.texts)))
+            text, offsets = personas.texts.take(np.arange(len(personas.texts)))
             datasets: tuple[tuple[str, NDArray, str, str], ...] = (
-                ("source", cast.source, "code", "where each background comes from; `labels` names the codes"),
-                ("row", cast.row, "row", "the background of each participant; -1 where there is none"),
+                ("source", personas.source, "code", "where each background comes from; `labels` names the codes"),
+                ("row", personas.row, "row", "the background of each participant; -1 where there is none"),
                 ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
                 ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
             )

@@ -238,7 +238,7 @@ def written(request, tmp_path_factory):
 def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
     _, folder, language = written
     with Run(folder) as run:
-        everybody = run.cast
+        everybody = run.personas
         backgrounds = [everybody.background(i) for i in range(150)]
         assert all(text.startswith("You are ") for text in backgrounds[:101])
         assert backgrounds[141:] == [None] * 9
@@ -284,8 +284,8 @@ def test_a_later_run_takes_the_file_and_writes_nothing(written, tmp_path):
     assert done.code == 0, done
     assert "backgrounds written" not in done.err
     with Run(tmp_path / "run") as run, Run(folder) as before:
-        assert [run.cast.traits(i) for i in range(141)] == [before.cast.traits(i) for i in range(141)]
-        assert run.cast.source[101:141].tolist() == [Source.FILE] * 40
+        assert [run.personas.traits(i) for i in range(141)] == [before.personas.traits(i) for i in range(141)]
+        assert run.personas.source[101:141].tolist() == [Source.FILE] * 40
         assert np.array_equal(run.read("guess", 0), before.read("guess", 0), equal_nan=True)
 
 
@@ -303,7 +303,7 @@ def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
     assert "backgrounds written" not in done.err
     assert (tmp_path / "run/personas.jsonl").read_bytes() == before
     with Run(tmp_path / "run") as run, Run(folder) as whole:
-        assert np.array_equal(run.cast.source, whole.cast.source)
+        assert np.array_equal(run.personas.source, whole.personas.source)
     assert np.array_equal(
         mpi.results(tmp_path / "run")["rounds/guess"], mpi.results(folder)["rounds/guess"], equal_nan=True
     )

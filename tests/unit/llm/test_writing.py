@@ -51,10 +51,10 @@ def test_who_gets_no_usable_reply_has_the_attributes_in_words_and_is_counted_and
     assert "0 backgrounds written" in done.err
     assert "; 40 had no usable reply and are their attributes in words" in done.err
     with Run(folder / "strict") as run:
-        assert run.cast.source.tolist() == [Source.IN_WORDS] * 40 + [Source.NONE] * 3
+        assert run.personas.source.tolist() == [Source.IN_WORDS] * 40 + [Source.NONE] * 3
         for participant, line in enumerate(people(folder / "strict")):
-            school = run.cast.attributes(participant)["school"]
-            assert line["background"] == run.cast.background(participant) == f"school: {school}."
+            school = run.personas.attributes(participant)["school"]
+            assert line["background"] == run.personas.background(participant) == f"school: {school}."
             assert line["background_source"] == "in words"
         assert run.finished and run.outcome(0).n_valid > 30, "the game is played all the same"
 
@@ -62,8 +62,8 @@ def test_who_gets_no_usable_reply_has_the_attributes_in_words_and_is_counted_and
 def test_what_the_model_wrote_is_the_background_where_it_is_usable(written):
     done, folder = written
     with Run(folder / "lenient") as run:
-        sources = run.cast.source[:40].tolist()
-        told = [run.cast.background(participant) for participant in range(40)]
+        sources = run.personas.source[:40].tolist()
+        told = [run.personas.background(participant) for participant in range(40)]
         found = run.experiment.population[0].personas.write
     count = sources.count(Source.WRITTEN)
     assert count > 5 and set(sources) <= {Source.WRITTEN, Source.IN_WORDS}

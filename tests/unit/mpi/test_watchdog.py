@@ -61,7 +61,7 @@ def play(llm, announcement, rows, replies, loop):
 
 answering.play = play
 runner.EngineCache.get = lambda kept, comm, experiment, hosted: ENGINE if hosted[comm.rank] else None
-participants.LLMParticipants = lambda experiment, segments, engine, cast: SimpleNamespace(
+participants.LLMParticipants = lambda experiment, segments, engine, personas: SimpleNamespace(
     engine=engine, notes=lambda: [], ids=partition.ids(segments)
 )
 from pbeauty.cli.main import main
