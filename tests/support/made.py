@@ -8,7 +8,7 @@ import numpy as np
 
 from pbeauty.config.loader import loads
 from pbeauty.game.announcement import group_of
-from pbeauty.game.records import PLAY, Replies
+from pbeauty.game.records import PLAY, Replies, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import score
 from pbeauty.storage.replies import write_replies
@@ -47,9 +47,9 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
     described = described or experiment(guesses.shape[1], rounds=max(len(guesses), 1), **settings)
     writer = RunWriter.create(folder, described, ABOUT)
     for index, row in enumerate(guesses):
-        rows = np.zeros(row.size, PLAY)
-        rows["guess"] = row
-        rows["status"] = np.where(np.isnan(row), Status.UNPARSABLE, Status.OK)
+        rows = new_rows(row.size, model=True)
+        rows["guess"][:] = row
+        rows["status"][:] = np.where(np.isnan(row), Status.UNPARSABLE, Status.OK)
         replies = Replies()
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)

@@ -15,7 +15,7 @@ from pbeauty.game import scripted
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup, ScriptedGroup, UniformGroup
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import PLAY, Progress, Replies, Rows, new_rows
+from pbeauty.game.records import Progress, Replies, Rows, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
@@ -163,8 +163,7 @@ class Participants:
         # Everybody thinks at the same time, the language models meanwhile.
         awake = began + thinking
         if self.llm:
-            played = np.zeros(len(self.llm.ids), PLAY)
-            played["guess"], played["status"] = np.nan, Status.FAILED
+            played = {name: values[self._slots] for name, values in rows.items()}
             taken_down = Journal(journal) if journal else None
             with self._watching(self.llm.engine, progress):
                 loop = RequestLoop(self.llm.engine, progress, on_step, taken_down, self._recorded)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.game import prompts
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import Reading, read_extraction, read_guess
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Progress, Purpose, Replies
+from pbeauty.game.records import Progress, Purpose, Replies, Rows
 from pbeauty.game.rules import Status
 from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
 from pbeauty.llm.engine import Reply
@@ -22,7 +21,7 @@ from pbeauty.llm.request_loop import Request, RequestLoop
 def play(
     participants: LLMParticipants,
     announcement: Announcement,
-    rows: NDArray[np.void],
+    rows: Rows,
     replies: Replies,
     loop: RequestLoop,
 ) -> bool:
@@ -31,7 +30,7 @@ def play(
     Args:
         participants: who is asked.
         announcement: what the participants are told.
-        rows: PLAY[slot], filled in.
+        rows: of the participants, by slot; filled in.
         replies: every reply is added to it.
         loop: around the participants' engine.
 
@@ -81,15 +80,14 @@ class _Answers:
         self,
         block: LLMParticipants,
         round_index: int,
-        rows: NDArray[np.void],
+        rows: Rows,
         replies: Replies,
         progress: Progress,
     ) -> None:
         self._block = block
         self._round = round_index
         self._replies, self._progress = replies, progress
-        # Fields of a structured array are views; fetching one costs more than using it.
-        self._column = {name: rows[name] for name in rows.dtype.names or ()}
+        self._rows = rows
         self._seeds = block.seeds(round_index)
         self.last_reply = np.zeros(len(block.ids), np.int64)
         """int64[slot]: the row of `replies` that each participant's conversation goes on from."""
@@ -98,7 +96,7 @@ class _Answers:
         """What everybody is asked first."""
         block = self._block
         for slot in walk(len(block.ids), self._round):
-            prompt, self._column["forgotten"][slot] = block.prompt(slot)
+            prompt, self._rows["forgotten"][slot] = block.prompt(slot)
             seed = None if self._seeds[slot] is None else int(self._seeds[slot])
             yield _Call(int(block.ids[slot]), 0, prompt, block.group_settings(slot).params, seed, slot, Purpose.ANSWER)
 
@@ -177,12 +175,12 @@ class _Answers:
         )
 
     def _account(self, slot: int, reply: Reply) -> None:
-        self._column["prompt_tokens"][slot] += reply.prompt_tokens
-        self._column["cached_tokens"][slot] += reply.cached_tokens
-        self._column["output_tokens"][slot] += len(reply.tokens)
+        self._rows["prompt_tokens"][slot] += reply.prompt_tokens
+        self._rows["cached_tokens"][slot] += reply.cached_tokens
+        self._rows["output_tokens"][slot] += len(reply.tokens)
 
     def _record_guess(self, call: _Call, guess: float, status: Status) -> None:
-        self._column["guess"][call.slot] = guess
-        self._column["status"][call.slot] = status
+        self._rows["guess"][call.slot] = guess
+        self._rows["status"][call.slot] = status
         self._progress.done += 1
         self._progress.unusable += not status.valid
