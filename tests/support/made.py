@@ -54,7 +54,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
-        sealed = write_replies(folder, index, 0, replies) if len(replies) else []
+        sealed = write_replies(folder, index, 0, replies)[0] if len(replies) else []
         members, groups = group_of(described), len(described.population)
         scored = score(described.game, rows["guess"], rows["status"], members, groups)
         writer.commit(index, rows, scored, seconds, sealed)

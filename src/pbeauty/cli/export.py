@@ -157,7 +157,7 @@ def last_words(run: Run, round_index: int) -> _Said:
     for path, block in round_replies(run.file, run.path.parent, round_index).items():
         with reading(path):
             texts = Ragged.of(block["text"][:], block["text_offsets"][:])
-            ids, last = last_answers(block)
+            ids, last = last_answers(block["participant"][:], block["purpose"][:])
             said.blocks.append((texts, dict(zip(ids.tolist(), last.tolist(), strict=True))))
     return said
 

@@ -196,9 +196,9 @@ class Participants:
         """
         if not len(answers.replies):
             return []
-        files = write_replies(folder, announcement.round_index, self.block[0].start, answers.replies)
+        files, positions = write_replies(folder, announcement.round_index, self.block[0].start, answers.replies)
         if self.llm:
-            self.llm.attach_stored([folder / path for path in files])
+            self.llm.attach_stored(positions)
         return files
 
     def _guess(

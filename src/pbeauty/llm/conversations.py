@@ -21,7 +21,7 @@ from pbeauty.game.records import Ragged
 from pbeauty.llm.chat_template import Conversation
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.partition import Segment
-from pbeauty.storage.replies import PendingReplies, StoredReplies, look_up, stored_replies
+from pbeauty.storage.replies import AnswerPositions, PendingReplies, StoredReplies, stored_replies
 
 EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
 """Reading is not playing: the likeliest answer, and a short one."""
@@ -152,9 +152,9 @@ class LLMParticipants:
         del self._said[len(self._told) - 1 :]
         self._said.append(PendingReplies(tokens, rows))
 
-    def attach_stored(self, files: Sequence[Path]) -> None:
-        """What was said in the round that was last told lies in these files now, and is read from there."""
-        self._said[-1] = look_up(files, self.ids)
+    def attach_stored(self, positions: Sequence[AnswerPositions]) -> None:
+        """What was said in the round that was last told lies in files now, and is read from there."""
+        self._said[-1] = StoredReplies(positions, self.ids)
 
     def notes(self) -> list[str]:
         """What a person should know about how conversations are held with this model."""

@@ -42,7 +42,9 @@ _PER_REPLY = 25
 """Bytes of a stored reply besides its text and tokens."""
 
 
-def write_replies(folder: Path, round_index: int, first_participant: int, replies: Replies) -> list[str]:
+def write_replies(
+    folder: Path, round_index: int, first_participant: int, replies: Replies
+) -> tuple[list[str], list[AnswerPositions]]:
     """Writes one block's replies of one round, to as many files as keep each small in memory.
 
     Args:
@@ -52,7 +54,8 @@ def write_replies(folder: Path, round_index: int, first_participant: int, replie
         replies: in any order; a participant's in that of its calls.
 
     Returns:
-        Paths relative to `folder`, in the order of participants. A file is named by the first that may be in it.
+        The files as paths relative to `folder`, in the order of participants, and where in each of them the last
+        answers are. A file is named by the first participant that may be in it.
 
     Raises:
         RunFileError: if they cannot be written.
@@ -60,7 +63,8 @@ def write_replies(folder: Path, round_index: int, first_participant: int, replie
     participant, purpose = np.array(replies.participant, np.uint64), np.array(replies.purpose, np.uint8)
     order = np.argsort(participant, kind="stable")
     sizes = (replies.text.lengths() + 4 * replies.tokens.lengths() + _PER_REPLY)[order]
-    written = []
+    files: list[str] = []
+    positions = []
     for first, last in _pieces(participant[order], sizes):
         rows = order[first:last]
         text, text_offsets = replies.text.take(rows)
@@ -73,7 +77,7 @@ def write_replies(folder: Path, round_index: int, first_participant: int, replie
             ("tokens", tokens, _TOKEN_CHUNK),
             ("token_offsets", token_offsets, REPLY_CHUNK),
         )
-        begin = int(participant[rows[0]]) if written else first_participant
+        begin = int(participant[rows[0]]) if files else first_participant
         relative = f"{REPLIES}/{round_index + 1:04d}/{begin:09d}.h5"
         path = folder / relative
         _make_folder_of(path)
@@ -81,8 +85,10 @@ def write_replies(folder: Path, round_index: int, first_participant: int, replie
             for name, values, chunk in columns:
                 describe(checked(file, name, values, chunk), *PER_REPLY[name])
             file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
-        written.append(relative)
-    return written
+        files.append(relative)
+        ids, answer = last_answers(participant[rows], purpose[rows])
+        positions.append(AnswerPositions(path, ids, token_offsets[answer], token_offsets[answer + 1]))
+    return files, positions
 
 
 def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -118,8 +124,8 @@ class PendingReplies:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The last answers of some participants in one file of stored replies."""
+class AnswerPositions:
+    """Where the last answers of some participants lie in one file of stored replies."""
 
     path: Path
     participants: NDArray[np.int64]
@@ -129,34 +135,43 @@ class Answers:
     stops: NDArray[np.int64]
 
 
-def last_answers(block: h5py.Group) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Who answered in a file of stored replies, ids ascending, and the row of everybody's last answer in it.
+def last_answers(
+    participant: NDArray[np.integer], purpose: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Who answered, and the row of everybody's last answer.
 
     A model's own reading of an answer, an extraction, is none.
+
+    Args:
+        participant: ids by reply, ascending, with a participant's replies in the order of its calls.
+        purpose: what each reply was for.
+
+    Returns:
+        Ids, ascending; rows.
     """
-    ids = block["participant"][:].astype(np.int64)
-    spoken = np.flatnonzero(block["purpose"][:] != Purpose.EXTRACTION)
-    last = spoken[np.append(np.flatnonzero(np.diff(ids[spoken])), len(spoken) - 1)] if len(spoken) else spoken
-    return ids[last], last
+    answers = np.flatnonzero(purpose != Purpose.EXTRACTION)
+    ids = participant[answers].astype(np.int64)
+    last = np.flatnonzero(np.diff(ids, append=-1))
+    return ids[last], answers[last]
 
 
-def find_answers(path: Path, block: h5py.Group, participants: NDArray[np.int64]) -> Answers:
+def find_answers(path: Path, file: h5py.Group, participants: NDArray[np.int64]) -> AnswerPositions:
     """Where a file of stored replies has the last answers of participants: what conversations go on from.
 
     Args:
         path: of the file.
-        block: its content.
+        file: its content.
         participants: ids, ascending; those who are not in the file are passed over.
 
     Raises:
         RunFileError: if it is damaged.
     """
     with reading(path):
-        ids, last = last_answers(block)
+        ids, last = last_answers(file["participant"][:], file["purpose"][:])
         wanted = np.isin(ids, participants, assume_unique=True)
         ids, last = ids[wanted], last[wanted]
-        offsets = block["token_offsets"][:]
-        return Answers(path, ids, offsets[last], offsets[last + 1])
+        offsets = file["token_offsets"][:]
+        return AnswerPositions(path, ids, offsets[last], offsets[last + 1])
 
 
 def check_tokens(path: Path, block: h5py.Group) -> None:
@@ -173,7 +188,7 @@ def check_tokens(path: Path, block: h5py.Group) -> None:
 class StoredReplies:
     """What was said in a stored round, by slot."""
 
-    def __init__(self, found: Iterable[Answers], participants: NDArray[np.int64]) -> None:
+    def __init__(self, found: Iterable[AnswerPositions], participants: NDArray[np.int64]) -> None:
         """Takes note of where every answer is.
 
         Args:
@@ -226,20 +241,6 @@ class StoredReplies:
             stops[mine] += size - first
             size += last - first
         return Ragged.of(*gather(np.concatenate(flats), starts, stops))
-
-
-def look_up(paths: Iterable[Path], participants: NDArray[np.int64]) -> StoredReplies:
-    """What a block said in a round that it has just stored itself.
-
-    Args:
-        paths: of the files.
-        participants: ids by slot, ascending.
-    """
-    found = []
-    for path in paths:
-        with reading(path), h5py.File(path, "r") as block:
-            found.append(find_answers(path, block, participants))
-    return StoredReplies(found, participants)
 
 
 def stored_replies(

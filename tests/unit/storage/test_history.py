@@ -21,7 +21,7 @@ from pbeauty.game.records import Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage import replies
-from pbeauty.storage.replies import StoredReplies, find_answers, look_up, write_replies
+from pbeauty.storage.replies import StoredReplies, find_answers, write_replies
 from pbeauty.storage.run_reader import Run
 
 calls = st.lists(
@@ -30,16 +30,18 @@ calls = st.lists(
 )
 
 
+def replies_of(block):
+    """The replies of a block, {participant: [(purpose, tokens), ...]}."""
+    replies = Replies()
+    for participant, said in block.items():
+        for purpose, tokens in said:
+            replies.append(participant, purpose, "x" * len(tokens), tokens)
+    return replies
+
+
 def sealed_by(folder, blocks, round_index=0):
-    """Seals the replies of blocks, {participant: [(purpose, tokens), ...]} each; the paths."""
-    paths = []
-    for block in blocks:
-        replies = Replies()
-        for participant, said in block.items():
-            for purpose, tokens in said:
-                replies.append(participant, purpose, "x" * len(tokens), tokens)
-        paths.append(write_replies(folder, round_index, min(block), replies))
-    return paths
+    """Writes the replies of blocks; the paths."""
+    return [write_replies(folder, round_index, min(block), replies_of(block))[0] for block in blocks]
 
 
 @settings(max_examples=40)
@@ -57,8 +59,13 @@ def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factor
         patch.setattr(replies, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
         patch.setattr(replies, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
         patch.setattr(replies, "_FEWEST", data.draw(st.integers(1, 8)))
-        written = sealed_by(folder, [block for block in hosted if block])
-        everywhere = [folder / path for paths in written for path in paths]
+        written = [write_replies(folder, 0, min(block), replies_of(block)) for block in hosted if block]
+        everywhere = [folder / path for paths, _ in written for path in paths]
+        for path, position in zip(everywhere, (one for _, positions in written for one in positions), strict=True):
+            with h5py.File(path) as block:  # what the writer knows is what a reader finds
+                read = find_answers(path, block, np.arange(count))
+            assert (read.path, read.participants.tolist()) == (position.path, position.participants.tolist())
+            assert (read.starts.tolist(), read.stops.tolist()) == (position.starts.tolist(), position.stops.tolist())
         asked = np.array(sorted(data.draw(st.sets(st.sampled_from(range(count)), min_size=1))))
         found = []
         for path in everywhere:
@@ -123,9 +130,8 @@ def test_what_is_missing_or_altered_is_an_error(tmp_path):
     commit(writer, 0, [paths])
     with Run(tmp_path) as run, pytest.raises(RunFileError, match="replies of round 1 are missing"):
         run.said(0, np.arange(5))
-    with pytest.raises(LookupError):
-        look_up([tmp_path / path for path in paths], np.arange(5))
-    spoken = look_up([tmp_path / path for path in paths], np.arange(4))
+    with Run(tmp_path) as run:
+        spoken = run.said(0, np.arange(4))
     (tmp_path / paths[0]).unlink()
     with pytest.raises(RunFileError, match="is damaged"):
         spoken[1]
@@ -143,8 +149,8 @@ def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monk
     for round_index in range(3):
         play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
         before = [block.llm.prompt(seat) for seat in range(40)]
-        paths = write_replies(tmp_path, round_index, 0, play.replies)
-        block.llm.attach_stored([tmp_path / path for path in paths])
+        _, positions = write_replies(tmp_path, round_index, 0, play.replies)
+        block.llm.attach_stored(positions)
         assert [block.llm.prompt(seat) for seat in range(40)] == before
     assert len(before[0][0]) > len(block.llm.prompt(0, round_index=1)[0])
 
@@ -163,8 +169,8 @@ def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
         for round_index in range(6):
             play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
             assert play.rows["output_tokens"].sum() == 300 * count
-            paths = write_replies(tmp_path, round_index, 0, play.replies)
-            block.llm.attach_stored([tmp_path / path for path in paths])
+            _, positions = write_replies(tmp_path, round_index, 0, play.replies)
+            block.llm.attach_stored(positions)
             del play
             held.append(tracemalloc.get_traced_memory()[0])
     finally:

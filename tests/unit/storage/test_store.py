@@ -130,7 +130,7 @@ def test_rounds_are_read_back_with_h5py_alone(tmp_path):
 
 def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
-    sealed = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7")))
+    sealed, _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7")))
     commit(writer, 0, [sealed])
     found = []
 
@@ -162,7 +162,7 @@ def test_only_finished_rounds_are_visible(tmp_path):
             assert run.round_count == t
             assert not run.finished
             assert len(run.seconds) == t
-        sealed = write_replies(tmp_path, t, 0, replies((0, Purpose.ANSWER, str(t))))
+        sealed, _ = write_replies(tmp_path, t, 0, replies((0, Purpose.ANSWER, str(t))))
         with h5py.File(tmp_path / "run.h5") as file:
             assert len(file["replies"]) == t
         commit(writer, t, [sealed])
@@ -286,7 +286,7 @@ SAID = [
 
 
 def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_path):
-    (path,) = write_replies(tmp_path, 4, 120, replies(*SAID))
+    (path,), _ = write_replies(tmp_path, 4, 120, replies(*SAID))
     assert path == "replies/0005/000000120.h5"
     assert files(tmp_path) == [path]
     with h5py.File(tmp_path / path) as sealed:
@@ -302,8 +302,8 @@ def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_pat
 def test_replies_are_reached_from_the_run(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     sealed = [
-        write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂"))),
-        write_replies(tmp_path, 0, 2, replies((2, Purpose.ANSWER, "9"))),
+        write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂")))[0],
+        write_replies(tmp_path, 0, 2, replies((2, Purpose.ANSWER, "9")))[0],
     ]
     commit(writer, 0, sealed)
     with h5py.File(tmp_path / "run.h5") as file:
@@ -317,7 +317,7 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
     old, new = tmp_path / "old", tmp_path / "far away" / "new"
     old.mkdir()
     writer = RunWriter.create(old, EXPERIMENT, ABOUT)
-    commit(writer, 0, [write_replies(old, 0, 0, replies((0, Purpose.ANSWER, "seven")))])
+    commit(writer, 0, [write_replies(old, 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
     new.parent.mkdir()
     shutil.move(old, new)
     monkeypatch.chdir("/" if from_elsewhere else new)
@@ -326,25 +326,25 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
 
 
 def test_no_replies_and_empty_replies_can_be_sealed(tmp_path):
-    (path,) = write_replies(tmp_path, 0, 0, replies())
+    (path,), _ = write_replies(tmp_path, 0, 0, replies())
     with h5py.File(tmp_path / path) as sealed:
         assert (len(sealed["text"]), sealed["text_offsets"][:].tolist()) == (0, [0])
     silent = replies((2, Purpose.ANSWER, ""), (1, Purpose.ANSWER, ""))
-    (path,) = write_replies(tmp_path, 0, 1, silent)
+    (path,), _ = write_replies(tmp_path, 0, 1, silent)
     with h5py.File(tmp_path / path) as sealed:
         assert sealed["participant"][:].tolist() == [1, 2]
         assert texts(sealed) == ["", ""]
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes(tmp_path):
-    (path,) = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
+    (path,), _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
     with h5py.File(tmp_path / path) as sealed:
         assert texts(sealed) == ["3?"]
 
 
 def test_sealing_again_replaces(tmp_path):
     write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "first")))
-    (path,) = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
+    (path,), _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
     with h5py.File(tmp_path / path) as sealed:
         assert texts(sealed) == ["second"]
     assert files(tmp_path) == [path]

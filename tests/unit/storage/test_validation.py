@@ -38,7 +38,7 @@ def folder(tmp_path):
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        paths = write_replies(tmp_path, round_index, 0, replies)
+        paths, _ = write_replies(tmp_path, round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
         writer.commit(round_index, rows, scored, 1.0, paths)
     return tmp_path
