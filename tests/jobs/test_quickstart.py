@@ -10,7 +10,7 @@ import yaml
 from mpi import assert_same, mpirun, results, rounds_kept, start
 
 from pbeauty.game.extraction import read_guess
-from pbeauty.game.rules import Status
+from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.storage.run_reader import Run
 
 QUICKSTART = "configs/quickstart.yaml"
@@ -128,6 +128,7 @@ def test_tokens_are_counted_and_later_prompts_come_from_the_cache(quickstart):
             assert np.array_equal(sampled, output[index])
             assert np.all((sampled > 0) & (sampled < 200))
         assert np.all(rounds["forgotten"][:] == 0)
+        assert np.array_equal(rounds["reading"][:] != ReadingRule.NONE, ~np.isnan(rounds["guess"][:]))
 
 
 def test_prompts_and_provenance_are_kept(quickstart):

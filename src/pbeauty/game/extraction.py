@@ -28,7 +28,7 @@ import math
 import re
 from typing import NamedTuple
 
-from pbeauty.game.rules import Status
+from pbeauty.game.rules import ReadingRule, Status
 
 
 class Reading(NamedTuple):
@@ -38,6 +38,8 @@ class Reading(NamedTuple):
     """NaN unless the status is `OK`."""
     status: Status
     """`OK`, `OUT_OF_RANGE`, `UNPARSABLE` or `TRUNCATED`."""
+    rule: ReadingRule = ReadingRule.NONE
+    """Which rule read the guess."""
 
 
 def read_guess(text: str, low: float, high: float, truncated: bool = False) -> Reading:
@@ -50,8 +52,11 @@ def read_guess(text: str, low: float, high: float, truncated: bool = False) -> R
         truncated: whether the reply was cut at `max_tokens`.
     """
     if not truncated and _JUST_A_NUMBER.fullmatch(text):
-        return _reading(float(text), low, high, truncated)
-    return _reading(_chosen(_plain(text, truncated), low, high, truncated), low, high, truncated)
+        reading, rule = _reading(float(text), low, high, truncated), ReadingRule.NUMBER_ALONE
+    else:
+        reading = _reading(_chosen(_plain(text, truncated), low, high, truncated), low, high, truncated)
+        rule = ReadingRule.OWN_WORDS
+    return Reading(reading.guess, reading.status, rule if reading.status == Status.OK else ReadingRule.NONE)
 
 
 def read_extraction(text: str, low: float, high: float) -> Reading:

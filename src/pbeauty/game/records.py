@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 PLAY = np.dtype(
     [
         ("guess", np.float64),  # NaN where there is none
-        ("status", np.uint8),  # game.Status
+        ("status", np.uint8),  # a Status of game/rules.py
+        ("reading", np.uint8),  # a ReadingRule of game/rules.py
         ("forgotten", np.uint16),  # oldest rounds left out of the prompt to fit the context
         ("prompt_tokens", np.uint32),  # over all calls of the round, as the next two
         ("cached_tokens", np.uint32),
@@ -22,7 +23,7 @@ PLAY = np.dtype(
 """A participant's round."""
 
 Rows = dict[str, NDArray[Any]]
-"""A round of several participants, in id order: an array per field of `PLAY`; without a model, only the first two."""
+"""A round of several participants, in id order: an array per field of `PLAY`; without a model, `guess` and `status`."""
 
 TOKEN_COUNTS = ("prompt_tokens", "cached_tokens", "output_tokens")
 _PIECE = 1 << 13

@@ -30,6 +30,30 @@ class Status(IntEnum):
         return self <= Status.RETRIED
 
 
+class ReadingRule(IntEnum):
+    """Which rule read a participant's guess from the reply; stored as uint8 in `/rounds/reading`."""
+
+    NONE = 0
+    """No guess was read: the reply has none, or no language model plays the participant."""
+    NUMBER_ALONE = 1
+    """The reply, its first line or its last one is a number and nothing else."""
+    ANSWER_LINE = 2
+    """A line in the form that was asked for, such as `My number: 22`."""
+    JSON = 3
+    """A field of a JSON object, such as `{"guess": 22}`."""
+    BOXED = 4
+    r"""A number in a box, a tag or brackets: `\boxed{22}`, `<answer>22</answer>`, `[22]`."""
+    OWN_WORDS = 5
+    """A sentence in which the participant chooses, such as "I'll go with 22"."""
+    EXTRACTION = 6
+    """The reply of a second, extraction call."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether the reply gave the number in a form that leaves nothing to interpret."""
+        return self.NUMBER_ALONE <= self <= self.BOXED
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a round came to. Statistics are over the valid guesses, in the game's own units."""

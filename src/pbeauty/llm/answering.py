@@ -12,7 +12,7 @@ from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import Reading, read_extraction, read_guess
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress, Purpose, Replies, Rows
-from pbeauty.game.rules import Status
+from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
 from pbeauty.llm.engine import Reply
 from pbeauty.llm.request_loop import Request, RequestLoop
@@ -108,7 +108,7 @@ class _Answers:
         if call.purpose == Purpose.EXTRACTION:
             reading = read_extraction(reply.text, game.low, game.high)
             if reading.status.valid:
-                self._record_guess(call, reading.guess, Status.EXTRACTED)
+                self._record_guess(call, reading.guess, Status.EXTRACTED, ReadingRule.EXTRACTION)
                 return None
             # Where patterns saw a number but the model, whose word counts, saw none, there is none.
             return self._give_up(call, Status.UNPARSABLE if call.pattern.valid else call.pattern, call.about)
@@ -120,7 +120,7 @@ class _Answers:
         if doubtful and (question := self._extraction(call, reply, reading)):
             return question
         if reading.status.valid:
-            self._record_guess(call, reading.guess, Status.RETRIED if call.attempt else Status.OK)
+            self._record_guess(call, reading.guess, Status.RETRIED if call.attempt else Status.OK, reading.rule)
             return None
         return self._give_up(call, reading.status, reply.tokens)
 
@@ -179,8 +179,9 @@ class _Answers:
         self._rows["cached_tokens"][slot] += reply.cached_tokens
         self._rows["output_tokens"][slot] += len(reply.tokens)
 
-    def _record_guess(self, call: _Call, guess: float, status: Status) -> None:
+    def _record_guess(self, call: _Call, guess: float, status: Status, rule: ReadingRule = ReadingRule.NONE) -> None:
         self._rows["guess"][call.slot] = guess
         self._rows["status"][call.slot] = status
+        self._rows["reading"][call.slot] = rule
         self._progress.done += 1
         self._progress.unusable += not status.valid

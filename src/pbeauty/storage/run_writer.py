@@ -25,13 +25,14 @@ from pbeauty import __version__
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
 from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
-from pbeauty.game.records import PLAY, TOKEN_COUNTS, Rows
+from pbeauty.game.records import PLAY, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
 from pbeauty.storage.hdf5 import checked, describe, replaced, writing
 from pbeauty.storage.schema import (
     CHUNK,
     JOURNALS,
+    LABELS,
     PER_PARTICIPANT,
     PER_ROUND,
     REPLIES,
@@ -135,8 +136,10 @@ class RunWriter:
         with replaced(path) as file:
             file.attrs.update({"run_id": run_id, "round": round_index + 1})
             for name, values in rows.items():
-                describe(checked(file, name, values, CHUNK), *PER_PARTICIPANT[name])
-            file["status"].attrs["labels"] = [status.name.lower() for status in Status]
+                dataset = checked(file, name, values, CHUNK)
+                describe(dataset, *PER_PARTICIPANT[name])
+                if name in LABELS:
+                    dataset.attrs["labels"] = LABELS[name]
 
     def keep_personas(self, personas: Personas) -> None:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
@@ -253,14 +256,16 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     count = experiment.count
     rounds = file.create_group("rounds")
     for name, about in PER_PARTICIPANT.items():
-        if experiment.with_models or name not in (*TOKEN_COUNTS, "forgotten"):
-            describe(rounds.create_dataset(name, (0, count), PLAY[name]), *about)
+        if experiment.with_models or name in ("guess", "status"):
+            dataset = rounds.create_dataset(name, (0, count), PLAY[name])
+            describe(dataset, *about)
+            if name in LABELS:
+                dataset.attrs["labels"] = LABELS[name]
     groups = len(experiment.population)
     table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
     numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
     describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
     numbers.attrs["labels"] = [group.name for group in experiment.population]
-    rounds["status"].attrs["labels"] = [status.name.lower() for status in Status]
     for name, about in PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
         dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pbeauty.game.rules import ReadingRule, Status
+
 SCHEMA_VERSION = 2
 RUN_FILE = "run.h5"
 JOURNALS = "journal"
@@ -14,11 +16,14 @@ CHUNK, REPLY_CHUNK = 1 << 16, 1 << 20
 PER_PARTICIPANT = {
     "guess": ("units of the game", "the participant's guess; NaN where there is none"),
     "status": ("code", "what became of the reply; the attribute `labels` names the codes"),
+    "reading": ("code", "which rule read the guess; the attribute `labels` names the codes"),
     "forgotten": ("rounds", "oldest rounds left out of the prompt to fit the model's context"),
     "prompt_tokens": ("tokens", "prompt tokens of all calls for the participant in the round"),
     "cached_tokens": ("tokens", "those of them that the engine's prefix cache served"),
     "output_tokens": ("tokens", "tokens sampled in all calls for the participant in the round"),
 }
+LABELS = {name: [code.name.lower() for code in codes] for name, codes in (("status", Status), ("reading", ReadingRule))}
+"""The names of the codes of those columns by participant that are codes."""
 PER_REPLY = {
     "participant": ("id", "who replied; ascending, with a participant's calls in order"),
     "purpose": ("code", "what the call was for; the attribute `labels` names the codes"),

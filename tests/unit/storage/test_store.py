@@ -21,7 +21,7 @@ from pbeauty.errors import RunFileError
 from pbeauty.game.announcement import group_of
 from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, Replies
-from pbeauty.game.rules import Status
+from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.game.scoring import score
 from pbeauty.storage import hdf5, run_writer
 from pbeauty.storage.replies import write_replies
@@ -120,8 +120,9 @@ def test_rounds_are_read_back_with_h5py_alone(tmp_path):
         assert rounds["guess"].shape == rounds["status"].shape == (3, 10)
         assert (rounds["guess"].dtype, rounds["status"].dtype) == (np.float64, np.uint8)
         assert list(rounds["status"].attrs["labels"]) == [status.name.lower() for status in Status]
+        assert list(rounds["reading"].attrs["labels"]) == [rule.name.lower() for rule in ReadingRule]
         for t, (rows, outcome) in enumerate(made):
-            for name in ("guess", "status", "forgotten", "prompt_tokens", "cached_tokens", "output_tokens"):
+            for name in ("guess", "status", "reading", "forgotten", "prompt_tokens", "cached_tokens", "output_tokens"):
                 np.testing.assert_array_equal(rounds[name][t], rows[name])
             for name in ("mean", "median", "std", "min", "max", "target", "winning_guess", "n_valid", "n_winners"):
                 assert rounds[name][t] == getattr(outcome, name)
