@@ -128,7 +128,7 @@ def test_a_failed_run_says_why(tmp_path):
 
 
 def test_a_live_state_that_cannot_be_written_is_told_once_and_does_not_end_the_run(tmp_path):
-    (tmp_path / "run" / f".{LIVE_FILE}.draft").mkdir(parents=True)
+    (tmp_path / "run" / LIVE_FILE).mkdir(parents=True)
     config = write(tmp_path, THINKERS.replace("0.8", "0.1"))
     done = mpirun(2, "run", config, "--set", "game.rounds=1", "--out", tmp_path / "run")
     assert done.code == 0

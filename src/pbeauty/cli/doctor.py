@@ -24,12 +24,12 @@ from rich.text import Text
 
 from pbeauty import __version__
 from pbeauty.errors import DONE, FAILED, ConfigError
+from pbeauty.files import printable
 from pbeauty.llm.engine import check_vllm
 from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
 from pbeauty.mpi.collectives import node_rank
 from pbeauty.mpi.world import NoMPIError, on_every_rank, world
 from pbeauty.storage.folder_check import Finding, FolderReport, check_folder
-from pbeauty.storage.hdf5 import printable
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

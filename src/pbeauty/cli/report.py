@@ -11,11 +11,9 @@ import base64
 import io
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,11 @@ from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
 from pbeauty.errors import DONE, ConfigError, RunFileError
+from pbeauty.files import printable, replace_text
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
 from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
 from pbeauty.plots.style import HOUSE_STYLE
-from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.run_reader import Reply, Run
 
 MOST_HISTOGRAMS = 3
@@ -138,14 +136,10 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         cautions=CAUTIONS,
         version=__version__,
     )
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(out)
+        replace_text(out, page, durable=False)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise ConfigError(f"cannot write the report to {out}: {error.strerror}") from None
     return out
 

@@ -16,7 +16,7 @@ from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.run_analysis import EVERYBODY
 from pbeauty.analysis.variation import Variation
-from pbeauty.storage.hdf5 import printable
+from pbeauty.files import printable
 
 _MOST_ROWS = 40
 """Of a table on a terminal; JSON has them all."""

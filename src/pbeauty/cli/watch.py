@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pbeauty.errors import DONE, ConfigError
+from pbeauty.files import printable, read_bounded
 from pbeauty.job.live_status import LIVE_FILE, LiveState, RankState, RoundState, SweepState, finished_rounds
 from pbeauty.storage import lock
-from pbeauty.storage.hdf5 import printable, read_bounded
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.schema import RUN_FILE
 

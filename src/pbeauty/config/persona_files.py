@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import replaced
 from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source
 
@@ -92,18 +93,13 @@ def digest(path: Path) -> str:
 
 
 def write_file(path: Path, experiment: Experiment, personas: Personas) -> None:
-    """Writes the backgrounds of the whole population to a file that a later run can read.
-
-    The text goes to a draft beside `path` first, which then replaces `path`, so `path` is never half written.
-    """
-    draft = path.with_name(f".{path.name}.draft")
+    """Writes the backgrounds of the whole population to a file that a later run can read, replaced as a whole."""
     ends = accumulate((group.count for group in experiment.population), initial=0)
-    with draft.open("w", encoding="utf-8") as file:
+    with replaced(path) as file:
         for group, (start, stop) in zip(experiment.population, pairwise(ends), strict=True):
             for participant in range(start, stop):
                 if (background := personas.background(participant)) is not None:
                     entry = {"participant": participant, "group": group.name, **personas.attributes(participant)}
                     source = Source(personas.source[participant]).label
                     entry |= {"background": background, "background_source": source}
-                    print(json.dumps(entry, ensure_ascii=False), file=file)
-    draft.replace(path)
+                    file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pbeauty.files import replace_text
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.records import Progress
 from pbeauty.game.rules import Outcome, Status
@@ -222,10 +223,8 @@ class Live:
 
     def _write(self) -> None:
         self._next_write = time.monotonic() + SECONDS_BETWEEN_WRITES
-        draft = self._path.with_name(f".{LIVE_FILE}.draft")
         try:
-            draft.write_text(self._describe().model_dump_json(indent=1), encoding="utf-8")
-            draft.replace(self._path)
+            replace_text(self._path, self._describe().model_dump_json(indent=1), durable=False)
         except OSError as error:
             if not self._warned:
                 self._warned = True

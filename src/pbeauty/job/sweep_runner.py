@@ -15,6 +15,7 @@ import numpy as np
 
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
+from pbeauty.files import replace_text
 from pbeauty.game.experiment import LLMGroup
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.job.live_status import LIVE_FILE, SweepState
@@ -160,10 +161,8 @@ def _models(case: Case) -> str:
 def _note(sweep: Sweep, state: str, case: str) -> None:
     """How far the sweep is, in the same place and under the same key as a run tells it."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    draft = sweep.folder / f".{LIVE_FILE}.draft"
     told = SweepState.model_validate({"state": state, "sweep": sweep.name, "case": case})
-    draft.write_text(told.model_dump_json(indent=1), encoding="utf-8")
-    draft.replace(sweep.folder / LIVE_FILE)
+    replace_text(sweep.folder / LIVE_FILE, told.model_dump_json(indent=1), durable=False)
 
 
 # --- the table ---------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ readers can tell apart; line styles and markers differ too, for prints in greysc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from pbeauty.files import replaced
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import number_text
 
@@ -107,11 +107,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for kind in ("pdf", "png"):
-        path, partial = (stem.parent / name for name in (f"{stem.name}.{kind}", f".{stem.name}.{os.getpid()}.{kind}"))
-        try:
-            figure.savefig(partial, format=kind, dpi=DPI, metadata={"CreationDate": None})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        path = stem.parent / f"{stem.name}.{kind}"
+        with replaced(path, durable=False) as file:
+            figure.savefig(file, format=kind, dpi=DPI, metadata={"CreationDate": None})
         written.append(path)
     return written

@@ -1,14 +1,10 @@
-"""Files that are there whole or not at all, with a checksum on every chunk and a description on every dataset.
-
-And what others may have written: read in bounded amounts, and shown without harm to a terminal.
-"""
+"""Files that are there whole or not at all, with a checksum on every chunk and a description on every dataset."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -16,6 +12,7 @@ from pathlib import Path
 import h5py
 from numpy.typing import NDArray
 
+from pbeauty import files
 from pbeauty.errors import RunFileError
 
 
@@ -39,25 +36,18 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     Raises:
         RunFileError: if it cannot be written.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    with writing(path):
+    with writing(path), files.replaced(path) as draft:
+        if keep:
+            with path.open("rb") as before:
+                shutil.copyfileobj(before, draft)
+            draft.flush()
+        disk = _Disk(draft.raw)
         try:
-            with draft.open("w+b", buffering=0) as handle:
-                if keep:
-                    with path.open("rb") as before:
-                        shutil.copyfileobj(before, handle)
-                disk = _Disk(handle)
-                try:
-                    with h5py.File(disk, "r+" if keep else "w") as file:
-                        yield file
-                finally:
-                    if disk.error:
-                        raise disk.error
-                os.fsync(handle.fileno())
-            draft.replace(path)
-            _sync_folder(path.parent)
+            with h5py.File(disk, "r+" if keep else "w") as file:
+                yield file
         finally:
-            draft.unlink(missing_ok=True)
+            if disk.error:
+                raise disk.error
 
 
 class _Disk:
@@ -94,14 +84,6 @@ class _Disk:
         """Nothing is held back that would have to be written."""
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def checked(file: h5py.File, name: str, values: NDArray, chunk: int) -> h5py.Dataset:
     """A new dataset whose chunks bear checksums, so that a flipped byte is an error and not a result."""
     if not len(values):
@@ -113,34 +95,3 @@ def describe(dataset: h5py.Dataset, units: str, description: str) -> None:
     """Says on the dataset itself what is in it."""
     dataset.attrs["units"] = units
     dataset.attrs["description"] = description
-
-
-# --- what others may have written ---------------------------------------------------------------------------
-
-
-def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """The content of a regular file and its status, taken together.
-
-    Args:
-        path: the file; a pipe or a device of that name is not waited for.
-        limit: bytes that it may hold at most.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is no regular file, or a larger one.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no regular file")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"{path} holds more than {limit:,} bytes")
-    return data, status
-
-
-def printable(text: object, limit: int = 200) -> str:
-    """`text` on one line: whatever could steer a terminal is replaced, and what passes `limit` characters cut off."""
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

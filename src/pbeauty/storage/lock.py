@@ -28,7 +28,7 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from pbeauty.errors import ConfigError, LockedError
-from pbeauty.storage.hdf5 import printable, read_bounded
+from pbeauty.files import printable, read_bounded
 
 LOCK_FILE = "lock"
 SECONDS_BETWEEN_RENEWALS = 10.0

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
+from pbeauty.files import printable
 from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
-from pbeauty.storage.hdf5 import printable
 from pbeauty.storage.replies import StoredReplies, stored_replies
 from pbeauty.storage.schema import RUN_FILE, SCHEMA_VERSION, round_file
 from pbeauty.storage.validation import (

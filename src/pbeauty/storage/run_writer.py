@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty import __version__
+from pbeauty import __version__, files
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
 from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
@@ -92,7 +92,7 @@ class RunWriter:
         rows: Rows,
         scored: Scored,
         seconds: float,
-        files: Sequence[str] = (),
+        replies: Sequence[str] = (),
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
@@ -102,7 +102,7 @@ class RunWriter:
             rows: of all participants, in the order of their ids.
             scored: what the round came to; with an outcome.
             seconds: how long it took.
-            files: the files of the round's replies, as paths relative to the run's folder.
+            replies: the files of the round's replies, as paths relative to the run's folder.
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
@@ -126,7 +126,7 @@ class RunWriter:
             for name in PER_ROUND:
                 _append(rounds[name], round_index, figures[name])
             group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in files:
+            for path in replies:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
 
     def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> None:
@@ -167,7 +167,8 @@ class RunWriter:
             file["personas/source"].attrs["labels"] = [source.label for source in Source]
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
-        """Notes that another job goes on with the run; what it left of an unfinished round is its journals."""
+        """Notes that another job goes on with the run; all that stays of an unfinished round is its journals."""
+        files.remove_drafts(self.folder)
         with replaced(self.path, keep=True) as file:
             before = json.loads(file.attrs["provenance"])
             earlier = before.pop("earlier_jobs", [])

@@ -17,8 +17,8 @@ import numpy as np
 import yaml
 
 from pbeauty.errors import RunFileError
+from pbeauty.files import printable
 from pbeauty.game.personas import Source
-from pbeauty.storage.hdf5 import printable
 
 _LONGEST_TEXT = 1 << 24
 """Characters of an attribute that no genuine run exceeds."""

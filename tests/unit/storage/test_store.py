@@ -427,9 +427,12 @@ def test_a_process_that_dies_in_a_commit_leaves_the_rounds_before(one_round):
     )
     assert died.returncode == -9, died.stderr
     assert one_round.path.read_bytes() == before
+    (one_round.folder / "plots").mkdir()
+    (one_round.folder / "plots/.round-0001-histogram.pdf.0a1b2c3d.draft").touch()
+    one_round.resume(ABOUT)
     commit(one_round, 1)
     assert_intact(one_round.folder, 2)
-    assert files(one_round.folder) == ["rounds/0001.h5", "rounds/0002.h5", "run.h5"]
+    assert files(one_round.folder) == ["rounds/0001.h5", "rounds/0002.h5", "run.h5"], "no drafts"
 
 
 WRITE_UNTIL_FULL = """

@@ -1,0 +1,107 @@
+"""Files: replaced whole or not at all, read in bounded amounts, named without harm to a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from io import BufferedRandom, BufferedReader, FileIO
+from pathlib import Path
+
+_DRAFT = ".draft"
+
+
+@contextlib.contextmanager
+def replaced(path: Path, *, durable: bool = True) -> Iterator[BufferedRandom]:
+    """A new file, open for reading and writing bytes, that takes the place of `path` when the block ends well.
+
+    Otherwise `path` stays as it is, and the new file is removed; what a killed process has left of it, `remove_drafts`
+    removes.
+
+    Args:
+        path: the file; its folder must exist.
+        durable: whether the content reaches the disk before the name does, so that a reader finds the old file or the
+            new one even after a power cut.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_DRAFT}")
+    try:
+        with draft.open("x+b") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        draft.replace(path)
+        if durable:
+            _sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replaces the content of `path`, as `replaced`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with replaced(path, durable=durable) as file:
+        file.write(text.encode("utf-8"))
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes what killed processes have left of files below `folder`, in which nobody else may be writing."""
+    for draft in folder.rglob(f".*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- what others may have written ---------------------------------------------------------------------------
+
+
+def open_regular(path: Path) -> FileIO:
+    """Opens a regular file for reading; a pipe or a device of that name is not waited for.
+
+    Raises:
+        OSError: if it cannot be opened.
+        ValueError: if it is no regular file.
+    """
+    file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path} is no regular file")
+    return file
+
+
+def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """The content of a regular file and its status, taken together.
+
+    Args:
+        path: the file.
+        limit: bytes that it may hold at most.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no regular file, or a larger one.
+    """
+    with open_regular(path) as handle, BufferedReader(handle) as file:
+        data, status = file.read(limit + 1), os.fstat(file.fileno())
+    if len(data) > limit:
+        raise ValueError(f"{path} holds more than {limit:,} bytes")
+    return data, status
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """`text` on one line: whatever could steer a terminal is replaced, and what passes `limit` characters cut off."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
