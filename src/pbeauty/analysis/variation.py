@@ -23,7 +23,7 @@ from pbeauty.analysis.run_analysis import Analysis
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.randomness import seeds
 
-_NOT_A_SETTING = ("name", "seed", "results", "patience", "margin")
+_NOT_A_SETTING = ("name", "seed", "results", "patience", "margin", "plots")
 """Keys that make no case of their own."""
 _LONGEST = 60
 

@@ -339,7 +339,7 @@ class Experiment(Section):
     `seeding: request` gives every call to a model a seed of its own, from (seed, round, participant); `engine` seeds
     each engine once, which some builds sample faster with. `patience` is how many seconds an engine may finish no
     reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
-    before the job's time limit, to be resumed.
+    before the job's time limit, to be resumed. `plots: false` leaves the figures to `pbeauty plot`.
     """
 
     name: Slug
@@ -348,6 +348,7 @@ class Experiment(Section):
     results: Text = "results"
     patience: Annotated[Number, Field(gt=0)] = 600.0
     margin: Annotated[Number, Field(ge=0)] = 120.0
+    plots: StrictBool = True
     game: Game = Game()
     prompts: OwnPrompts = OwnPrompts()
     models: dict[Slug, Model] = {DEMO_MODEL: Model()}

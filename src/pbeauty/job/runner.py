@@ -301,7 +301,7 @@ def _end_game(moderator: Moderator, writer: RunWriter, live: Live, ranks: int) -
             "the same command with --resume goes on"
         )
     # An interrupted job may have seconds left; the one that goes on draws the figures.
-    if moderator.rounds_played and (moderator.finished or moderator.failure):
+    if moderator.experiment.plots and moderator.rounds_played and (moderator.finished or moderator.failure):
         return Drawing(writer.path, drawers(ranks, cores(), moderator.rounds_played))
     return None
 

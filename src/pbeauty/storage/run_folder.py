@@ -16,6 +16,7 @@ WITHOUT_EFFECT = (
     "results",
     "patience",
     "margin",
+    "plots",
     "models.*.weight",
     "models.*.tensor_parallel_size",
     "models.*.engine.gpu_memory_utilization",

@@ -57,6 +57,7 @@ def test_defaults_of_experiment_game_and_models():
         "results": "results",
         "patience": 600.0,
         "margin": 120.0,
+        "plots": True,
         "game": {
             "multiplier": "2/3",
             "offset": 0.0,
