@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config.loader import read_text
+from pbeauty.config.parsing import read_text
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, UniformGroup, is_number

@@ -26,6 +26,7 @@ from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
+from pbeauty.config.loader import dumps
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import printable, replace_text
 from pbeauty.game.randomness import uniforms
@@ -201,7 +202,7 @@ def _section(one: Examined, count: int, *, full: bool) -> Section:
             pictures=pictures,
             tables=run_tables(one) + _forecast(run),
             samples=sampled,
-            experiment=one.experiment.dump(),
+            experiment=dumps(one.experiment),
             provenance=_provenance(run.provenance),
         )
 

@@ -1,183 +1,207 @@
-"""What a schema cannot see: faults between the keys of an experiment file, in its prompts and in the files it names."""
+"""What a schema cannot see: faults between the keys of an experiment, in its prompts and in the files it names."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil, floor
-from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from pbeauty.config.persona_files import read_file
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import (
-    DEMO_MODEL,
-    KINDS,
     RESERVED,
+    UNPRINTABLE,
     Experiment,
+    FixedGroup,
     Game,
     LLMGroup,
     OwnPrompts,
     PersonaSettings,
-    Section,
-    is_number,
+    UniformGroup,
     nearest,
 )
+from pbeauty.game.personas import PersonRecord
 from pbeauty.game.prompt_variables import population_variables, prompt_variables
 from pbeauty.game.prompts import SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
 from pbeauty.game.randomness import quotas
 
-Fault = tuple[str, str]
+Key = tuple[str, ...]
+"""A key of the file, such as ("population", "0", "count")."""
+Fault = tuple[Key, str]
 """A key and what is wrong with its value."""
+People = dict[int, list[PersonRecord] | ConfigError]
+"""What the persona file of a group holds, or why it cannot be read, by the number of the group."""
 
 _SUM = 1e-6
 """How far shares may be from one together."""
+_SET_BY_US = {
+    "model": "`path` says which model",
+    "tokenizer": "it comes with the model",
+    "seed": "it follows from the experiment's seed",
+    "tensor_parallel_size": "it is a key of the model itself, beside `engine`",
+    "pipeline_parallel_size": "an engine is one process on one node",
+    "data_parallel_size": "an engine is one process on one node",
+    "skip_tokenizer_init": "conversations need the tokenizer",
+    "runner": "replies have to be generated",
+}
+"""Arguments of vLLM that `engine` cannot give, and why."""
 
 
-def cross_check(data: dict[str, Any]) -> Iterator[Fault]:
-    """Faults between keys, from the raw data, so that they are told together with those of single keys."""
-    population = data.get("population")
-    groups = [group if isinstance(group, dict) else {} for group in population] if isinstance(population, list) else []
-    yield from _check_game_and_groups(data, groups)
-    own = _section(OwnPrompts, data.get("prompts", {})) or OwnPrompts()
-    yield from _check_own(own)
-    game = _section(Game, data.get("game") or {})
-    read = [_section(KINDS[str(group["kind"])], group) if str(group.get("kind")) in KINDS else None for group in groups]
-    told = _told(data, game, read)
-    for index, (raw, group) in enumerate(zip(groups, read, strict=True)):
-        if raw.get("kind") != "llm":
-            continue
-        for key, default, library, own_texts in (
-            ("system_prompt", "classic", SYSTEM_PROMPTS, own.system),
-            ("user_prompt", "direct", USER_PROMPTS, own.user),
-        ):
-            name, known = raw.get(key, default), [*library, *own_texts]
-            if isinstance(name, str) and name not in known:
-                what = key.replace("_", " ")
-                yield (
-                    f"population.{index}.{key}",
-                    f"no {what} of this name{nearest(name, known)}; known: {', '.join(known)}, found {name!r}",
-                )
-        # Faults of the group itself are told elsewhere; what else is wrong with it is to be told with them.
-        group, left_out = (group, set()) if group else _partly(LLMGroup, raw)
+@dataclass(frozen=True)
+class _Given:
+    """An experiment, and what of it was in the file."""
+
+    experiment: Experiment
+    left_out: set[Key]
+    """The keys whose values were not valid; the experiment has others in their place."""
+    people: People
+
+    def whole(self, *key: str) -> bool:
+        """Whether a value is as the file gives it, with all that lies below."""
+        return not any(is_within(key, other) or is_within(other, key) for other in self.left_out)
+
+
+def is_within(key: Key, other: Key) -> bool:
+    """Whether a key is another, or lies below it."""
+    return key[: len(other)] == other
+
+
+def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> Iterator[Fault]:
+    """Faults between the keys of an experiment, as far as it is valid.
+
+    Args:
+        experiment: what is valid of a file, with something else in place of the rest.
+        left_out: the keys of the rest.
+        people: what is in the persona files that have to be read.
+    """
+    given = _Given(experiment, left_out, people)
+    yield from _check_engines(experiment)
+    yield from _check_own_prompts(experiment.prompts)
+    variables = _variables(given)
+    names: dict[str, int] = {}
+    for index, group in enumerate(experiment.population):
+        key = ("population", str(index))
+        if names.setdefault(group.name, index) != index:
+            yield (*key, "name"), f"{group.name!r} is also the name of group {names[group.name]}; names must differ"
         if isinstance(group, LLMGroup):
-            seed = data.get("seed", 0)
-            yield from _check_personas(f"population.{index}.personas", group, seed if type(seed) is int else 0, told)
-            if told and not left_out & {"personas", "system_prompt", "user_prompt"}:
-                yield from _check_prompts(f"population.{index}", group, own, told)
+            yield from _check_model(given, key, group)
+            yield from _check_prompt_names(key, group, experiment.prompts)
+            if group.personas:
+                yield from _check_personas((*key, "personas"), group, group.personas, variables)
+                yield from _check_people((*key, "personas", "file"), group, experiment.seed, people.get(index))
+            if given.whole(*key, "personas"):
+                yield from _check_prompts(key, group, experiment.prompts, variables, people.get(index))
+        elif given.whole("game", "low") and given.whole("game", "high"):
+            yield from _check_range(key, group, experiment.game)
 
 
-def _check_game_and_groups(data: dict[str, Any], groups: list[dict[str, Any]]) -> Iterator[Fault]:
-    models = data.get("models")
-    known = [str(name) for name in models] if isinstance(models, dict) else [DEMO_MODEL]
-    game = data.get("game")
-    game = game if isinstance(game, dict) else {}
-    low, high = game.get("low", 0), game.get("high", 100)
-    ranged = is_number(low) and is_number(high)
-    if ranged and low >= high:
-        yield "game", f"low ({low}) must be below high ({high})"
-        ranged = False
-    seen: dict[str, int] = {}
-    for index, group in enumerate(groups):
-        name = group.get("name")
-        if isinstance(name, str) and seen.setdefault(name, index) != index:
-            yield f"population.{index}.name", f"{name!r} is also the name of group {seen[name]}; names must differ"
-        model = group.get("model", DEMO_MODEL)
-        if group.get("kind") == "llm" and isinstance(model, str) and model not in known:
+def _check_engines(experiment: Experiment) -> Iterator[Fault]:
+    for name, model in experiment.models.items():
+        for argument in model.engine.keys() & _SET_BY_US.keys():
+            yield ("models", name, "engine", argument), f"it cannot be given here: {_SET_BY_US[argument]}"
+        if UNPRINTABLE.search(json.dumps(model.engine, ensure_ascii=False)):
+            yield ("models", name, "engine"), "it has a character that no text has"
+
+
+def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
+    models = given.experiment.models
+    if group.model not in models:
+        if not any(is_within(("models", group.model), other) for other in given.left_out):
+            known = ", ".join(models) or "none"
             yield (
-                f"population.{index}.model",
-                f"no model {model!r} under `models`{nearest(model, known)}; known: {', '.join(known) or 'none'}",
+                (*key, "model"),
+                f"no model {group.model!r} under `models`{nearest(group.model, list(models))}; known: {known}",
             )
-        value = group.get("value")
-        if group.get("kind") == "fixed" and ranged and is_number(value) and not low <= value <= high:
-            yield f"population.{index}.value", f"{value} lies outside the range of the game, [{low}, {high}]"
-        if group.get("kind") == "uniform" and group.get("integers") is True and ranged and ceil(low) > floor(high):
-            yield f"population.{index}.integers", f"the range of the game, [{low}, {high}], holds no whole number"
+        return
+    context = models[group.model].engine.get("max_model_len")
+    if type(context) is int and given.whole(*key, "sampling") and group.sampling.max_tokens >= context:
+        yield (
+            (*key, "sampling", "max_tokens"),
+            f"{group.sampling.max_tokens} leaves no room for a prompt in a context of {context} tokens "
+            f"(models.{group.model}.engine.max_model_len)",
+        )
 
 
-def _section(kind: type[Section], raw: Any) -> Any:
-    """A section by itself, where it is valid."""
-    try:
-        return kind.model_validate(raw)
-    except ValidationError:
-        return None
+def _check_range(key: Key, group: object, game: Game) -> Iterator[Fault]:
+    ends = f"[{game.low:g}, {game.high:g}]"
+    match group:
+        case FixedGroup(value=value) if not game.low <= value <= game.high:
+            yield (*key, "value"), f"{value:g} lies outside the range of the game, {ends}"
+        case UniformGroup(integers=True) if ceil(game.low) > floor(game.high):
+            yield (*key, "integers"), f"the range of the game, {ends}, holds no whole number"
 
 
-def _partly(kind: type[Section], raw: Mapping[str, Any]) -> tuple[Any, set[str]]:
-    """A group as far as it is valid, None if hardly, and the keys that were left out; a size that is missing is 1."""
-    try:
-        return kind.model_validate(raw), set()
-    except ValidationError as error:
-        wrong = {str(details["loc"][0]) for details in error.errors() if details["loc"]}
-    rest = {key: value for key, value in raw.items() if str(key) not in wrong}
-    return _section(kind, {"name": "unnamed", "count": 1, **rest}), wrong
-
+# --- prompts -----------------------------------------------------------------------------------------------
 
 _GAMES = (Game(), Game(multiplier="1/2", offset=1.0, aggregate="median"), Game(players="groups"))
 """Between them they have a value for everything that a prompt can ask of a game."""
 
 
-def _told(data: dict[str, Any], game: Game | None, groups: Sequence[Any]) -> dict[str, str] | None:
-    """The facts that prompts are filled in with, as far as they can be read.
-
-    Those of the game alone where a group cannot be read, those of any game where it is the game.
-    """
-    whole = [group for group in groups if group is not None]
-    if game is not None and whole and len(whole) == len(groups):
-        seed = data.get("seed", 0)
-        experiment = Experiment.model_construct(
-            name="", seed=seed if type(seed) is int else 0, game=game, population=tuple(whole)
-        )
-        if all(_shares_add_up(group.personas) for group in whole if isinstance(group, LLMGroup) and group.personas):
-            return population_variables(experiment)
-    unknown = {"composition": "?", "only_one": "?"}  # not to be complained of on top of what is wrong already
-    count = sum(group.count for group in whole) or 1
-    games = _GAMES if game is None else (game,)
-    return {name: text for game in games for name, text in prompt_variables(game, count, len(groups)).items()} | unknown
+def _variables(given: _Given) -> Mapping[str, str]:
+    """What prompts are filled in with; where the game or its population is not known, all that there could be."""
+    experiment = given.experiment
+    settings = [group.personas for group in experiment.population if isinstance(group, LLMGroup) and group.personas]
+    if given.whole("game") and given.whole("population") and not any(map(_share_faults, settings)):
+        return population_variables(experiment)
+    games = (experiment.game,) if given.whole("game") else _GAMES
+    variables = {"composition": "?", "only_one": "?"}
+    for game in games:
+        variables |= prompt_variables(game, experiment.count, len(experiment.population))
+    return variables
 
 
-# --- prompts -----------------------------------------------------------------------------------------------
-
-
-def _check_own(own: OwnPrompts) -> Iterator[Fault]:
-    for kind, texts, library in (("system", own.system, SYSTEM_PROMPTS), ("user", own.user, USER_PROMPTS)):
+def _check_own_prompts(own: OwnPrompts) -> Iterator[Fault]:
+    for what, texts, library in (("system", own.system, SYSTEM_PROMPTS), ("user", own.user, USER_PROMPTS)):
         for name, text in texts.items():
             if name in library:
-                yield f"prompts.{kind}.{name}", "there is a prompt of this name already; choose another"
+                yield ("prompts", what, name), "there is a prompt of this name already; choose another"
             try:
                 placeholders(text)
             except ValueError as error:
-                yield f"prompts.{kind}.{name}", str(error)
+                yield ("prompts", what, name), str(error)
             if not text.strip():
-                yield f"prompts.{kind}.{name}", "the text is empty"
+                yield ("prompts", what, name), "the text is empty"
 
 
-def _check_prompts(key: str, group: LLMGroup, own: OwnPrompts, told: Mapping[str, str]) -> Iterator[Fault]:
-    personas = group.personas
-    traits = _attributes(personas, group.name) if personas else set()
-    if personas and (personas.template is not None or personas.file or personas.write):
-        traits.add("background")
-    for what, text, known in (
-        ("system_prompt", {**SYSTEM_PROMPTS, **own.system}.get(group.system_prompt), told.keys() | traits),
-        ("user_prompt", {**USER_PROMPTS, **own.user}.get(group.user_prompt), told.keys()),
+def _check_prompt_names(key: Key, group: LLMGroup, own: OwnPrompts) -> Iterator[Fault]:
+    for what, name, known in (
+        ("system", group.system_prompt, [*SYSTEM_PROMPTS, *own.system]),
+        ("user", group.user_prompt, [*USER_PROMPTS, *own.user]),
     ):
-        if text is None:
-            continue  # told already
+        if name not in known:
+            listed = f"known: {', '.join(known)}, found {name!r}"
+            yield (*key, f"{what}_prompt"), f"no {what} prompt of this name{nearest(name, known)}; {listed}"
+
+
+def _check_prompts(
+    key: Key,
+    group: LLMGroup,
+    own: OwnPrompts,
+    variables: Mapping[str, str],
+    people: list[PersonRecord] | ConfigError | None,
+) -> Iterator[Fault]:
+    """Prompts that ask for something that has no value here."""
+    personas = group.personas or PersonaSettings()
+    system = [*variables, *_attributes(personas)] + (list(people[0]) if isinstance(people, list) and people else [])
+    if personas.template is not None or personas.file or personas.write:
+        system.append("background")
+    for what, name, text, known in (
+        ("system_prompt", group.system_prompt, {**SYSTEM_PROMPTS, **own.system}.get(group.system_prompt), system),
+        ("user_prompt", group.user_prompt, {**USER_PROMPTS, **own.user}.get(group.user_prompt), list(variables)),
+    ):
         try:
-            wanted = needed(text, told) if what == "system_prompt" else placeholders(text)
+            wanted = (needed(text, variables) if what == "system_prompt" else placeholders(text)) if text else []
         except ValueError:
-            continue  # told already
+            continue  # which is a fault of the prompt itself
         missing = [name for name in wanted if name not in known]
-        if personas and personas.digest:  # the file was read once, when the run began; its attributes are in the run
+        if personas.digest:  # the file was read once, when the run began; its attributes are in the run
             missing = [name for name in missing if name in RESERVED]
         if missing:
-            name = getattr(group, what)
-            yield f"{key}.{what}", f"{name!r} needs {_explain(missing, known)}"
+            yield (*key, what), f"{name!r} needs {_explain(missing, known)}"
 
 
-def _explain(missing: Sequence[str], known: Any) -> str:
+def _explain(missing: Sequence[str], known: Sequence[str]) -> str:
     reasons = {
         "background": "the group's personas have no background (template, file or write)",
         "only_one": "not exactly one participant differs from all others",
@@ -189,80 +213,73 @@ def _explain(missing: Sequence[str], known: Any) -> str:
         "win_by": "it speaks of individuals, and groups play",
         "all_numbers": "it speaks of individuals, and groups play",
     }
-    told = []
-    for name in missing:
-        reason = reasons.get(name, "")
-        told.append(f"{{{name}}}, which has no value here" + (f": {reason}" if reason else nearest(name, list(known))))
-    return "; ".join(told)
+    return "; ".join(
+        f"{{{name}}}, which has no value here" + (f": {reasons[name]}" if name in reasons else nearest(name, known))
+        for name in missing
+    )
 
 
 # --- personas ----------------------------------------------------------------------------------------------
 
 
-def _attributes(personas: PersonaSettings, group: str) -> set[str]:
-    named = {*personas.attributes, *(name for row in personas.joint for name in row)}
-    if not personas.file or personas.digest:
-        return named
-    try:
-        people = read_file(Path(personas.file), group)
-    except ConfigError:
-        return named
-    return named | (people[0].keys() - {"background"} if people else set())
+def _attributes(personas: PersonaSettings) -> list[str]:
+    return [*personas.attributes, *(name for row in personas.joint for name in row)]
 
 
-def _shares_add_up(personas: PersonaSettings) -> bool:
-    tables = [tuple(shares.values()) for shares in personas.attributes.values()]
-    tables += [personas.joint_shares] if personas.joint else []
-    return all(abs(sum(shares) - 1) <= _SUM for shares in tables) and len(personas.joint) == len(personas.joint_shares)
-
-
-def _check_personas(key: str, group: LLMGroup, seed: int, told: Mapping[str, str] | None) -> Iterator[Fault]:
-    personas = group.personas
-    if personas is None:
-        return
-    for name, shares in personas.attributes.items():
-        if abs(sum(shares.values()) - 1) > _SUM:
-            yield f"{key}.attributes.{name}", f"the shares add up to {sum(shares.values()):g}, and not to 1"
+def _share_faults(personas: PersonaSettings) -> list[Fault]:
+    """Shares that do not add up, and tables without a share for each row; the keys are those below `personas`."""
+    tables = {("attributes", name): list(shares.values()) for name, shares in personas.attributes.items()}
     if personas.joint:
-        if abs(sum(personas.joint_shares) - 1) > _SUM:
-            yield f"{key}.joint", f"the shares add up to {sum(personas.joint_shares):g}, and not to 1"
+        tables["joint",] = list(personas.joint_shares)
+    faults: list[Fault] = [
+        (key, f"the shares add up to {sum(shares):g}, and not to 1")
+        for key, shares in tables.items()
+        if abs(sum(shares) - 1) > _SUM
+    ]
+    if len(personas.joint) != len(personas.joint_shares):
+        faults.append((("joint_shares",), "expected a share for each row of `joint`"))
+    return faults
+
+
+def _check_personas(
+    key: Key, group: LLMGroup, personas: PersonaSettings, variables: Mapping[str, str]
+) -> Iterator[Fault]:
+    yield from (((*key, *below), message) for below, message in _share_faults(personas))
+    if personas.joint:
         if any(row.keys() != personas.joint[0].keys() or not row for row in personas.joint):
-            yield f"{key}.joint", "all rows must give the same attributes"
-        if len(personas.joint) != len(personas.joint_shares):
-            yield f"{key}.joint_shares", "expected a share for each row of `joint`"
+            yield (*key, "joint"), "all rows must give the same attributes"
         if both := personas.joint[0].keys() & personas.attributes.keys():
-            yield f"{key}.joint", f"{', '.join(sorted(both))} is among the independent attributes, too"
-    sources = [n for n in ("template", "file", "write") if getattr(personas, n) is not None]
+            yield (*key, "joint"), f"{', '.join(sorted(both))} is among the independent attributes, too"
+    sources = [name for name in ("template", "file", "write") if getattr(personas, name) is not None]
     if len(sources) > 1:
         yield key, f"backgrounds come from one of template, file and write, and not from {' and '.join(sources)}"
     if personas.template is not None:
+        known = [*variables, *_attributes(personas)]
         try:
-            known = {*_attributes(personas, group.name), *(told or {})}
-            missing = [name for name in placeholders(personas.template) if name not in known]
-            if missing and told:
-                yield f"{key}.template", f"it needs {_explain(missing, known)}"
+            if missing := [name for name in placeholders(personas.template) if name not in known]:
+                yield (*key, "template"), f"it needs {_explain(missing, known)}"
         except ValueError as error:
-            yield f"{key}.template", str(error)
-    if personas.write and not personas.attributes and not personas.joint:
-        yield f"{key}.write", "the model needs attributes to write a background from"
-    if personas.file and personas.digest is None:
-        yield from _check_file(key, group, personas, seed)
+            yield (*key, "template"), str(error)
+    if personas.write and not _attributes(personas):
+        yield (*key, "write"), "the model needs attributes to write a background from"
 
 
-def _check_file(key: str, group: LLMGroup, personas: PersonaSettings, seed: int) -> Iterator[Fault]:
-    try:
-        people = read_file(Path(str(personas.file)), group.name)
-    except ConfigError as error:
-        yield f"{key}.file", str(error)
+def _check_people(
+    key: Key, group: LLMGroup, seed: int, people: list[PersonRecord] | ConfigError | None
+) -> Iterator[Fault]:
+    """A persona file that cannot be read, or does not fit the group."""
+    personas = group.personas
+    if people is None or personas is None:
+        return
+    if isinstance(people, ConfigError):
+        yield key, str(people)
         return
     if len(people) < group.count:
-        yield f"{key}.file", f"{personas.file} has {len(people):,} backgrounds for a group of {group.count:,}"
+        yield key, f"{personas.file} has {len(people):,} backgrounds for a group of {group.count:,}"
         return
     for name in people[0].keys() & personas.attributes.keys():
         shares = personas.attributes[name]
-        wanted = dict(
-            zip(shares, quotas(group.count, list(shares.values()), seed, f"{group.name}/{name}"), strict=True)
-        )
-        found = Counter(person[name] for person in people[: group.count])
+        counts = quotas(group.count, list(shares.values()), seed, f"{group.name}/{name}")
+        wanted, found = dict(zip(shares, counts, strict=True)), Counter(person[name] for person in people)
         if found != Counter(wanted):
-            yield f"{key}.file", f"{personas.file} has {dict(found)} of {name}, and the quotas want {wanted}"
+            yield key, f"{personas.file} has {dict(found)} of {name}, and the quotas want {wanted}"

@@ -1,56 +1,26 @@
-"""Reading experiment files: YAML, overrides, validation with every fault in one message."""
+"""Experiment files as typed experiments: overrides, and validation that tells every fault in one message."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pbeauty.config.crosscheck import cross_check
-from pbeauty.config.persona_files import digest
+from pbeauty.config.crosscheck import Key, People, cross_check, is_within
+from pbeauty.config.parsing import parse, read_text, to_yaml
+from pbeauty.config.persona_files import digest, read_file
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import KINDS, Experiment, Model, PersonaSettings, Section, Slug, Writer, nearest
+from pbeauty.game.experiment import KINDS, Experiment, LLMGroup, Section, nearest
 
+S = TypeVar("S", bound=Section)
 MISSING = "missing; this key must be given"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: a key given twice is an error, `1e3` is a number, and dates are text (YAML 1.2)."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, LookupError, AttributeError) as error:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this value cannot be read ({error})", node.start_mark
-            ) from None
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-    keys = [loader.construct_object(key, deep=True) for key in own]
-    for key, key_node in zip(keys, own, strict=True):
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is given more than once", key_node.start_mark
-            )
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_PASSES = 50
+"""How often what is wrong with a file is left out before it is given up on."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -64,21 +34,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: naming the file and every fault in it.
     """
     path = Path(path)
-    text = read_text(path)
-    return loads(text, overrides, source=str(path), folder=path.parent)
-
-
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 file.
-
-    Raises:
-        ConfigError: if it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the experiment file {path}: {reason}") from None
+    return loads(read_text(path), overrides, source=str(path), folder=path.parent)
 
 
 def loads(
@@ -86,42 +42,52 @@ def loads(
 ) -> Experiment:
     """As `load`, from the text itself; `source` is what errors call it.
 
-    Files that the experiment names are relative to `folder`; without one they are not looked for.
+    Files that the experiment names are relative to `folder`.
     """
     data = parse(text, f"{source} is not valid YAML")
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: expected keys and values (name, game, population, ...), found {kind(data)}")
+        raise ConfigError(f"{source}: expected keys and values (name, game, population, ...), found {described(data)}")
     for assignment in overrides:
-        override(data, assignment)
+        key, value = parse_override(assignment)
+        assign(data, key, value, f"--set {assignment}")
     return experiment_of(data, source, folder)
 
 
+def dumps(experiment: Experiment) -> str:
+    """The resolved experiment as YAML: every default spelled out; `loads` reads it back unchanged."""
+    return to_yaml(experiment.model_dump(mode="json"))
+
+
 def experiment_of(data: dict[str, Any], source: str, folder: Path | None = None) -> Experiment:
-    """As `loads`, from the parsed content of a file, which is not altered."""
+    """As `loads`, from the parsed content of a file, which is not altered.
+
+    Top-level keys that begin with `x-` are ignored; what they hold can be repeated elsewhere by aliases.
+    """
     faults: list[tuple[str, str]] = []
-    data = _with_files(data, folder, faults) if folder else data
-    experiment = None
-    try:
-        experiment = Experiment.model_validate(data)
-    except ValidationError as error:
-        faults += [_explain(details) for details in error.errors() if not _is_told_elsewhere(details)]
-    faults += cross_check(data)
+    data = {key: value for key, value in data.items() if not key.startswith("x-")}
+    data = _with_files(data, folder or Path(), faults)
+    experiment, left_out = validated(Experiment, data, faults)
+    if experiment:
+        people, digests = _read_people(experiment)
+        for key, message in cross_check(experiment, left_out, people):
+            if not any(is_within(key, other) for other in left_out):
+                faults.append((_dotted(key), message))
+        experiment = _with_digests(experiment, digests)
     if faults or experiment is None:
         lines = "".join(f"\n  {key}: {message}" for key, message in faults)
         plural = "error" if len(faults) == 1 else "errors"
         raise ConfigError(f"{source}: {len(faults)} {plural}{lines}")
-    return _with_digests(experiment)
+    return experiment
 
 
 def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]]) -> dict[str, Any]:
-    """The data with the content of the prompt file, and with the persona files' places and digests."""
+    """The data with the content of the prompt file, and with the places of the persona files."""
     data = dict(data)
     if isinstance(name := data.get("prompts"), str):
         try:
-            data["prompts"] = parse((folder / name).read_text(encoding="utf-8"), f"{folder / name} is not valid YAML")
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
-            told = f"cannot read {folder / name}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            faults.append(("prompts", told))
+            data["prompts"] = parse(read_text(folder / name), f"{folder / name} is not valid YAML")
+        except ConfigError as error:
+            faults.append(("prompts", str(error)))
             data["prompts"] = {}
     population = data.get("population")
     groups = list(population) if isinstance(population, list) else []
@@ -132,44 +98,222 @@ def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]
     return data | ({"population": groups} if groups else {})
 
 
-def _with_digests(experiment: Experiment) -> Experiment:
-    """The experiment with the digest of every file that it still lacks one of."""
-    groups = []
-    for group in experiment.population:
-        personas: PersonaSettings | None = getattr(group, "personas", None)
+def _read_people(experiment: Experiment) -> tuple[People, dict[int, str]]:
+    """The persona files whose digests are not known yet: people, or what is wrong, and the digest, by group."""
+    people: People = {}
+    digests: dict[int, str] = {}
+    for index, group in enumerate(experiment.population):
+        personas = group.personas if isinstance(group, LLMGroup) else None
         if personas and personas.file and not personas.digest:
-            found = personas.model_copy(update={"digest": digest(Path(personas.file))})
-            groups.append(group.model_copy(update={"personas": found}))
-        else:
-            groups.append(group)
+            try:
+                people[index] = read_file(Path(personas.file), group.name, group.count)
+                digests[index] = digest(Path(personas.file))
+            except ConfigError as error:
+                people[index] = error
+    return people, digests
+
+
+def _with_digests(experiment: Experiment, digests: dict[int, str]) -> Experiment:
+    groups: list[Any] = list(experiment.population)
+    for index, found in digests.items():
+        personas = groups[index].personas.model_copy(update={"digest": found})
+        groups[index] = groups[index].model_copy(update={"personas": personas})
     return experiment.model_copy(update={"population": tuple(groups)})
 
 
-def parse(text: str, complaint: str) -> Any:
-    """What a YAML text holds.
+# --- validation --------------------------------------------------------------------------------------------
 
-    Raises:
-        ConfigError: that begins with `complaint`, and says where the fault is.
+
+def validated(kind: type[S], data: dict[str, Any], faults: list[tuple[str, str]]) -> tuple[S | None, set[Key]]:
+    """A section as far as it is valid, and the keys that were left out of it since they are not.
+
+    What must be there and is not valid is replaced by something that is, so that everything else can be checked, too.
+    What is wrong is added to `faults`.
     """
+    left_out: set[Key] = set()
+    for _ in range(_PASSES):
+        try:
+            return kind.model_validate(data), left_out
+        except ValidationError as error:
+            data = copy.deepcopy(data)
+            for details in error.errors():
+                if details["type"] == "too_short" and details["input"]:
+                    continue  # only because all of its entries have faults
+                key = _key_of(details)
+                if not any(is_within(key, other) for other in left_out):
+                    faults.append(_explain(kind, details, key))
+                    left_out.add((*key, "kind") if details["type"].startswith("union_tag") else key)
+                _mend(data, key, details)
+    return None, left_out
+
+
+def _key_of(details: ErrorDetails) -> Key:
+    """The key that a fault is about; the validator's location also names the group's kind."""
+    location = [part for part in details["loc"] if part != "[key]"]
+    if _names_kind(location):
+        del location[2]
+    return tuple(map(str, location))
+
+
+def _mend(data: dict[str, Any], key: Key, details: ErrorDetails) -> None:
+    """Takes what is wrong out of the data, or puts something valid in its place."""
+    *parents, last = key or ("",)
+    node: Any = data
+    for part in parents:
+        inner = node.get(part) if isinstance(node, dict) else node[int(part)] if int(part) < len(node) else None
+        if not isinstance(inner, (dict, list)):
+            return
+        node = inner
+    if key[:1] == ("population",) and len(key) <= 2:
+        group = details["input"] if isinstance(details["input"], dict) else {}
+        stand_in = {"name": f"unnamed-{last}", "count": 1} | {k: group[k] for k in ("name", "count") if k in group}
+        stand_in["kind"] = "uniform"
+        if len(key) == 1:
+            data["population"] = [stand_in]
+        else:
+            node[int(last)] = stand_in
+    elif details["type"] == "missing":
+        node[last] = {"name": f"unnamed-{'-'.join(parents)}", "count": 1}.get(last, 0)
+    elif isinstance(node, dict):
+        node.pop(last, None)
+    else:
+        node.clear()
+
+
+def _explain(root: type[Section], details: ErrorDetails, key: Key) -> tuple[str, str]:
+    """One fault as (key, message), in the words of the file rather than of the validator."""
+    name = _dotted(key)
+    context = details.get("ctx", {})
+    found = details["input"]
+    shown = described(found) if isinstance(found, (dict, list)) or found is None else _brief(found)
+    match details["type"]:
+        case "extra_forbidden":
+            return name, _unknown_key(root, details["loc"])
+        case "missing":
+            return name, MISSING
+        case "union_tag_not_found" if isinstance(found, dict):
+            return f"{name}.kind", f"missing; kinds: {', '.join(KINDS)}"
+        case "union_tag_invalid":
+            similar = nearest(context["tag"], list(KINDS))
+            return f"{name}.kind", f"no kind {context['tag']!r}{similar}; kinds: {', '.join(KINDS)}"
+        case "literal_error":
+            return name, f"{shown} is not allowed; expected {context['expected']}"
+        case "int_type":
+            hint = "; write it without '_' or ','" if re.fullmatch("[0-9][0-9_,]*", str(found)) else ""
+            return name, f"expected a whole number, found {described(found)}{hint if isinstance(found, str) else ''}"
+        case "greater_than_equal":
+            return name, f"{shown} is not allowed; expected {context['ge']:g} or more"
+        case "less_than_equal":
+            return name, f"{shown} is not allowed; expected {context['le']:g} or less"
+        case "greater_than":
+            return name, f"{shown} is not allowed; expected more than {context['gt']:g}"
+        case "less_than":
+            return name, f"{shown} is not allowed; expected less than {context['lt']}"
+        case "too_short":
+            return name, f"expected at least one {'group' if name == 'population' else 'value'}"
+        case "fault":
+            return name, details["msg"]
+    message = _EXPECTED.get(details["type"]) or f"{details['msg'][0].lower()}{details['msg'][1:]}"
+    return name, f"{message}, found {shown}"
+
+
+_EXPECTED = {
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "union_tag_not_found": "expected a section",
+    "dict_type": "expected a section",
+    "model_type": "expected a section",
+    "model_attributes_type": "expected a section",
+    "string_type": "expected text",
+    "bool_type": "expected true or false",
+    "invalid-json-value": "expected text, a number, true/false, a list or a section",
+}
+"""What a value should have been, by the validator's type of error."""
+
+
+def _names_kind(location: Sequence[int | str]) -> bool:
+    """Whether a validator's location tells a group's kind, which is no key: ('population', 0, 'llm', ...)."""
+    return len(location) > 2 and location[0] == "population" and location[2] in KINDS
+
+
+def _unknown_key(root: type[Section], location: Sequence[int | str]) -> str:
+    """What is known where a key is not; the key meant may also be one of another section."""
+    name = str(location[-1])
+    known = list(_sections_at(root, location[:-1])[0].model_fields)
+    elsewhere = {} if name in known else _all_keys(root)
+    similar = nearest(name, [*known, *elsewhere])
+    if similar and (meant := similar.split("'")[1]) not in known:
+        similar = f"; did you mean {elsewhere[meant]!r}?"
+    return f"unknown key{similar}; known here: {', '.join(known)}"
+
+
+def _sections_at(root: type[Section], location: Sequence[int | str]) -> list[type[Section]]:
+    """The section at a validator's location, such as ('population', 0, 'llm', 'sampling')."""
+    sections = [root]
+    parts = iter(location)
+    for part in parts:
+        if str(part) in KINDS and len(sections) > 1:
+            sections = [KINDS[str(part)]]
+            continue
+        annotation = sections[0].model_fields[str(part)].annotation
+        sections = _sections_in(annotation)
+        if get_origin(annotation) in (dict, tuple):
+            next(parts, None)  # a name, or a number, of the user's
+    return sections
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections_in(inner)]
+
+
+def _all_keys(section: type[Section], above: str = "") -> dict[str, str]:
+    """Where each name of the schema is a key, as `--set` takes it; of a name that is several, the outermost."""
+    found: dict[str, str] = {}
+    for name in section.model_fields:
+        found.setdefault(name, f"{above}{name}")
+    for name, field in section.model_fields.items():
+        step = {dict: ".NAME", tuple: ".0"}.get(get_origin(field.annotation), "")
+        for inner in _sections_in(field.annotation):
+            found = _all_keys(inner, f"{above}{name}{step}.") | found
+    return found
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(key) or "(file)"
+
+
+def described(value: Any) -> str:
+    """What a value is, in the words of the file."""
+    if isinstance(value, (str, bool, float)):
+        name = "text" if isinstance(value, str) else "true/false" if isinstance(value, bool) else "a number"
+        return f"{name} ({_brief(value)})"
+    names = {dict: "a section", list: "a list", type(None): "nothing"}
+    return names.get(type(value), "a whole number" if isinstance(value, int) else type(value).__name__)
+
+
+def _brief(value: Any) -> str:
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{complaint}: {_yaml_fault(error)}") from None
-    except RecursionError:
-        raise ConfigError(f"{complaint}: it is nested too deeply") from None
+        text = repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def override(data: dict[str, Any], assignment: str) -> None:
-    """Carries out an assignment such as `game.rounds=10` in parsed data.
+# --- overrides ---------------------------------------------------------------------------------------------
+
+
+def parse_override(assignment: str) -> tuple[str, Any]:
+    """The key and the value of an assignment such as `game.rounds=10`.
 
     Raises:
-        ConfigError: if it cannot be.
+        ConfigError: if it is none.
     """
     key, equals, text = assignment.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise ConfigError(f"--set {assignment}: expected KEY=VALUE, for example game.rounds=10")
-    value = parse(text, f"--set {assignment}: the value is not valid YAML")
-    assign(data, key.strip(), value, f"--set {assignment}")
+    return key.strip(), parse(text, f"--set {assignment}: the value is not valid YAML")
 
 
 def assign(data: dict[str, Any], key: str, value: Any, what: str) -> None:
@@ -195,107 +339,6 @@ def _step(node: dict[str, Any] | list[Any], part: str, what: str) -> Any:
     """What `part` of a key indexes `node` with."""
     if isinstance(node, dict):
         return part
-    if re.fullmatch("[0-9]{1,9}", part) and int(part) < len(node):
+    if re.fullmatch("0|[1-9][0-9]{0,8}", part) and int(part) < len(node):
         return int(part)
     raise ConfigError(f"{what}: {part!r} is not an entry of a list of {len(node)} (counted from 0)")
-
-
-def _is_told_elsewhere(details: ErrorDetails) -> bool:
-    """The range is checked between keys; and a list whose entries all have faults counts as too short."""
-    return details["type"] == "range" or (details["type"] == "too_short" and len(details["input"]) > 0)
-
-
-def _explain(details: ErrorDetails) -> tuple[str, str]:
-    """One fault as (key, message), in the words of the file rather than of the validator."""
-    location = [part for part in details["loc"] if part != "[key]"]
-    if _names_kind(location):
-        del location[2]
-    key = ".".join(str(part) for part in location) or "(file)"
-    context = details.get("ctx", {})
-    found = details["input"]
-    shown = kind(found) if isinstance(found, (dict, list)) or found is None else _brief(found)
-    match details["type"]:
-        case "extra_forbidden":
-            known = _known_keys(details["loc"][:-1])
-            return key, f"unknown key{nearest(str(location[-1]), known)}; known here: {', '.join(known)}"
-        case "missing":
-            return key, MISSING
-        case "union_tag_not_found":
-            return f"{key}.kind", f"missing; kinds: {', '.join(KINDS)}"
-        case "union_tag_invalid":
-            return (
-                f"{key}.kind",
-                f"no kind {context['tag']!r}{nearest(context['tag'], list(KINDS))}; kinds: {', '.join(KINDS)}",
-            )
-        case "literal_error":
-            return key, f"{shown} is not allowed; expected {context['expected']}"
-        case "int_type":
-            return key, f"expected a whole number, found {kind(found)}"
-        case "greater_than_equal":
-            return key, f"{shown} is not allowed; expected {context['ge']:g} or more"
-        case "less_than_equal":
-            return key, f"{shown} is not allowed; expected {context['le']:g} or less"
-        case "greater_than":
-            return key, f"{shown} is not allowed; expected more than {context['gt']:g}"
-        case "less_than":
-            return key, f"{shown} is not allowed; expected less than {context['lt']}"
-        case "too_short":
-            return key, "expected at least one group"
-        case "announce":
-            return key, details["msg"]
-    message = _EXPECTED.get(details["type"]) or f"{details['msg'][0].lower()}{details['msg'][1:]}"
-    return key, f"{message}, found {shown}"
-
-
-_EXPECTED = {
-    "tuple_type": "expected a list",
-    "dict_type": "expected a section",
-    "model_type": "expected a section",
-    "model_attributes_type": "expected a section",
-    "string_type": "expected text",
-    "bool_type": "expected true or false",
-    "invalid-json-value": "expected text, a number, true/false, a list or a section",
-    "invalid_key": "expected text as the key",
-}
-"""What a value should have been, by the validator's type of error."""
-
-
-def _names_kind(location: Sequence[int | str]) -> bool:
-    """Whether a validator's location tells a group's kind, which is no key: ('population', 0, 'llm', ...)."""
-    return len(location) > 2 and location[0] == "population" and location[2] in KINDS
-
-
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    """The keys of the section at a validator's location, such as ('population', 0, 'llm', 'sampling')."""
-    section: Any = Experiment
-    for depth, part in enumerate(location):
-        if depth == 2 and _names_kind(location):
-            section = KINDS[str(part)]
-        elif isinstance(section, type) and issubclass(section, Section) and part in section.model_fields:
-            section = section.model_fields[str(part)].annotation
-        elif section == dict[Slug, Model]:
-            section = Model
-        if section in (PersonaSettings | None, Writer | None):
-            section = next(kind for kind in (PersonaSettings, Writer) if section == kind | None)
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, Section) else []
-
-
-def kind(value: Any) -> str:
-    """What a value is, in the words of the file."""
-    names = {dict: "a section", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
-    name = names.get(type(value), type(value).__name__)
-    return f"{name} ({_brief(value)})" if isinstance(value, (str, bool, float)) else name
-
-
-def _brief(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _yaml_fault(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

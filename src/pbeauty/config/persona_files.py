@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from io import BufferedReader
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
-from pbeauty.files import replaced
-from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
+from pbeauty.files import open_regular, replaced
+from pbeauty.game.experiment import RESERVED, UNPRINTABLE, Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source
 
 LONGEST_BACKGROUND = 100_000
 """The most characters that a background in a file may have."""
+_LONGEST_LINE = 1 << 20
+"""The most bytes of a line."""
 _FOR_PEOPLE = ("participant", "background_source")
 """Keys that only tell a human reader where a line comes from; reading ignores them."""
 
@@ -29,14 +33,14 @@ def read_persona_files(experiment: Experiment) -> dict[str, list[PersonRecord]]:
         ConfigError: if a file cannot be read or is not valid.
     """
     return {
-        group.name: read_file(Path(group.personas.file), group.name)
+        group.name: read_file(Path(group.personas.file), group.name, group.count)
         for group in experiment.population
         if isinstance(group, LLMGroup) and group.personas and group.personas.file
     }
 
 
-def read_file(path: Path, group: str) -> list[PersonRecord]:
-    """Reads the people that a JSONL file describes for one group.
+def read_file(path: Path, group: str, most: int) -> list[PersonRecord]:
+    """Reads the first `most` people that a JSONL file describes for one group.
 
     Every person has the key `background`, and all people have the same attributes. A line whose key `group` names
     another group is skipped. The keys `participant` and `background_source` are ignored.
@@ -44,36 +48,46 @@ def read_file(path: Path, group: str) -> list[PersonRecord]:
     Raises:
         ConfigError: if the file cannot be read or a line is not valid; the message names the file and the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {path}: {reason}") from None
     people: list[PersonRecord] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}, line {number}: no JSON: {error}") from None
-        if not isinstance(entry, dict):
-            raise ConfigError(f"{path}, line {number}: expected an object with the key `background`")
-        if entry.pop("group", group) != group:
-            continue
-        for name in _FOR_PEOPLE:
-            entry.pop(name, None)
-        people.append(_person(entry, f"{path}, line {number}"))
-        if people[-1].keys() != people[0].keys():
-            raise ConfigError(
-                f"{path}, line {number}: its keys are {', '.join(people[-1])}; those of the first are "
-                f"{', '.join(people[0])}"
-            )
+    number = 0
+    try:
+        with BufferedReader(open_regular(path)) as file:
+            while len(people) < most and (line := file.readline(_LONGEST_LINE)):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise ConfigError(f"{path}, line {number}: it has more than {_LONGEST_LINE >> 10:,} KiB")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if text.strip() and (person := _person(text, f"{path}, line {number}", group)):
+                    people.append(person)
+                    if person.keys() != people[0].keys():
+                        raise ConfigError(
+                            f"{path}, line {number}: its keys are {', '.join(person)}; those of the first are "
+                            f"{', '.join(people[0])}"
+                        )
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: {not_utf8(error, number)}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return people
 
 
-def _person(entry: dict[str, Any], where: str) -> PersonRecord:
-    """Checks one line of a file and returns its values as text; `where` is what error messages call the line."""
+def _person(line: str, where: str, group: str) -> PersonRecord | None:
+    """Checks one line of a file and returns its values as text, None if it is of another group.
+
+    `where` is what error messages call the line.
+    """
+    try:
+        entry: Any = json.loads(line, parse_int=str, parse_float=str)  # as they are written
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: no JSON: {error}") from None
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: expected an object with the key `background`")
+    if entry.pop("group", group) != group:
+        return None
+    for name in _FOR_PEOPLE:
+        entry.pop(name, None)
     background = entry.get("background")
     if not isinstance(background, str) or not background.strip():
         raise ConfigError(f"{where}: `background` is missing or empty; keys found: {', '.join(entry) or 'none'}")
@@ -82,14 +96,17 @@ def _person(entry: dict[str, Any], where: str) -> PersonRecord:
     for name, value in entry.items():
         if name in RESERVED and name != "background":
             raise ConfigError(f"{where}: an attribute cannot have the name {name!r}; prompts use it for something else")
-        if not name.isidentifier() or not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        if not name.isidentifier() or not isinstance(value, str):
             raise ConfigError(f"{where}: {name!r} is no attribute; expected a name and a text or a number")
-    return {name: str(value).strip() for name, value in entry.items()}
+        if UNPRINTABLE.search(value) or (name != "background" and not value.isprintable()):
+            raise ConfigError(f"{where}: {name!r} has a character that no text has")
+    return {name: value.strip() for name, value in entry.items()}
 
 
 def digest(path: Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256; a stored experiment keeps it in place of the content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def write_file(path: Path, experiment: Experiment, personas: Personas) -> None:

@@ -14,25 +14,42 @@ nothing else become one. So a sweep over models is played with a single one by s
 from __future__ import annotations
 
 import copy
-import csv
-import io
+import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from fractions import Fraction
+from itertools import combinations, product
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pbeauty.config.loader import MISSING, assign, experiment_of, kind, override, parse, read_text
+from pydantic import Field
+
+from pbeauty.config.loader import MISSING, assign, described, experiment_of, parse_override, validated
+from pbeauty.config.parsing import parse, read_csv, read_text
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import Experiment, nearest
+from pbeauty.game.experiment import Experiment, Section, Slug, Text, Whole, nearest
 from pbeauty.game.randomness import seeds
 
-KEYS = ("name", "base", "set", "vary", "table", "replicates", "results")
 _MOST = 100_000
 _DEEPEST = 5
-_TOLD = 10
-"""Wrong lines of a table that are named."""
+_LISTED = 10
+"""Pairs of equal cases that a message lists."""
+Row = dict[str, Any]
+"""What is special about a case: keys and their values."""
+
+
+class SweepFile(Section):
+    """What a sweep file holds; `base`, `table` and what is varied are looked at when the cases are made."""
+
+    base: Any
+    name: Slug | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    table: Any = None
+    replicates: Annotated[Whole, Field(ge=1, le=_MOST)] = 1
+    results: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,7 @@ class Case:
     name: str
     """Unique within the sweep; names the case's folder."""
     experiment: Experiment
-    varied: dict[str, Any]
+    varied: Row
     """The keys that make the case what it is, and their values."""
 
 
@@ -78,7 +95,14 @@ class _Draft:
     """What the files that it names are relative to."""
     parts: list[tuple[str, str]] = field(default_factory=list)
     """Of its name, with the key that each comes from; "" where it comes from none."""
-    varied: dict[str, Any] = field(default_factory=dict)
+    varied: Row = field(default_factory=dict)
+
+
+class _Faults(dict[str, str]):
+    """What is wrong, each once, with the case that has it, or "" for faults of the sweep itself."""
+
+    def of_file(self, path: Path, message: object) -> None:
+        self.setdefault(f"{path.name}: {message}", "")
 
 
 def is_sweep(path: Path) -> bool:
@@ -95,45 +119,56 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
     Args:
         path: a YAML file.
-        overrides: assignments that hold for all cases.
+        overrides: assignments that hold for all cases; they take the place of what the file makes of the same keys.
 
     Raises:
         ConfigError: naming every fault, each once, with a case that has it.
     """
     path = Path(path)
-    faults: dict[str, str] = {}
-    drafts = _expand(path, faults, 0)
-    top = parse(read_text(path), f"{path} is not valid YAML")
-    cases: list[Case] = []
+    faults = _Faults()
+    given = dict(map(parse_override, overrides))
+    drafts = _overridden(_expand(path, faults, 0), set(given))
     unsure = bool(faults)  # what could not be read may have given the keys that seem to be missing
+    cases: list[Case] = []
+    names: set[str] = set()
+    seen: dict[bytes, int] = {}
     for number, draft in enumerate(drafts, start=1):
         try:
-            for assignment in overrides:
-                override(draft.data, assignment)
+            for key, value in given.items():
+                assign(draft.data, key, copy.deepcopy(value), f"--set {key}")
             experiment = experiment_of(draft.data, "", draft.folder)
         except ConfigError as error:
             for line in str(error).splitlines()[1:] or [str(error)]:
-                if unsure and line.endswith(MISSING):
-                    continue
-                faults.setdefault(line.strip(), f"case {number}")
+                if not (unsure and line.endswith(MISSING)):
+                    faults.setdefault(line.strip(), f"case {number}")
             continue
-        taken = {case.name for case in cases}
+        if (first := seen.setdefault(_identity(experiment), number)) != number and number - len(seen) <= _LISTED:
+            faults.of_file(path, f"cases {first} and {number} are the same experiment")
         name = "_".join(part for _, part in draft.parts)[:80] or experiment.name
-        cases.append(Case(name if name not in taken else f"{name}_{number}", experiment, draft.varied))
+        cases.append(Case(name if name not in names else f"{name}_{number}", experiment, draft.varied))
+        names.add(cases[-1].name)
     if faults:
         lines = "".join(f"\n  {text}" + (f" ({where})" if where else "") for text, where in faults.items())
         raise ConfigError(f"{path}: {len(faults)} error{'s' if len(faults) > 1 else ''}{lines}")
-    name = str(top.get("name", path.stem))
-    results = str(top.get("results", cases[0].experiment.results))
-    return Sweep(name, Path(results) / name, tuple(cases))
+    top = parse(read_text(path), str(path))
+    name = top.get("name") or path.stem
+    return Sweep(name, Path(top.get("results") or cases[0].experiment.results) / name, tuple(cases))
 
 
-def _expand(path: Path, faults: dict[str, str], depth: int) -> list[_Draft]:
+def _identity(experiment: Experiment) -> bytes:
+    """Equal for experiments that play the same, however p is written and wherever they are kept."""
+    above, _, below = experiment.game.multiplier.partition("/")
+    p = str(Fraction(above) / Fraction(below or 1))
+    same = experiment.model_copy(update={"game": experiment.game.model_copy(update={"multiplier": p})})
+    return hashlib.sha256(same.model_dump_json(exclude={"results", "patience", "margin", "plots"}).encode()).digest()
+
+
+def _expand(path: Path, faults: _Faults, depth: int) -> list[_Draft]:
     """The cases of a file, which may be an experiment: then there is one."""
     try:
         data = parse(read_text(path), f"{path} is not valid YAML")
         if not isinstance(data, dict):
-            raise ConfigError(f"{path}: expected keys and values (base, vary, ...), found {kind(data)}")
+            raise ConfigError(f"{path}: expected keys and values (base, vary, ...), found {described(data)}")
         if depth > _DEEPEST:
             raise ConfigError(f"{path}: bases are nested too deeply; is one its own base?")
     except ConfigError as error:
@@ -142,54 +177,65 @@ def _expand(path: Path, faults: dict[str, str], depth: int) -> list[_Draft]:
     return _expand_data(path, data, faults, depth) if "base" in data else [_Draft(data, path.parent)]
 
 
-def _expand_data(path: Path, data: dict[str, Any], faults: dict[str, str], depth: int) -> list[_Draft]:
+def _expand_data(path: Path, data: dict[str, Any], faults: _Faults, depth: int) -> list[_Draft]:
     """The cases of a sweep that has been read from `path`, be it the whole file or an entry of its list of bases."""
-    for key in data:
-        if key not in KEYS:
-            faults[f"{path.name}: {key}: unknown key{nearest(str(key), KEYS)}; known here: {', '.join(KEYS)}"] = ""
-    drafts = _bases(path, data["base"], faults, depth)
-    rows = list(_rows(path, data, faults))
-    fixed = data.get("set") or {}
-    replicates = data.get("replicates", 1)
-    if type(replicates) is not int or not 1 <= replicates <= _MOST:
-        faults[f"{path.name}: replicates: expected a whole number from 1 to {_MOST:,}, found {replicates!r}"] = ""
-        replicates = 1
-    if len(drafts) * len(rows) * replicates > _MOST:
-        faults[f"{path.name}: more than {_MOST:,} cases"] = ""
+    data = {key: value for key, value in data.items() if value is not None and not key.startswith("x-")}
+    wrong: list[tuple[str, str]] = []
+    sweep, _ = validated(SweepFile, {"base": None, **data}, wrong)
+    for key, message in wrong:
+        faults.of_file(path, f"{key}: {message}")
+    if sweep is None:
         return []
-    if not isinstance(fixed, dict):
-        faults[f"{path.name}: set: expected keys and values, found {kind(fixed)}"] = ""
-        fixed = {}
-    given = {str(key) for key in fixed} | {key for row, values in rows for key in (*row, *values)}
-    drafts = _overridden(drafts, given)
+    drafts = _bases(path, sweep.base, faults, depth)
+    table: list[Row] = [{}]
+    try:
+        table = _table(path, sweep.table)
+    except ConfigError as error:
+        faults.of_file(path, f"table: {error}")
+    if len(drafts) * len(table) * prod(map(len, sweep.vary.values())) * sweep.replicates > _MOST:
+        faults.of_file(path, f"more than {_MOST:,} cases")
+        return []
+    _check_keys(path, {"set": sweep.set, "table": table[0], "vary": sweep.vary}, faults)
+    drafts = _overridden(drafts, {*sweep.set, *sweep.vary, *(key for row in table for key in row)})
+    varied = [dict(zip(sweep.vary, values, strict=True)) for values in product(*sweep.vary.values())]
     return [
-        _case(draft, fixed, row, values, replicate if replicates > 1 else None, lambda fault: _add(faults, path, fault))
-        for draft, (row, values), replicate in product(drafts, rows, range(replicates))
+        _case(path, draft, sweep, row, values, replicate, faults)
+        for draft, row, values, replicate in product(drafts, table, varied, range(sweep.replicates))
     ]
 
 
-def _add(faults: dict[str, str], path: Path, fault: ConfigError) -> None:
-    faults.setdefault(f"{path.name}: {fault}", "")
+def _check_keys(path: Path, sections: Mapping[str, Mapping[str, Any]], faults: _Faults) -> None:
+    """Nothing may be given twice: not the same key in two sections, nor a key and another below it."""
+    keys = [(key, section) for section, given in sections.items() for key in given if key != "case"]
+    for (key, section), (other, its_section) in combinations(sorted(keys), 2):
+        if key == other:
+            faults.of_file(path, f"{key} is given in {section} and in {its_section}")
+        elif other.startswith(f"{key}."):
+            faults.of_file(path, f"{key} is given in {section}, and {other}, which is a part of it, in {its_section}")
 
 
-def _bases(path: Path, base: Any, faults: dict[str, str], depth: int) -> list[_Draft]:
+def _bases(path: Path, base: Any, faults: _Faults, depth: int) -> list[_Draft]:
     match base:
         case str():
             return _expand(path.parent / base, faults, depth + 1)
         case dict():
             return [_Draft(base, path.parent)]
         case list() if base and all(isinstance(_file_of(entry), str) for entry in base):
-            drafts = []
+            drafts: list[_Draft] = []
             for entry in base:
                 sweep = entry if isinstance(entry, dict) else {"base": entry}
                 for draft in _expand_data(path, sweep, faults, depth + 1):
                     draft.parts.insert(0, ("", Path(sweep["base"]).stem))
                     drafts.append(draft)
+                if len(drafts) > _MOST:
+                    faults.of_file(path, f"more than {_MOST:,} cases")
+                    return []
             return drafts
-    faults[
-        f"{path.name}: base: expected a file, an experiment, or a list of files and of sweeps whose base is a file, "
-        f"found {kind(base)}"
-    ] = ""
+    faults.of_file(
+        path,
+        "base: expected a file, an experiment, or a list of files and of sweeps whose base is a file, "
+        f"found {described(base)}",
+    )
     return []
 
 
@@ -218,101 +264,56 @@ def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
 
 
 def _case(
-    draft: _Draft,
-    fixed: Mapping[str, Any],
-    row: Mapping[str, Any],
-    values: Mapping[str, Any],
-    replicate: int | None,
-    tell: Callable[[ConfigError], None],
+    path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, replicate: int, faults: _Faults
 ) -> _Draft:
     """One case of a file; faults are told, and what they are about is left as it was."""
     data = copy.deepcopy(draft.data)
     parts, varied = list(draft.parts), dict(draft.varied)
-    settings = {key: value for key, value in row.items() if key != "case"}
-    for key, value in {**fixed, **settings, **values}.items():
+    settings = {key: value for key, value in row.items() if key != "case"} | values
+    for key, value in {**sweep.set, **settings}.items():
         try:
-            assign(data, str(key), copy.deepcopy(value), str(key))
+            assign(data, key, copy.deepcopy(value), key)
         except ConfigError as error:
-            tell(error)
+            faults.of_file(path, error)
     if "case" in row:
-        parts.append(("", _slug(str(row["case"]))))
-    for number, (key, value) in enumerate({**settings, **values}.items(), start=1):
+        parts.append(("", _slug(row["case"])))
+    for number, (key, value) in enumerate(settings.items(), start=1):
         varied[key] = value
         if key in values or "case" not in row:
-            short = value if isinstance(value, (str, int, float)) else number
+            short = _slug(value) if isinstance(value, (str, int, float)) else number
             parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
-    if replicate is not None:
+    if sweep.replicates > 1:
         seed = data.get("seed", 0)
-        if type(seed) is int:
+        if isinstance(seed, int):
             data["seed"] = int(seeds(seed, "replicate", 0, replicate, replicate + 1)[0])
         parts.append(("replicate", f"r{replicate + 1}"))
         varied["replicate"] = replicate + 1
     return _Draft(data, draft.folder, parts, varied)
 
 
-def _slug(text: str) -> str:
-    return re.sub("[^A-Za-z0-9.]+", "-", text).strip("-.")[:40] or "x"
+def _slug(value: Any) -> str:
+    """A value as a part of a name, as it is written."""
+    return re.sub("[^A-Za-z0-9.]+", "-", str(getattr(value, "text", value))).strip("-.")[:40] or "x"
 
 
-def _rows(
-    path: Path, data: Mapping[str, Any], faults: dict[str, str]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What differs between the cases: every row of the table, and every combination of what varies."""
-    vary = data.get("vary") or {}
-    if not isinstance(vary, dict) or not all(isinstance(values, list) and values for values in vary.values()):
-        faults[f"{path.name}: vary: expected a list of values for each key"] = ""
-        vary = {}
-    try:
-        table = _table(path, data.get("table"))
-    except ConfigError as error:
-        faults[f"{path.name}: table: {error}"] = ""
-        table = [{}]
-    for row in table:
-        for values in product(*vary.values()):
-            named = {str(key): value for key, value in row.items()}
-            yield named, dict(zip(map(str, vary), values, strict=True))
-
-
-def _table(path: Path, table: Any) -> list[dict[str, Any]]:
+def _table(path: Path, table: Any) -> list[Row]:
     if table is None:
         return [{}]
     if isinstance(table, str):
         text = read_text(path.parent / table)
-        if table.endswith(".csv"):
-            return read_csv(text, table)
+        if table.lower().endswith(".csv"):
+            rows = enumerate(read_csv(text, table), start=1)
+            return [
+                {key: cell if key == "case" else parse(cell, f"{table}, row {number}") for key, cell in row.items()}
+                for number, row in rows
+            ]
         table = parse(text, f"{table} is not valid YAML")
     if not isinstance(table, list) or not table or not all(isinstance(row, dict) and row for row in table):
-        raise ConfigError(f"expected a list of cases, each with keys and values, found {kind(table)}")
+        raise ConfigError(f"expected a list of cases, each with keys and values, found {described(table)}")
     for number, row in enumerate(table, start=1):
-        if missing := table[0].keys() - row.keys():
-            raise ConfigError(f"case {number} gives no {', '.join(sorted(map(str, missing)))}, as the first does")
+        for gives, lacks, first in ((table[0], row, False), (row, table[0], True)):
+            if keys := ", ".join(sorted(gives.keys() - lacks.keys())):
+                raise ConfigError(
+                    f"case {number} gives {'' if first else 'no '}{keys}, as the first does{' not' * first}"
+                )
     return table
-
-
-def read_csv(text: str, name: str, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows of a CSV table with a header; values are read as YAML reads them.
-
-    Args:
-        text: its content.
-        name: what errors call it.
-        needed: columns that it must have.
-
-    Raises:
-        ConfigError: if columns are missing, from the table or from a row.
-    """
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
-    lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
-    if len(lines) < 2:
-        raise ConfigError(f"{name} has no rows below its header")
-    header = [cell.strip() for cell in lines[0][1]]
-    if missing := [column for column in needed if column not in header]:
-        raise ConfigError(f"{name} has no column {', '.join(missing)}; its columns: {', '.join(header)}")
-    rows = []
-    if wrong := [(number, len(cells)) for number, cells in lines[1:] if len(cells) != len(header)]:
-        told = "; ".join(f"line {number}: {many} values" for number, many in wrong[:_TOLD])
-        more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
-        raise ConfigError(f"{name} has lines without a value for each of its {len(header)} columns: {told}{more}")
-    for number, cells in lines[1:]:
-        values = (parse(cell, f"{name}, line {number}") if cell.strip() else None for cell in cells)
-        rows.append(dict(zip(header, values, strict=True)))
-    return rows

@@ -12,7 +12,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -33,6 +32,8 @@ from pbeauty.game.prompts import WRITING
 DEMO_MODEL = "demo"
 LARGEST = 1e15
 """The largest number that an experiment may name, in size; arithmetic on guesses stays exact far beyond cents."""
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, but for tabs and line ends, and halves of characters (surrogates)."""
 
 
 RESERVED = (
@@ -58,7 +59,7 @@ def _number(value: Any) -> float:
         raise PydanticCustomError("number", "expected a number")
     if not is_number(value):
         raise PydanticCustomError("number", "expected a finite number, at most 1e15 in size")
-    return float(value)
+    return float(value) + 0.0  # never -0.0
 
 
 def _multiplier(value: Any) -> str:
@@ -107,9 +108,22 @@ def _share(value: Any) -> float:
     return float(value)
 
 
+def _whole(value: Any) -> Any:
+    """A number without a fraction, such as 1e6, as a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 else value
+
+
+def _prose(value: str) -> str:
+    if found := UNPRINTABLE.search(value):
+        raise PydanticCustomError("fault", "it has the character {code}, which no text has", {"code": repr(found[0])})
+    return value
+
+
 def _label(value: Any) -> Any:
-    """A value of an attribute: text, or a number that stands for its text."""
-    return f"{value:g}" if isinstance(value, float) else str(value) if type(value) is int else value
+    """A value of an attribute: text, or a number or true/false, which stand for their text as it is written."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return getattr(value, "text", str(value)) if isinstance(value, (int, float)) else value
 
 
 def _attribute(value: str) -> str:
@@ -123,10 +137,12 @@ def _attribute(value: str) -> str:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
 Multiplier = Annotated[str, BeforeValidator(_multiplier)]
 Slug = Annotated[StrictStr, AfterValidator(_slug)]
 Text = Annotated[StrictStr, AfterValidator(_text)]
-PositiveInt = Annotated[StrictInt, Field(ge=1, lt=2**31)]
+Prose = Annotated[StrictStr, AfterValidator(_prose)]
+PositiveInt = Annotated[Whole, Field(ge=1, lt=2**31)]
 Announced = Literal["target", "mean", "median", "winning_guess", "group_numbers", "own_rank"]
 Share = Annotated[float, BeforeValidator(_share)]
 Label = Annotated[StrictStr, BeforeValidator(_label), AfterValidator(_text)]
@@ -169,17 +185,14 @@ class Game(Section):
     @classmethod
     def _announce_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
-            raise PydanticCustomError("announce", "each quantity can be announced once")
+            raise PydanticCustomError("fault", "each quantity can be announced once")
         return value
 
     @model_validator(mode="after")
     def _range(self) -> Game:
         if self.low >= self.high:
-            raise PydanticCustomError(
-                "range",
-                "low ({low}) must be below high ({high})",
-                {"low": self.low, "high": self.high},
-            )
+            ends = {"low": f"{self.low:g}", "high": f"{self.high:g}"}
+            raise PydanticCustomError("fault", "low ({low}) must be below high ({high})", ends)
         return self
 
 
@@ -204,7 +217,7 @@ class Sampling(Section):
     temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
     max_tokens: PositiveInt = 64
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[StrictInt, Field(ge=0)] = 0
+    top_k: Annotated[Whole, Field(ge=0)] = 0
 
 
 class Writer(Section):
@@ -218,10 +231,19 @@ class Writer(Section):
     max_tokens: PositiveInt = 200
     temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
     min_chars: PositiveInt = 20
-    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 3
+    retries: Annotated[Whole, Field(ge=0, le=10)] = 3
 
 
 assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
+
+
+def _equal_shares(name: str, values: Any) -> Any:
+    if not isinstance(values, list) or not values or not all(isinstance(v, (str, int, float)) for v in values):
+        return values
+    labels = [_label(value) for value in values]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise PydanticCustomError("fault", "{name} lists {twice} more than once", {"name": name, "twice": twice})
+    return dict.fromkeys(labels, 1 / len(labels))
 
 
 class PersonaSettings(Section):
@@ -236,7 +258,7 @@ class PersonaSettings(Section):
     attributes: dict[Attribute, dict[Label, Share]] = {}
     joint: tuple[dict[Attribute, Label], ...] = ()
     joint_shares: tuple[Share, ...] = ()
-    template: StrictStr | None = None
+    template: Prose | None = None
     file: Text | None = None
     digest: StrictStr | None = None
     write: Writer | None = None
@@ -250,12 +272,7 @@ class PersonaSettings(Section):
         data = dict(data)
         attributes, joint = data.get("attributes"), data.get("joint")
         if isinstance(attributes, dict):
-            data["attributes"] = {
-                name: {_label(value): 1 / len(shares) for value in shares}
-                if isinstance(shares, list) and shares and all(isinstance(v, (str, int, float)) for v in shares)
-                else shares
-                for name, shares in attributes.items()
-            }
+            data["attributes"] = {name: _equal_shares(name, values) for name, values in attributes.items()}
         rows = joint if isinstance(joint, list) else []
         if "joint_shares" not in data and rows and all(isinstance(row, dict) for row in rows):
             data["joint_shares"] = [row.get("share", 1 / len(rows)) for row in rows]
@@ -266,8 +283,8 @@ class PersonaSettings(Section):
 class OwnPrompts(Section):
     """An experiment's own prompts, by name: templates over the same placeholders as the library's."""
 
-    system: dict[Slug, StrictStr] = {}
-    user: dict[Slug, StrictStr] = {}
+    system: dict[Slug, Prose] = {}
+    user: dict[Slug, Prose] = {}
 
 
 class _Group(Section):
@@ -290,7 +307,7 @@ class LLMGroup(_Group):
     sampling: Sampling = Sampling()
     extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern"
     guided: Literal["number"] | None = None
-    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 1
+    retries: Annotated[Whole, Field(ge=0, le=10)] = 1
     personas: PersonaSettings | None = None
 
 
@@ -313,7 +330,7 @@ class LevelKGroup(_Group):
     """Level-k reasoners of one level (Nagel 1995); level 0 guesses around the reference point."""
 
     kind: Literal["level_k"]
-    level: Annotated[StrictInt, Field(ge=0, le=1000)]
+    level: Annotated[Whole, Field(ge=0, le=1000)]
 
 
 class CognitiveHierarchyGroup(_Group):
@@ -343,7 +360,7 @@ class Experiment(Section):
     """
 
     name: Slug
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     seeding: Literal["request", "engine"] = "request"
     results: Text = "results"
     patience: Annotated[Number, Field(gt=0)] = 600.0
@@ -363,7 +380,3 @@ class Experiment(Section):
     def with_models(self) -> bool:
         """Whether language models take part."""
         return any(isinstance(group, LLMGroup) for group in self.population)
-
-    def dump(self) -> str:
-        """The resolved experiment as YAML: every default spelled out; `loads` reads it back unchanged."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from pbeauty.config.loader import load, read_text
-from pbeauty.config.sweep import read_csv
+from pbeauty.config.loader import load
+from pbeauty.config.parsing import parse, read_csv, read_text, to_yaml
 from pbeauty.errors import ConfigError
 from pbeauty.mpi.partition import split
 
@@ -56,7 +54,7 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
         ConfigError: saying what is wrong with the files.
     """
     faults: list[str] = []
-    cases = _read(lambda: read_csv(read_text(folder / "experiment.csv"), "experiment.csv", COLUMNS), faults)
+    cases = _read(lambda: _cases(folder / "experiment.csv"), faults)
     models = _read(lambda: _models(_json(folder / "model_configs.json")), faults)
     prompts = _read(lambda: _prompts(_json(folder / "prompt.json")), faults)
     if cases is None or models is None or prompts is None:
@@ -95,6 +93,11 @@ def _read(read: Callable[[], T], faults: list[str]) -> T | None:
     except ConfigError as error:
         faults.append(str(error))
         return None
+
+
+def _cases(path: Path) -> list[dict[str, Any]]:
+    rows = read_csv(read_text(path), path.name, COLUMNS)
+    return [{column: parse(cell, path.name) for column, cell in row.items()} for row in rows]
 
 
 def _json(path: Path) -> Any:
@@ -210,5 +213,5 @@ def _personas(made: Imported, source: Path, target: Path) -> None:
 
 
 def _write(made: Imported, path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(to_yaml(content), encoding="utf-8")
     made.files.append(path)

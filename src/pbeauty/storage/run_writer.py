@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import __version__, files
+from pbeauty.config.loader import dumps
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
 from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
@@ -76,7 +77,7 @@ class RunWriter:
                     "pbeauty_version": __version__,
                     "name": experiment.name,
                     "seed": experiment.seed,
-                    "experiment": experiment.dump(),
+                    "experiment": dumps(experiment),
                     "provenance": json.dumps(dict(provenance), indent=1),
                     "finished": False,
                 }

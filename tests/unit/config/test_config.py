@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pbeauty.cli.prompts import entries
-from pbeauty.config.loader import load, loads
+from pbeauty.config.loader import dumps, load, loads
+from pbeauty.config.parsing import LARGEST_FILE, to_yaml
 from pbeauty.config.sweep import is_sweep, load_sweep
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import KINDS, Experiment, Game, Model, UniformGroup
@@ -192,7 +193,9 @@ def test_multiplier_refuses(written, said):
     [
         ("game: {rounds: true}", "game.rounds", "expected a whole number, found true/false (True)"),
         ("game: {rounds: '4'}", "game.rounds", "expected a whole number, found text ('4')"),
-        ("game: {rounds: 4.0}", "game.rounds", "expected a whole number, found float (4.0)"),
+        ("game: {rounds: 4.5}", "game.rounds", "expected a whole number, found a number (4.5)"),
+        ("game: {rounds: 1_000}", "game.rounds", "found text ('1_000'); write it without '_' or ','"),
+        ("game: {rounds: 1e20}", "game.rounds", "expected a whole number"),
         ("game: {rounds: .nan}", "game.rounds", "expected a whole number"),
         ("game: {rounds: null}", "game.rounds", "expected a whole number, found nothing"),
         ("game: {rounds: [4]}", "game.rounds", "expected a whole number, found a list"),
@@ -226,7 +229,6 @@ def test_multiplier_refuses(written, said):
         (r'results: "a\0b"', "results", "expected printable text"),
         ("models: []", "models", "expected a section, found a list"),
         ("models: {a/b: {}}", "models.a/b", "expected letters, digits"),
-        ("models: {3: {}}", "models.3", "expected text, found 3"),
         ("models: {demo: null}", "models.demo", "expected a section, found nothing"),
         (r'models: {demo: {path: "\uD800"}}', "models.demo.path", "expected printable text"),
         ("models: {demo: {tensor_parallel_size: 0}}", "models.demo.tensor_parallel_size", "expected 1 or more"),
@@ -235,8 +237,16 @@ def test_multiplier_refuses(written, said):
         ("seeding: requests", "seeding", "'requests' is not allowed; expected 'request' or 'engine'"),
         ("models: {demo: {engine: [a]}}", "models.demo.engine", "expected a section, found a list"),
         ("models: {demo: {engine: {a: !!binary aGk=}}}", "models.demo.engine.a", "expected text, a number"),
-        ("1: 2", "1", "expected text as the key"),
-        ("null: 2", "None", "expected text as the key"),
+        ("1: 2", "1", "unknown key"),
+        ("null: 2", "null", "unknown key"),
+        ("no: 2", "no", "unknown key"),
+        (
+            r'prompts: {system: {x: "a \uD800"}}',
+            "prompts.system.x",
+            r"it has the character '\ud800', which no text has",
+        ),
+        (r'prompts: {user: {x: "a \e[31m"}}', "prompts.user.x", r"it has the character '\x1b'"),
+        (r'models: {demo: {engine: {a: "\uDFFF"}}}', "models.demo.engine", "it has a character that no text has"),
     ],
 )
 def test_key_refuses(text, key, said):
@@ -258,7 +268,7 @@ def test_key_refuses(text, key, said):
         ("kind: llm, sampling: {max_tokens: 0}", "sampling.max_tokens", "expected 1 or more"),
         ("kind: llm, sampling: {top_p: 0}", "sampling.top_p", "0 is not allowed; expected more than 0"),
         ("kind: llm, sampling: {top_p: 1.1}", "sampling.top_p", "expected 1 or less"),
-        ("kind: llm, sampling: {top_k: 1.0}", "sampling.top_k", "expected a whole number"),
+        ("kind: llm, sampling: {top_k: 1.5}", "sampling.top_k", "expected a whole number"),
         ("kind: llm, model: 3", "model", "expected text, found 3"),
         ("kind: uniform, integers: 1", "integers", "expected true or false, found 1"),
         ("kind: uniform, integers: 'yes'", "integers", "expected true or false"),
@@ -284,7 +294,7 @@ def test_group_refuses(group, key, said):
     assert said in told[f"population.0.{key}"]
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "1.0", "'3'", "true", "null", ".inf", "1e3", str(2**31)])
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "'3'", "true", "null", ".inf", ".nan", "6:30", "1e10", str(2**31)])
 def test_group_count_is_a_positive_whole_number(count):
     told = faults(f"name: trial\npopulation: [{{name: crowd, count: {count}, kind: uniform}}]")
     assert told.keys() == {"population.0.count"}
@@ -310,6 +320,20 @@ def test_names_that_can_be_folders_are_kept(name):
 
 def test_a_date_is_text():
     assert loads(BASE, ["name=2020-01-01"]).name == "2020-01-01"
+
+
+@pytest.mark.parametrize(
+    ("written", "count"), [("0100", 100), ("08", 8), ("+7", 7), ("0x10", 16), ("0o17", 15), ("1e6", 10**6), ("4.0", 4)]
+)
+def test_whole_numbers_are_those_of_yaml_1_2_wherever_they_come_from(written, count, tmp_path):
+    assert loads(BASE.replace("count: 3", f"count: {written}")).count == count
+    assert loads(BASE, [f"population.0.count={written}"]).count == count
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "cases.csv").write_text(f"population.0.count\n{written}\n")
+    (tmp_path / "sweep.yaml").write_text("base: base.yaml\ntable: cases.csv")
+    (case,) = load_sweep(tmp_path / "sweep.yaml").cases
+    assert case.experiment.count == count
+    assert type(case.experiment.count) is int
 
 
 def test_scientific_notation_is_a_number():
@@ -361,6 +385,35 @@ def test_unknown_key_of_a_group_is_judged_by_its_kind(group, key, said):
     assert told.keys() == {f"population.0.{key}"}
     assert told[f"population.0.{key}"].startswith("unknown key")
     assert said in told[f"population.0.{key}"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("rounds=10", "game.rounds"),
+        ("ronds=10", "game.rounds"),
+        ("multiplier=1/2", "game.multiplier"),
+        ("max_tokens=9", "population.0.sampling.max_tokens"),
+        ("tau=1", "population.0.tau"),
+        ("path=x", "models.NAME.path"),
+        ("game.temperature=1", "population.0.sampling.temperature"),
+        ("sed=1", "seed"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_all_sections(assignment, meant):
+    (told,) = faults(BASE, assignment).values()
+    assert told.startswith(f"unknown key; did you mean {meant!r}?; known here: ")
+
+
+def test_keys_with_an_x_hold_what_aliases_repeat():
+    text = (
+        "name: trial\nx-crowd: &crowd {count: 3, kind: uniform}\nx-1: [&low 5]\n"
+        "population: [{<<: *crowd, name: a}, {<<: *crowd, name: b}]\ngame: {low: *low}"
+    )
+    experiment = loads(text)
+    assert [(group.name, group.count) for group in experiment.population] == [("a", 3), ("b", 3)]
+    assert experiment.game.low == 5
+    assert faults(BASE + "game: {x-a: 1}").keys() == {"game.x-a"}
 
 
 def test_a_key_that_nothing_resembles_gets_no_suggestion():
@@ -475,6 +528,26 @@ def test_a_bad_value_is_told_once_even_if_it_breaks_a_rule_between_keys():
     assert told.keys() == {"population.0.value", "game.low"}
 
 
+@pytest.mark.parametrize("argument", ["model", "seed", "tensor_parallel_size", "pipeline_parallel_size", "tokenizer"])
+def test_engines_cannot_be_given_what_pbeauty_gives_them(argument):
+    told = faults(BASE + f"models: {{demo: {{engine: {{{argument}: 1, max_num_seqs: 8}}}}}}")
+    assert told.keys() == {f"models.demo.engine.{argument}"}
+    assert told[f"models.demo.engine.{argument}"].startswith("it cannot be given here: ")
+
+
+@pytest.mark.parametrize(("tokens", "fits"), [(99, True), (100, False), (5000, False)])
+def test_a_reply_must_leave_room_for_its_prompt(tokens, fits):
+    text = (
+        one_group(f"kind: llm, sampling: {{max_tokens: {tokens}}}") + "models: {demo: {engine: {max_model_len: 100}}}"
+    )
+    if fits:
+        assert loads(text).population[0].sampling.max_tokens == tokens
+    else:
+        told = faults(text)
+        assert told.keys() == {"population.0.sampling.max_tokens"}
+        assert "leaves no room for a prompt in a context of 100 tokens" in told["population.0.sampling.max_tokens"]
+
+
 # --- files -------------------------------------------------------------------------------------------------
 
 
@@ -500,20 +573,28 @@ def test_messages_name_the_file(tmp_path):
         (lambda path: None, "No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.write_bytes(BASE.encode("utf-16")), "not UTF-8"),
-        (lambda path: path.write_bytes("name: é".encode("latin-1")), "not UTF-8"),
+        (lambda path: path.write_bytes("name: a\n# é".encode("latin-1")), "not UTF-8 text: line 2 has the byte 0xe9"),
+        (lambda path: path.write_bytes(b"#" * (LARGEST_FILE + 1)), "it is larger than 16 MiB"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is larger than 16 MiB"),
         (lambda path: path.symlink_to(path), "symbolic link"),
     ],
 )
 def test_file_that_cannot_be_read(tmp_path, make, said):
     path = tmp_path / "x.yaml"
     make(path)
-    with pytest.raises(ConfigError, match=f"cannot read the experiment file {re.escape(str(path))}: .*{said}"):
+    with pytest.raises(ConfigError, match=f"cannot read {re.escape(str(path))}: .*{said}"):
         load(path)
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("", "nothing"), ("# only a comment\n", "nothing"), ("- a\n", "a list"), ("hello", "text"), ("3", "int")],
+    [
+        ("", "nothing"),
+        ("# only a comment\n", "nothing"),
+        ("- a\n", "a list"),
+        ("hello", "text"),
+        ("3", "a whole number"),
+    ],
 )
 def test_file_that_is_not_keys_and_values(text, found):
     message = refusal(text)
@@ -527,8 +608,8 @@ def test_file_that_is_not_keys_and_values(text, found):
         ("name: trial\n  game: {}\n", "line 2"),
         ("name: trial\n\tgame: {}\n", "line 2"),
         ("name: 'trial\n", "line 2"),
-        ("name: a\nseed: 1\nname: b\n", "line 1, column 1: the key 'name' is given more than once"),
-        ("name: a\ngame: {low: 1, low: 2}\n", "line 2, column 8: the key 'low' is given more than once"),
+        ("name: a\nseed: 1\nname: b\n", "line 3, column 1: the key 'name' is given more than once"),
+        ("name: a\ngame: {low: 1, low: 2}\n", "line 2, column 16: the key 'low' is given more than once"),
         ("name: a\npopulation: [{name: a, name: b}]\n", "line 2"),
         ("name: a\nseed: !!int x\n", "line 2, column 7: this value cannot be read"),
         ("name: a\nseed: !!float ''\n", "line 2, column 7"),
@@ -634,9 +715,10 @@ def test_override_with_a_value_that_is_not_yaml(value):
 
 slugs = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 numbers = st.floats(-1e15, 1e15) | st.integers(-(10**15), 10**15)
+words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=9)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=6,
 )
 
@@ -688,7 +770,7 @@ def experiments(draw):
                 {},
                 optional={
                     "weight": st.none() | st.floats(1e-9, 1e15),
-                    "engine": st.dictionaries(st.text(max_size=9), json_values, max_size=2),
+                    "engine": st.dictionaries(words, json_values, max_size=2),
                 },
             ),
             max_size=2,
@@ -716,12 +798,12 @@ def experiments(draw):
 @given(experiments())
 def test_dump_is_read_back_unchanged(data):
     experiment = Experiment.model_validate(data)
-    assert loads(experiment.dump()) == experiment
-    assert loads(yaml.safe_dump(data)) == experiment
+    assert loads(dumps(experiment)) == experiment
+    assert loads(to_yaml(data)) == experiment
 
 
 def test_dump_spells_out_every_default():
-    dumped = yaml.safe_load(loads(one_group("kind: llm")).dump())
+    dumped = yaml.safe_load(dumps(loads(one_group("kind: llm"))))
     assert dumped["population"][0]["sampling"]["top_p"] == 1.0
     assert dumped["models"]["demo"]["engine"] == {}
     assert set(dumped) == set(Experiment.model_fields)
@@ -790,7 +872,7 @@ def test_whatever_stands_in_the_file_it_is_read_or_refused(changes):
     except ConfigError as error:
         assert re.match("experiment: [0-9]+ error|experiment is not valid YAML: ", str(error))
     else:
-        assert loads(experiment.dump()) == experiment
+        assert loads(dumps(experiment)) == experiment
 
 
 @settings(max_examples=100)

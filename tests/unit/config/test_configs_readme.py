@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pbeauty.config.sweep import KEYS
+from pbeauty.config.sweep import SweepFile
 from pbeauty.game import experiment as schema
 
 README = Path(__file__).parents[3] / "configs" / "README.md"
@@ -45,7 +45,7 @@ def test_every_section_has_a_table_and_no_table_is_of_something_else():
     groups = {"`population`: every group", "Sweeps"}
     assert set(tables()) == {*SECTIONS, *groups}
     assert set(tables()["`population`: every group"]) == EVERY_GROUP
-    assert set(tables()["Sweeps"]) == set(KEYS)
+    assert set(tables()["Sweeps"]) == set(SweepFile.model_fields)
 
 
 @pytest.mark.parametrize("title", SECTIONS)

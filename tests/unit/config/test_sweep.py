@@ -106,23 +106,66 @@ def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
     assert len(load_sweep(tmp_path / "top.yaml").cases) == 8, "another key of the same section"
 
 
+def test_what_the_command_line_sets_makes_one_case_of_those_that_differ_in_nothing_else(tmp_path):
+    path = written(tmp_path, "base: base.yaml\nvary: {game.multiplier: [1/2, 2/3], game.rounds: [1, 2]}")
+    cases = load_sweep(path, ["game.multiplier=0.9"]).cases
+    assert [case.name for case in cases] == ["rounds-1", "rounds-2"]
+    assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
+    assert len(load_sweep(path, ["game={}"]).cases) == 1
+
+
+def test_cases_are_named_as_their_values_are_written(tmp_path):
+    path = written(
+        tmp_path,
+        "x-many: &many [1e3, 0x10]\nbase: base.yaml\nvary: {population.0.count: *many}\ntable: cases.csv",
+        cases_csv="case,game.high\n007,100\n1e3,0100.50\n",
+    )
+    assert [case.name for case in load_sweep(path).cases] == [
+        "007_count-1e3",
+        "007_count-0x10",
+        "1e3_count-1e3",
+        "1e3_count-0x10",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("base: base.yaml\nvary: {game.ronds: [1, 2]}", "game.ronds: unknown key; did you mean 'rounds'?"),
         ("base: base.yaml\nvary: {population.3.count: [1]}", "'3' is not an entry of a list of 1"),
-        ("base: base.yaml\nvary: {game.rounds: 3}", "vary: expected a list of values for each key"),
+        ("base: base.yaml\nvary: {game.rounds: 3}", "vary.game.rounds: expected a list, found 3"),
         ("base: base.yaml\nvery: {}", "very: unknown key; did you mean 'vary'?"),
         ("base: none.yaml", "cannot read"),
         ("base: 3", "base: expected a file"),
         ("base: sweep.yaml", "nested too deeply"),
-        ("base: base.yaml\nreplicates: 0", "replicates: expected a whole number"),
+        ("base: base.yaml\nreplicates: 0", "replicates: 0 is not allowed; expected 1 or more"),
         ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
         ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
+        ("base: base.yaml\ntable: [{seed: 2}, {seed: 1, game.rounds: 1}]", "gives game.rounds, as the first does not"),
+        ("base: base.yaml\ntable: twice.csv", "table: twice.csv has the column game.rounds more than once"),
+        ("base: base.yaml\nname: ../x\nset: {game.rounds: 1}", "name: expected letters, digits"),
+        ("base: base.yaml\nset: {seed: 1}\nvary: {seed: [2, 3]}", "seed is given in set and in vary"),
+        ("base: base.yaml\nset: {game: {}}\nvary: {game.low: [2, 3]}", "game is given in set, and game.low, which is"),
+        ("base: base.yaml\nset: {game.low: 1}\nvary: {game: [{}]}", "game is given in vary, and game.low, which is"),
+        ("base: base.yaml\nvary: {game.low: [1], game: [{}]}", "game.low, which is a part of it, in vary"),
+        ("base: base.yaml\ntable: [{seed: 1}]\nvary: {seed: [2, 3]}", "seed is given in table and in vary"),
+        ("base: base.yaml\nvary: {seed: [1, 2, 1]}", "cases 1 and 3 are the same experiment"),
+        ("base: base.yaml\nvary: {game.multiplier: [1/2, 0.5]}", "cases 1 and 2 are the same experiment"),
+        ("base: base.yaml\nvary: {game.low: [0, -0.0, 0e3]}", "cases 1 and 2 are the same experiment"),
+        ("base: base.yaml\ntable: [{case: a, seed: 1}, {case: b, seed: 1}]", "cases 1 and 2 are the same"),
+        ("base: base.yaml\nvary: {results: [a, b]}", "cases 1 and 2 are the same experiment"),
+        ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
+        ("base: base.yaml\nreplicates: 100001", "replicates: 100001 is not allowed; expected 100000 or less"),
+        (
+            f"base: base.yaml\nvary: {{seed: {[*range(3000)]}, game.rounds: {[*range(1, 3000)]}}}",
+            "more than 100,000 cases",
+        ),
     ],
 )
 def test_bad_sweeps_are_refused(text, said, tmp_path):
-    assert said in refusal(written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n"))
+    assert said in refusal(
+        written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n", twice_csv="game.rounds,game.rounds\n1,2\n")
+    )
 
 
 def test_all_faults_of_all_cases_are_told_once(tmp_path):
@@ -152,7 +195,7 @@ def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
     told = refusal(path)
     for words in (
         "sweep.yaml: very: unknown key; did you mean 'vary'?",
-        "sweep.yaml: replicates: expected a whole number",
+        "sweep.yaml: replicates: 0 is not allowed",
         "sweep.yaml: table: cases.csv has lines without a value for each of its 2 columns: line 3: 1 values; line 5: 3",
         "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
         "game.ronds: unknown key; did you mean 'rounds'?",

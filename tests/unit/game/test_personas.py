@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbeauty.config.loader import load, loads
+from pbeauty.config.loader import dumps, load, loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.experiment import Writer
 from pbeauty.game.personas import NOBODY, Source, assign_personas
@@ -193,7 +193,7 @@ population:
 def test_files_of_backgrounds_are_checked(content, said, tmp_path):
     (tmp_path / "people.jsonl").write_text(content)
     assert said in faults(
-        "name: x\npopulation: [{name: a, count: 1, kind: llm, personas: {file: people.jsonl}}]", tmp_path
+        "name: x\npopulation: [{name: a, count: 2, kind: llm, personas: {file: people.jsonl}}]", tmp_path
     )
 
 
@@ -205,7 +205,7 @@ def test_own_prompts_come_from_a_file_and_are_part_of_the_experiment(tmp_path):
     )
     experiment = load(tmp_path / "x.yaml")
     assert experiment.prompts.user == {"polite": "Please answer."}
-    assert loads(experiment.dump()) == experiment
+    assert loads(dumps(experiment)) == experiment
     assert "cannot read" in faults(
         "name: x\nprompts: none.yaml\npopulation: [{name: a, count: 1, kind: llm}]", tmp_path
     )

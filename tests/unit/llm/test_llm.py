@@ -11,7 +11,7 @@ import parrot
 import pytest
 from made import table
 
-from pbeauty.config.loader import loads
+from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import read_guess
@@ -129,7 +129,7 @@ def test_requests_in_flight_are_bounded_and_the_walk_turns_round():
 def test_seeds_are_the_engines_own_when_asked_for():
     engine = Listening()
     game = experiment(count=20)
-    game = loads(game.dump(), ["seeding=engine"])
+    game = loads(dumps(game), ["seeding=engine"])
     played(seated(game, engine), 1)
     assert {seed for _, seed in engine.asked} == {None}
 
