@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,11 @@ from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Estimate
 from pbeauty.game.experiment import Game
-from pbeauty.game.randomness import seeds
-from pbeauty.game.rules import Status
+from pbeauty.game.rules import Outcome, Status
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+EVERYBODY = "all"
 BINS = 500
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,10 @@ def binned(ordered: Floats, game: Game) -> Binned:
 
 @dataclass(frozen=True)
 class GroupStats:
-    """One group in one round. Guesses are in units of the game; shares are of valid guesses unless said otherwise."""
+    """One group in one round. Guesses are in units of the game; shares are of valid guesses unless said otherwise.
+
+    Those of everybody are the round's own, out of run.h5; where groups play, they are of the groups' numbers.
+    """
 
     round: int
     """From 1."""
@@ -63,171 +66,140 @@ class GroupStats:
     unusable: Estimate
     """Share of all participants without a valid guess."""
     mean: Estimate = NONE
+    bounds: Bounds | None = None
+    """Of the mean, whatever the unusable replies would have said; None without any, and where groups play."""
     sd: Estimate = NONE
-    """Divisor n, as in `run.h5`."""
+    """Standard deviation, divisor n as in `run.h5`."""
     min: float = math.nan
     max: float = math.nan
-    quantiles: dict[float, Estimate] = field(default_factory=dict)
-    mode: Estimate = NONE
+    lower_quartile: float = math.nan
+    median: float = math.nan
+    upper_quartile: float = math.nan
+    mode: float = math.nan
     """The most frequent guess, after rounding to a hundredth of the range."""
-    mode_share: Estimate = NONE
-    mean_bounds: Bounds | None = None
-    """Of the mean, under the worst treatments of missing guesses."""
-    target: Estimate = NONE
-    """offset + multiplier x this group's aggregate; of `all`, that is the game's own target."""
-    n_winners: int = 0
-    """Winners of the game who belong to the group."""
-    distance: Estimate = NONE
-    """Mean less equilibrium."""
-    below_target: Estimate = NONE
-    """Share below the game's target of the round before."""
-    convergence: Estimate = NONE
-    """Distance over that of the round before: 1 stands still, 0 is there, more than 1 moves away."""
-    rate: Estimate = NONE
-    """The same per round since the first: the geometric mean."""
+    mode_share: float = math.nan
+    target: float = math.nan
+    """The game's own, which is the same for all groups of a round."""
+    n_winners: int | None = None
+    """Players of the game who won and belong to the group; None where groups play, and these are no such groups."""
+    convergence: float = math.nan
+    """Distance of the mean to the equilibrium over that of the round before: 1 stands still, 0 is there, more than 1
+    moves away, less than 0 went past it."""
     levels: dict[str, Estimate] = field(default_factory=dict)
     """Shares by level (`pbeauty.analysis.levels`); empty where all levels guess the same."""
-    tau_mean: Estimate = NONE
-    """The cognitive hierarchy's tau, by the mean."""
+    tau: Estimate = NONE
+    """The cognitive hierarchy's tau by the mean, or `hierarchy.ABOVE` or `hierarchy.BELOW`."""
     counted: Binned | None = None
     """The distribution itself, in bins."""
 
     @property
-    def median(self) -> Estimate:
-        """The 0.5 quantile."""
-        return self.quantiles.get(0.5, NONE)
+    def moments(self) -> tuple[float, float, float]:
+        """Mean, its standard error, and n: what `intervals.difference` takes of independent participants."""
+        n = self.n_valid
+        return self.mean.value, self.sd.value / math.sqrt(n - 1) if n > 1 else math.nan, float(n)
+
+    @property
+    def limits(self) -> Bounds:
+        """`bounds`, or the mean itself where no reply is unusable."""
+        return self.bounds or Bounds(self.mean.value, self.mean.value)
 
 
 class Round:
-    """What all cells of one round have in common."""
+    """What all groups of one round have in common."""
 
     def __init__(self, run: Run, index: int, confidence: float) -> None:
         self.index, self.confidence = index, confidence
-        self.seed = run.experiment.seed
-        self.game = run.experiment.game
-        self.ends = (self.game.low, self.game.high)
+        self.game, self.outcome = run.experiment.game, run.outcome(index)
+        self.as_groups = self.game.players == "groups"
+        self.numbers = dict(zip(run.attributes["group"], run.group_numbers(index).tolist(), strict=True))
         self.equilibrium = equilibrium(self.game)
-        self.outcome = run.outcome(index)
-        self.last_target = run.outcome(index - 1).target if index else math.nan
         self.reference = levels.reference(run, index)
+        self.guesses, self.status = run.guesses[index], run.status[index]
+        self.guesses[self.status > Status.RETRIED] = np.nan
+        whole = levels.mostly_whole(self.guesses)
+        self.codes = levels.assign(self.guesses, self.game, self.reference, index, whole=whole)
 
-    def cell(
-        self,
-        by: str,
-        label: str,
-        guesses: Floats,
-        status: NDArray[np.uint8],
-        before: Floats | None,
-        first: GroupStats | None,
-    ) -> GroupStats:
+    def stats(self, by: str, label: str, members: Any, before: GroupStats | None) -> GroupStats:
         """One group's figures.
 
         Args:
             by: what groups are made by.
             label: the group.
-            guesses: float64[member], NaN where none.
-            status: uint8[member].
-            before: the same members' guesses in the round before.
-            first: the group's cell of the first round.
+            members: what selects its participants from an array.
+            before: the group's figures of the round before.
         """
-        game, confidence, n = self.game, self.confidence, guesses.size
-        counts = np.bincount(status, minlength=len(Status))
-        statuses = {s.name.lower(): intervals.share(int(counts[s]), n, confidence) for s in Status}
+        confidence, guesses = self.confidence, self.guesses[members]
+        n = guesses.size
+        counts = np.bincount(self.status[members], minlength=len(Status))
         valid = np.sort(guesses[~np.isnan(guesses)])
-        unusable = intervals.share(n - valid.size, n, confidence)
-        head: dict[str, Any] = {"round": self.index + 1, "by": by, "label": label, "n": n, "n_valid": valid.size}
+        known: dict[str, Any] = {
+            "round": self.index + 1, "by": by, "label": label, "n": n, "n_valid": valid.size,
+            "statuses": {s.name.lower(): intervals.share(int(counts[s]), n, confidence) for s in Status},
+            "unusable": intervals.share(n - valid.size, n, confidence),
+        }  # fmt: skip
         if not valid.size:
-            return GroupStats(**head, statuses=statuses, unusable=unusable)
-        # The mean of equal numbers can miss them by rounding, and would then have a spread.
-        centre = float(valid.mean()) if valid[0] < valid[-1] else float(valid[0])
-        sd = intervals.deviation(valid, centre, confidence)
-        mean = intervals.mean(centre, sd.value, valid.size, confidence)
-        quantiles = {q: intervals.quantile(valid, q, self.ends, confidence) for q in QUANTILES}
-        aggregate = mean if game.aggregate == "mean" else quantiles[0.5]
-        mode, mode_share = self._mode(valid, f"{by}/{label}")
-        distance = mean.moved(1, -self.equilibrium) if not math.isnan(self.equilibrium) else NONE
-        convergence, rate = self._convergence(guesses, before, distance, sd.value, first)
-        nearest = abs(self.outcome.winning_guess - self.outcome.target)
+            return GroupStats(**known)
+        own = self.outcome if by == EVERYBODY else _outcome(valid, self.outcome)
+        averaged = by == EVERYBODY and self.as_groups  # over the groups' numbers, which are no sample of anything
+        mean = Estimate(own.mean) if averaged else intervals.mean(own.mean, own.std, valid.size, confidence)
+        past = math.nan if before is None else before.mean.value - self.equilibrium
+        mode, mode_share = self._mode(valid)
+        ends = (self.game.low, self.game.high)
         return GroupStats(
-            **head,
-            statuses=statuses,
-            unusable=unusable,
+            **known,
             mean=mean,
-            sd=sd,
-            min=float(valid[0]),
-            max=float(valid[-1]),
-            quantiles=quantiles,
+            bounds=None if averaged or n == valid.size else intervals.bounds(
+                own.mean, valid.size, n - valid.size, ends
+            ),
+            sd=Estimate(own.std) if averaged else intervals.deviation(valid, own.std, confidence),
+            **{name: getattr(own, name) for name in ("min", "max", "lower_quartile", "median", "upper_quartile")},
             mode=mode,
             mode_share=mode_share,
-            mean_bounds=intervals.worst_cases(centre, sd.value, valid.size, n - valid.size, self.ends, confidence),
-            target=aggregate.moved(game.p, game.offset),
-            n_winners=int(np.count_nonzero(np.abs(valid - self.outcome.target) == nearest)),
-            distance=distance,
-            below_target=(
-                intervals.share(int(np.searchsorted(valid, self.last_target)), valid.size, confidence)
-                if self.index
-                else NONE
-            ),
-            convergence=convergence,
-            rate=rate,
-            counted=binned(valid, game),
-            **self._levels(valid, mean),
-        )
+            target=self.outcome.target,
+            n_winners=self._winners(by, label, valid),
+            convergence=(own.mean - self.equilibrium) / past if past else math.nan,
+            levels=self._levels(self.codes[members], valid.size),
+            tau=tau_by_mean(self.game, mean, self.reference),
+            counted=binned(valid, self.game),
+        )  # fmt: skip
 
-    def _generator(self, purpose: str, cell: str) -> np.random.Generator:
-        key = seeds(self.seed, f"analysis/{purpose}/{cell}", self.index, 0, 1)
-        return np.random.default_rng(int(key[0]))
+    def _wins(self) -> Callable[[Floats], NDArray[np.bool_]]:
+        """Which numbers, float64[number], win: by the game's own rule, as `game/scoring.py` has it."""
+        nearest = abs(self.outcome.winning_guess - self.outcome.target)
+        within = nearest if self.game.tolerance is None else self.game.tolerance
+        return lambda numbers: np.abs(numbers - self.outcome.target) <= within
 
-    def _mode(self, ordered: Floats, cell: str) -> tuple[Estimate, Estimate]:
+    def _winners(self, by: str, label: str, valid: Floats) -> int | None:
+        if by == EVERYBODY:
+            return self.outcome.n_winners
+        if not self.as_groups:
+            return int(np.count_nonzero(self._wins()(valid)))
+        return int(self._wins()(np.array(self.numbers[label]))) if by == "group" else None
+
+    def _mode(self, ordered: Floats) -> tuple[float, float]:
         width = (self.game.high - self.game.low) / 100
         values = np.linspace(self.game.low, self.game.high, 101)
         places = np.searchsorted(ordered, values[1:] - width / 2)
         counts = np.diff(places, prepend=0, append=ordered.size)
-        found = intervals.mode(counts, values, self._generator("mode", cell), self.confidence)
-        return found, intervals.share(int(counts.max()), ordered.size, self.confidence)
+        return float(values[counts.argmax()]), int(counts.max()) / ordered.size
 
-    def _convergence(
-        self, guesses: Floats, before: Floats | None, distance: Estimate, sd: float, first: GroupStats | None
-    ) -> tuple[Estimate, Estimate]:
-        """Ratio to the last round's distance, and per round since the first; intervals by the delta method.
-
-        The variance of log(d / d0) is that of the mean of (x / d - x0 / d0) over participants who guess in both rounds;
-        since the first, rounds count as independent, which is conservative where guesses persist.
-        """
-        if before is None or first is None or math.isnan(distance.value):
-            return NONE, NONE
-        both = ~(np.isnan(guesses) | np.isnan(before))
-        earlier = before[~np.isnan(before)]
-        last = float(earlier.mean()) - self.equilibrium if earlier.size else math.nan
-        convergence = NONE
-        if distance.value * last > 0:
-            paired = guesses[both] / distance.value - before[both] / last
-            error = float(paired.std()) / math.sqrt(paired.size - 1) if paired.size > 1 else math.nan
-            convergence = self._ratio(distance.value / last, error)
-        rate, start = NONE, first.distance.value
-        if distance.value * start > 0:
-            n_valid = int(np.count_nonzero(~np.isnan(guesses)))
-            parts = [(sd, distance.value, n_valid), (first.sd.value, start, first.n_valid)]
-            errors = [spread / abs(gap) / math.sqrt(n - 1) if n > 1 else math.nan for spread, gap, n in parts]
-            rate = self._ratio((distance.value / start) ** (1 / self.index), math.hypot(*errors) / self.index)
-        return convergence, rate
-
-    def _ratio(self, value: float, error: float) -> Estimate:
-        """An estimate whose logarithm has this standard error."""
-        reach = intervals.normal(self.confidence) * error
-        return Estimate(value, value * math.exp(-reach), value * math.exp(min(reach, 500.0)))
-
-    def _levels(self, ordered: Floats, mean: Estimate) -> dict[str, Any]:
-        """The fields of a cell that are about levels."""
-        game = self.game
+    def _levels(self, codes: NDArray[np.uint8], n_valid: int) -> dict[str, Estimate]:
         if math.isnan(self.equilibrium):
             return {}
-        counts = np.bincount(levels.assign(ordered, game, self.reference), minlength=len(levels.LABELS))
-        n, confidence = ordered.size, self.confidence
+        counts = np.bincount(codes, minlength=len(levels.LABELS))
         return {
-            "levels": {
-                label: intervals.share(int(count), n, confidence)
-                for label, count in zip(levels.LABELS, counts, strict=False)
-            },
-            "tau_mean": tau_by_mean(game, mean, self.reference),
+            label: intervals.share(int(count), n_valid, self.confidence)
+            for label, count in zip(levels.LABELS, counts, strict=False)
         }
+
+
+def _outcome(ordered: Floats, of_round: Outcome) -> Outcome:
+    """The same figures of a part of the guesses, float64[guess], ascending."""
+    lower, median, upper = (float(value) for value in np.quantile(ordered, (0.25, 0.5, 0.75)))
+    # The mean of equal numbers can miss them by rounding, and would then have a spread.
+    mean = float(ordered.mean()) if ordered[0] < ordered[-1] else float(ordered[0])
+    return Outcome(
+        mean=mean, median=median, std=float(np.sqrt(np.mean(np.square(ordered - mean)))), lower_quartile=lower,
+        upper_quartile=upper, min=float(ordered[0]), max=float(ordered[-1]), target=of_round.target,
+        winning_guess=of_round.winning_guess, n_valid=ordered.size, n_winners=0,
+    )  # fmt: skip

@@ -18,6 +18,8 @@ from pbeauty.game.theory import hierarchy_guesses, poisson_shares
 
 LARGEST_TAU = 10.0
 """Beyond it one more step of reasoning hardly moves a guess."""
+ABOVE, BELOW = math.inf, -math.inf
+"""A tau above `LARGEST_TAU`; a mean on the far side of level 0's, which no tau predicts."""
 
 
 def predicted_mean(game: Game, tau: float, reference: float) -> float:
@@ -28,22 +30,22 @@ def predicted_mean(game: Game, tau: float, reference: float) -> float:
 def tau_by_mean(game: Game, mean: Estimate, reference: float) -> Estimate:
     """The tau whose predicted mean is the sample's; its interval is the mean's, through the same function.
 
-    That function is monotone, so that the interval keeps the confidence of the mean's. A mean on the far side of
-    level 0's has tau 0, one beyond the prediction at `LARGEST_TAU` has that. Nothing where all levels guess the same.
+    That function is monotone, so that the interval keeps the confidence of the mean's. Value and ends may be `ABOVE`
+    or `BELOW`. Nothing where all levels guess the same, and in a game of medians, of which the model says nothing.
     """
     from scipy.optimize import brentq
 
     start, end = (predicted_mean(game, tau, reference) for tau in (0.0, LARGEST_TAU))
-    if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value):
+    if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
         return NONE
 
     def solve(value: float) -> float:
         if math.isnan(value):
             return math.nan
-        if (value - start) * np.sign(end - start) <= 0:
-            return 0.0
-        if (value - end) * np.sign(end - start) >= 0:
-            return LARGEST_TAU
+        if (value - start) * np.sign(end - start) < 0:
+            return BELOW
+        if (value - end) * np.sign(end - start) > 0:
+            return ABOVE
         return float(brentq(lambda tau: predicted_mean(game, tau, reference) - value, 0.0, LARGEST_TAU, xtol=1e-6))
 
     low, high = sorted((solve(mean.low), solve(mean.high)))

@@ -1,8 +1,11 @@
-"""Estimates with their intervals: the textbook formulas that the analysis is made of.
+"""Estimates with their intervals: the formulas that the analysis is made of.
 
-Intervals are two-sided and take the participants of a round as independent draws, which they are given what
-was announced to all of them. They say how a round would vary with other participants of the same kind under the same
-announcement, and nothing about how a whole game would vary: that is `pbeauty.analysis.variation`.
+Intervals are two-sided. An interval is given only where it keeps its confidence on the data of this game, which are
+bounded and heaped on a few numbers (tests/unit/analysis/test_coverage.py simulates it): means always, shares from
+`FEWEST_FOR_SHARES` participants on, standard deviations from `FEWEST_FOR_SD` guesses on, quantiles and modes never.
+
+Those from one session take its participants as independent draws, which they are given what all of them were told. How
+another session would go is known from several sessions only: `pbeauty.analysis.variation`.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-REPLICATES = 200
-"""Bootstrap samples, where no formula will do."""
+FEWEST_FOR_SHARES = 100
+"""Below, Wilson's interval of a small share misses its confidence by several percent."""
+FEWEST_FOR_SD = 1000
+"""Below, a few far guesses, which a sample may lack, make the interval of a standard deviation too narrow."""
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +34,6 @@ class Estimate:
     low: float = math.nan
     high: float = math.nan
 
-    def moved(self, scale: float, shift: float = 0.0) -> Estimate:
-        """The estimate of shift + scale x value."""
-        low, high = sorted((shift + scale * self.low, shift + scale * self.high))
-        return Estimate(shift + scale * self.value, low, high)
-
 
 NONE = Estimate(math.nan)
 """Nothing to estimate from."""
@@ -41,175 +41,156 @@ NONE = Estimate(math.nan)
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a mean can be at worst, given that some guesses are missing."""
+    """What a figure can be, whatever the unusable replies would have said (Manski 1989)."""
 
     low: float
-    """With all missing guesses at the low end."""
     high: float
-    """With all of them at the high end."""
-    interval: Estimate
-    """Of the mean of everybody, around both."""
+
+    def less(self, other: Bounds) -> Bounds:
+        """Of the difference of two figures."""
+        return Bounds(self.low - other.high, self.high - other.low)
+
+    @property
+    def identified(self) -> bool:
+        """Of a difference: whether its sign is the same whatever the unusable replies would have said."""
+        return self.low > 0 or self.high < 0 or self.low == self.high
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, with the p-value of there being none."""
+    """A difference of two means."""
 
     estimate: Estimate
     p_value: float = math.nan
+    """Of there being none, two-sided."""
+    margin: float = math.nan
+    """The smallest margin within which two one-sided tests at 5 % find the means equivalent (Schuirmann 1987)."""
+    bounds: Bounds | None = None
+    """None where no reply is unusable."""
+    p_holm: float = math.nan
+    """The p-value adjusted for all that stand in the same table."""
 
 
-def mean(value: float, sd: float, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """Student's t interval of a mean, +- t(n - 1) sd / sqrt(n - 1).
+def student(value: float, error: float, freedom: float, confidence: float = CONFIDENCE) -> Estimate:
+    """An estimate with Student's t interval.
 
     Args:
-        value: the mean.
-        sd: with divisor n, as in `run.h5`; hence the n - 1 above.
-        n: how many guesses; a single one has no interval.
+        value: the figure.
+        error: its standard error; NaN for none.
+        freedom: degrees of freedom, above 0.
         confidence: in (0, 1).
     """
     from scipy.stats import t
 
-    if n < 2:
+    if math.isnan(error) or freedom <= 0:
         return Estimate(value)
-    reach = float(t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n - 1)
+    reach = float(t.ppf(0.5 + confidence / 2, freedom)) * error
     return Estimate(value, value - reach, value + reach)
 
 
-def deviation(guesses: Floats, centre: float, confidence: float = CONFIDENCE) -> Estimate:
-    """The standard deviation (divisor n), with an interval that assumes no distribution.
-
-    The variance of the sample variance is (m4 - sd^4) / n, whatever the distribution (Cramér 1946, chapter 27);
-    the delta method makes of it one of log sd, and the interval is symmetric there.
+def mean(value: float, sd: float, n: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Student's t interval of a mean; none of a single guess.
 
     Args:
-        guesses: float64[guess].
-        centre: their mean.
+        value: the mean.
+        sd: the standard deviation with divisor n, as in `run.h5`.
+        n: how many guesses.
         confidence: in (0, 1).
     """
-    n = guesses.size
-    squares = np.square(guesses - centre)
-    variance = float(squares.mean())
-    sd = math.sqrt(variance)
-    if n < 2 or not variance:
-        return Estimate(sd)
-    fourth = float(np.square(squares, out=squares).mean())
-    reach = normal(confidence) * math.sqrt(max(fourth - variance**2, 0.0) / n) / (2 * variance)
-    return Estimate(sd, sd * math.exp(-reach), sd * math.exp(reach))
+    return student(value, sd / math.sqrt(n - 1) if n > 1 else math.nan, n - 1, confidence)
 
 
-def quantile(ordered: Floats, share: float, ends: tuple[float, float], confidence: float = CONFIDENCE) -> Estimate:
-    """A quantile, with the interval between two order statistics, exact for any distribution.
-
-    Their ranks are quantiles of Binomial(n, share) (Conover 1999, section 3.2). Where a sample is too small to have
-    such an order statistic, the end of the range stands for it.
+def deviation(ordered: Floats, sd: float, confidence: float = CONFIDENCE) -> Estimate:
+    """The standard deviation (divisor n), with Bonett's interval (Bonett 2006, equation 4).
 
     Args:
-        ordered: float64[guess], ascending, one at least.
-        share: 0.5 for the median.
-        ends: of the range of guesses.
+        ordered: float64[guess], ascending.
+        sd: their standard deviation with divisor n.
         confidence: in (0, 1).
     """
-    from scipy.stats import binom
-
     n = ordered.size
-    first, last = (int(rank) for rank in binom.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], n, share))
-    place = share * (n - 1)  # numpy's default: linear between the two nearest
-    below = int(place)
-    value = float(ordered[below])
-    if below + 1 < n:
-        value += (place - below) * (float(ordered[below + 1]) - value)
-    low = float(ordered[first - 1]) if first >= 1 else ends[0]
-    high = float(ordered[last]) if last < n else ends[1]
-    return Estimate(value, low, high)
+    if n < FEWEST_FOR_SD or not sd:
+        return Estimate(sd)
+    cut = int(n / (2 * math.sqrt(n - 4)))
+    centre = float(ordered[cut : n - cut].mean())
+    kurtosis = float(np.mean(np.square(np.square(ordered - centre)))) / sd**4
+    z = normal(confidence)
+    factor = n / (n - z)
+    reach = z * factor * math.sqrt(max(kurtosis - (n - 3) / n, 0.0) / (n - 1))
+    low, high = (math.sqrt(factor * sd**2 * math.exp(sign * reach)) for sign in (-1, 1))
+    return Estimate(sd, low, high)
 
 
 def share(count: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     """A share of n with Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001)."""
     if not n:
         return NONE
-    z = normal(confidence)
     p = count / n
+    if n < FEWEST_FOR_SHARES:
+        return Estimate(p)
+    z = normal(confidence)
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return Estimate(p, max(0.0, min(middle - reach, p)), min(1.0, max(middle + reach, p)))
 
 
-def mode(
-    counts: NDArray[np.int64], values: Floats, generator: np.random.Generator, confidence: float = CONFIDENCE
-) -> Estimate:
-    """The most frequent value, with the percentile interval of multinomial bootstrap samples.
+def bounds(value: float, n: int, missing: int, ends: tuple[float, float]) -> Bounds:
+    """The mean had all missing guesses been at the low end of the range, and at the high end.
 
     Args:
-        counts: int64[value], how often each was guessed; one at least.
-        values: float64[value], ascending.
-        generator: draws the samples.
-        confidence: in (0, 1).
-    """
-    n = int(counts.sum())
-    top = float(values[counts.argmax()])
-    if n < 2:
-        return Estimate(top)
-    samples = generator.multinomial(n, counts / n, size=REPLICATES)
-    tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
-    low, high = np.quantile(values[samples.argmax(axis=1)], tails, method="nearest")
-    return Estimate(top, float(min(low, top)), float(max(high, top)))
-
-
-def worst_cases(
-    value: float, sd: float, n: int, missing: int, ends: tuple[float, float], confidence: float = CONFIDENCE
-) -> Bounds:
-    """The mean had all missing guesses been at the low end, and at the high end of the range (Manski 1989).
-
-    The interval covers the mean of everybody, wherever it lies between the two (Imbens & Manski 2004).
-
-    Args:
-        value: the mean of the n guesses there are, with `sd` of divisor n.
-        sd: see there.
-        n: valid guesses, one at least.
-        missing: replies without one.
+        value: the mean of the valid guesses.
+        n: how many they are, at least one.
+        missing: replies without a valid guess.
         ends: of the range of guesses.
-        confidence: in (0, 1).
     """
-    from scipy.optimize import brentq
-
-    count = n + missing
-    valid = n / count
-    low, high = (valid * value + (1 - valid) * end for end in ends)
-    if count < 2:
-        return Bounds(low, high, Estimate(value))
-    # The variance of a mixture: the valid guesses, and all others at one end.
-    errors = [math.sqrt((valid * sd**2 + valid * (1 - valid) * (value - end) ** 2) / (count - 1)) for end in ends]
-    z = normal(confidence)
-    if max(errors):
-        apart = (high - low) / max(errors)
-        z = float(brentq(lambda c: phi(c + apart) - phi(-c) - confidence, 0.0, z + 1))
-    interval = Estimate(value, max(low - z * errors[0], ends[0]), min(high + z * errors[1], ends[1]))
-    return Bounds(low, high, interval)
+    low, high = ((n * value + missing * end) / (n + missing) for end in ends)
+    return Bounds(low, high)
 
 
 def difference(
-    first: tuple[float, float, float], second: tuple[float, float, float], confidence: float = CONFIDENCE
+    first: tuple[float, float, float],
+    second: tuple[float, float, float],
+    confidence: float = CONFIDENCE,
+    limits: Bounds | None = None,
 ) -> Difference:
     """First mean less second, by Welch's unequal-variances t (Welch 1947).
 
     Args:
-        first: mean, standard deviation (divisor n - 1) and n.
-        second: likewise; NaN where it was not published, and there is then no interval.
+        first: mean, standard error, and n; an error of NaN gives no interval.
+        second: likewise.
         confidence: in (0, 1).
+        limits: of the difference, where replies are unusable.
     """
     from scipy.stats import t
 
     gap = first[0] - second[0]
-    parts = [sd**2 / n if n > 1 else math.nan for _, sd, n in (first, second)]
-    error = math.sqrt(sum(parts)) if sum(parts) >= 0 else math.nan
-    if math.isnan(error):
-        return Difference(Estimate(gap))
+    parts = [(error**2, n - 1) for _, error, n in (first, second)]
+    error = math.sqrt(sum(square for square, _ in parts))
+    if math.isnan(error) or min(freedom for _, freedom in parts) <= 0:
+        return Difference(Estimate(gap), bounds=limits)
     if not error:
-        return Difference(Estimate(gap, gap, gap), float(gap == 0))
-    freedom = error**4 / sum(part**2 / (n - 1) for part, (_, _, n) in zip(parts, (first, second), strict=True))
-    reach = float(t.ppf(0.5 + confidence / 2, freedom)) * error
-    return Difference(Estimate(gap, gap - reach, gap + reach), float(2 * t.sf(abs(gap) / error, freedom)))
+        return Difference(Estimate(gap, gap, gap), float(gap == 0), abs(gap), limits)
+    freedom = error**4 / sum(square**2 / n for square, n in parts)
+    margin = abs(gap) + float(t.ppf(0.95, freedom)) * error
+    p_value = float(2 * t.sf(abs(gap) / error, freedom))
+    return Difference(student(gap, error, freedom, confidence), p_value, margin, limits)
+
+
+def sessions(means: Sequence[float] | Floats) -> tuple[float, float, float]:
+    """What `difference` takes, of the means of independent sessions, float64[session]: a session is one observation."""
+    values = np.asarray(means, float)
+    return float(values.mean()), standard_error(values), float(values.size)
+
+
+def standard_error(values: Floats) -> float:
+    """Of the mean of independent values, float64[value]; NaN of a single one."""
+    return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+
+
+def prediction(means: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """The mean of sessions, with the interval in which one more session's mean is to be expected (Student's t)."""
+    value, error, n = sessions(means)
+    return student(value, error * math.sqrt(n + 1), n - 1, confidence)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -228,8 +209,3 @@ def normal(confidence: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + confidence / 2))
-
-
-def phi(value: float) -> float:
-    """The normal distribution function."""
-    return 0.5 * math.erfc(-value / math.sqrt(2))

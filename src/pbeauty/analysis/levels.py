@@ -1,15 +1,20 @@
-"""Level-k reasoning: which level a guess is nearest to, and where the levels are.
+"""Levels of reasoning: where the guesses of level-k participants are, and which level a guess is nearest to.
 
 A level-k participant best-responds to level k-1, and level 0 guesses the reference point on average: the midpoint
 before the first round, the last aggregate after it, as far as it was announced (Nagel 1995). With f(x) = c + p x and
 its fixed point x* = c / (1 - p), s steps from the reference r lead to x* + p^s (r - x*). Solved for s, that is the
-depth of reasoning of any guess; level k is the window of depths from k - 1/4 to k + 1/4 (Nagel 1995, whose
-boundaries 50 p^(k +- 1/4) these are where c = 0; she rounds them to integers, which is not done here).
+depth of reasoning of any guess.
+
+In the first round, level k is the window of depths from k - 1/4 to k + 1/4 (Nagel 1995, whose windows end at
+50 p^(k +- 1/4)). Where guesses are whole numbers, its ends are rounded to whole numbers, as hers are: 45-50, 30-37,
+20-25 and 13-16 for p = 2/3. From the second round on, level k is the class of depths from k - 1/2 to k + 1/2, so that
+nothing lies between levels; level 0 ends at the reference in all rounds.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +30,10 @@ LABELS = (*(f"level {level}" for level in range(DEEPEST + 1)), "between levels",
 BETWEEN, DEEPER, EQUILIBRIUM, OUTSIDE = range(DEEPEST + 1, DEEPEST + 5)
 UNDEFINED = 255
 """The code where there is no guess, and of every guess where all levels are the same."""
-WINDOW = 0.25
-"""Depths within this of a level are that level's."""
 NEAR = 0.01
 """Guesses within this share of the range of the equilibrium, and deeper than every level told apart, are at it."""
+MOSTLY = 0.9
+"""With this share of whole numbers among the guesses of the first round, windows are rounded."""
 _PIECE = 1 << 20
 
 Floats = NDArray[np.float64]
@@ -68,52 +73,83 @@ def marks(game: Game, reference: float) -> list[float]:
     return guesses
 
 
-def assign(guesses: Floats, game: Game, reference: float) -> NDArray[np.uint8]:
+def mostly_whole(guesses: Floats) -> bool:
+    """Whether most guesses, float64[guess] with NaN where there is none, are whole numbers."""
+    valid = guesses[~np.isnan(guesses)]
+    return valid.size > 0 and float(np.mean(valid == np.rint(valid))) >= MOSTLY
+
+
+def windows(game: Game, reference: float, round_index: int = 0, *, whole: bool = False) -> list[tuple[float, float]]:
+    """The ends, low and high, of the guesses of each level of `marks`, as far as they lie in the range.
+
+    Args:
+        game: the rules.
+        reference: where level 0 is.
+        round_index: from 0.
+        whole: whether guesses are whole numbers; ends are rounded unless that makes windows overlap.
+    """
+    reach = 0.5 if round_index else 0.25
+    fixed_point = 0.0 if game.p == 1 else game.offset / (1 - game.p)
+
+    def at(depth: float) -> float:
+        if game.p == 1:
+            return reference + game.offset * depth
+        return fixed_point + game.p**depth * (reference - fixed_point)
+
+    found = []
+    for level in range(len(marks(game, reference))):
+        low, high = sorted((at(max(level - reach, 0.0)), at(level + reach)))
+        found.append((max(low, game.low), min(high, game.high)))
+    rounded = [(float(round(low)), float(round(high))) for low, high in found]
+    apart = all(one[1] < other[0] for one, other in pairwise(sorted(rounded)))
+    return rounded if whole and not round_index and apart else found
+
+
+def assign(
+    guesses: Floats, game: Game, reference: float, round_index: int = 0, *, whole: bool | None = None
+) -> NDArray[np.uint8]:
     """The level of each guess, uint8[guess]: an index into `LABELS`, or `UNDEFINED`.
 
-    `level 0` reaches from the reference point itself, not from beyond it (as in Nagel 1995). `deeper` is past the
-    last level told apart, `equilibrium` those of them within a hundredth of the range of it. `outside` is whatever
-    no number of steps from the reference leads to: beyond it, or past the fixed point.
+    `deeper` is past the last level told apart, `equilibrium` those of them within a hundredth of the range of it.
+    `outside` is whatever no number of steps from the reference leads to: beyond it, or past the fixed point.
+
+    Args:
+        guesses: NaN where there is none.
+        game: the rules.
+        reference: where level 0 is.
+        round_index: from 0.
+        whole: whether guesses are whole numbers; unless given, whether most of these are.
     """
-    codes = np.empty(guesses.size, np.uint8)
-    told = len(marks(game, reference))
-    for start in range(0, guesses.size, _PIECE):  # bounds the memory for temporary arrays
-        piece = slice(start, start + _PIECE)
-        codes[piece] = _assign(guesses[piece], game, reference, told)
-    return codes
+    whole = mostly_whole(guesses) if whole is None else whole
+    ends = windows(game, reference, round_index, whole=whole)
+    pieces = (guesses[start : start + _PIECE] for start in range(0, guesses.size, _PIECE))  # bounds the memory
+    return np.concatenate([np.empty(0, np.uint8), *(_assign(piece, game, reference, ends) for piece in pieces)])
 
 
-def _assign(guesses: Floats, game: Game, reference: float, told: int) -> NDArray[np.uint8]:
+def _assign(guesses: Floats, game: Game, reference: float, ends: list[tuple[float, float]]) -> NDArray[np.uint8]:
     end = equilibrium(game)
     if math.isnan(end):
         return np.full(guesses.size, UNDEFINED, np.uint8)
     steps = depths(guesses, game, reference)
+    codes = np.full(guesses.size, BETWEEN, np.uint8)
     with np.errstate(invalid="ignore"):
-        level = np.rint(steps)
-        codes = np.where(np.abs(steps - level) <= WINDOW, level, BETWEEN)
-        past = steps > told - 1 + WINDOW
-        codes[past] = DEEPER
+        codes[steps > len(ends) - 1] = DEEPER
+        for level in reversed(range(len(ends))):  # at the common end of two, the guess is of the lower level
+            codes[(guesses >= ends[level][0]) & (guesses <= ends[level][1])] = level
         codes[~(steps >= -1e-9)] = OUTSIDE
         near = np.abs(guesses - end) <= NEAR * (game.high - game.low)
-        codes[near & (past | np.isnan(steps) | (told == 0))] = EQUILIBRIUM
+        codes[near & ((codes == DEEPER) | np.isnan(steps) | (not ends))] = EQUILIBRIUM
     codes[np.isnan(guesses)] = UNDEFINED
-    return codes.astype(np.uint8)
+    return codes
 
 
-def windows(game: Game, reference: float) -> list[tuple[float, float]]:
-    """The window of guesses of each level of `marks`, low and high, as far as it lies in the range."""
-    if game.p == 1:
-        ends = [(reference + game.offset * (level - WINDOW), reference + game.offset * (level + WINDOW))
-                for level in range(DEEPEST + 1)]  # fmt: skip
-    else:
-        fixed_point = game.offset / (1 - game.p)
-        ends = [
-            tuple(fixed_point + game.p**depth * (reference - fixed_point) for depth in (level - WINDOW, level + WINDOW))
-            for level in range(DEEPEST + 1)
-        ]
-    found = []
-    for level, pair in enumerate(ends[: len(marks(game, reference))]):
-        pair = (reference, pair[1]) if level == 0 else pair
-        low, high = sorted(pair)
-        found.append((max(low, game.low), min(high, game.high)))
-    return found
+def transitions(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many participants went from one level to another, int64[label before, label after].
+
+    Args:
+        before: codes of `assign` in one round, uint8[participant].
+        after: of the same participants in the next.
+    """
+    both = (before != UNDEFINED) & (after != UNDEFINED)
+    pairs = before[both].astype(np.int64) * len(LABELS) + after[both]
+    return np.bincount(pairs, minlength=len(LABELS) ** 2).reshape(len(LABELS), len(LABELS))

@@ -1,7 +1,7 @@
 """Published results of p-beauty contests, with people and with language models, to compare runs with.
 
-The figures are in `references.yaml`, each with its source; what can be computed from them is computed
-here. Guesses are in [0, 100], the target is p times the mean, and rounds (periods) count from 1 throughout.
+The figures are in `references.yaml`, each with its source; what can be computed from them is computed here. Rounds
+(periods) count from 1; the target is offset + p times the mean, and the range [0, 100] unless an entry says otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+from pbeauty.game.experiment import Game
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Source:
     """In full."""
     secondary: bool = False
     """The figures were taken from later literature, not from this publication itself."""
+
+    @property
+    def marked(self) -> str:
+        """`short`, and whether the source is a secondary one."""
+        return f"{self.short}, secondary" if self.secondary else self.short
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,19 @@ class Pool:
     """The first-period guesses of one pool of people. None where a figure was not published."""
 
     label: str
-    p: float
     source: Source
+    p: float | None = None
+    """None where the table that has the figures does not say by what rule they played."""
+    offset: float = 0.0
+    low: float = 0.0
+    high: float = 100.0
+    players: str = ""
+    """In a session, as published; with two or three, one's own guess moves the target."""
     n: int | None = None
     mean: float | None = None
     median: float | None = None
     std: float | None = None
+    """With divisor n - 1, as it is taken to be."""
     target: float | None = None
     """The number that won, p times the mean."""
     tau: float | None = None
@@ -67,28 +79,16 @@ class Pool:
     tau_interval: tuple[float, float] | None = None
     """90 % interval."""
     model_mean: float | None = None
-    """The mean that the cognitive-hierarchy model predicts at its tau."""
+    """The mean that the cognitive-hierarchy model predicts at its tau, as published."""
+    same_people: str | None = None
+    """The label of another entry that has these people's guesses as well; runs are compared with that one."""
 
-
-@dataclass(frozen=True)
-class Tau:
-    """The cognitive-hierarchy parameter over all pools of one study."""
-
-    pools: int
-    median: float
-    mean: float
-    recommended: float
-    source: Source
-
-
-@dataclass(frozen=True)
-class Newspapers:
-    """The newspaper contests that are pooled in the literature."""
-
-    p: float
-    entries: tuple[int, ...]
-    """[contest]"""
-    source: Source
+    def plays(self, game: Game) -> bool:
+        """Whether these people played this game, alone, for the nearest guess, as published."""
+        ours = (game.p, game.offset, game.low, game.high)
+        theirs = (self.p or math.nan, self.offset, self.low, self.high)
+        alike = all(math.isclose(one, other, rel_tol=1e-3) for one, other in zip(ours, theirs, strict=True))
+        return alike and published_rules(game)
 
 
 @dataclass(frozen=True)
@@ -114,23 +114,8 @@ class LLMTrajectory:
     means: tuple[float, ...]
     source: Source
     prompt: str | None = None
-
-
-@dataclass(frozen=True)
-class WallTime:
-    """How long a published run took."""
-
-    participants: int
-    players: str
-    """The model, or what stands in for one."""
-    way: str
-    """How they answered or were run."""
-    seconds: float
-    source: Source
-    hosts: int | None = None
-    output_tokens: int | None = None
-    """About how many tokens a reply had."""
-    approximate: bool = False
+    games: str = "one game"
+    """What each mean is of."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +125,14 @@ class References:
     sources: tuple[Source, ...]
     sessions: tuple[Trajectory, ...]
     pools: tuple[Pool, ...]
-    newspapers: Newspapers
-    tau: Tau
     llm_rounds: tuple[LLMRound, ...]
     llm_trajectories: tuple[LLMTrajectory, ...]
-    wall_times: tuple[WallTime, ...]
+
+
+def published_rules(game: Game) -> bool:
+    """Whether the rules are those of the published games but for p, offset and range: the mean counts, individuals
+    play, and the nearest guess wins."""
+    return game.aggregate == "mean" and game.players == "individuals" and game.tolerance is None
 
 
 @cache
@@ -161,55 +149,30 @@ def load() -> References:
             fields["p"] = float(Fraction(str(fields["p"])))
         return fields | {"source": sources[entry["source"]]}
 
+    prompts = resolved(document["llm_prompts"])
     return References(
         sources=tuple(sources.values()),
-        sessions=tuple(path for entry in document["human_sessions"] for path in _trajectories(resolved(entry))),
+        sessions=tuple(
+            Trajectory(entry["p"], statistic, tuple(map(tuple, entry[f"{statistic}s"])), entry["source"])
+            for entry in map(resolved, document["human_sessions"])
+            for statistic in ("mean", "median")
+        ),
         pools=tuple(Pool(**resolved(entry)) for entry in document["human_pools"]),
-        newspapers=Newspapers(**resolved(document["newspaper_entries"])),
-        tau=Tau(**resolved(document["tau"])),
-        llm_rounds=_llm_rounds(resolved(document["llm_prompts"])),
+        llm_rounds=tuple(
+            LLMRound(model, prompt, prompts["prompts"][prompt], mean, std, prompts["source"])
+            for model, cells in prompts["cells"].items()
+            for prompt, (mean, std) in cells.items()
+        ),
         llm_trajectories=tuple(LLMTrajectory(**resolved(entry)) for entry in document["llm_rounds"]),
-        wall_times=tuple(_wall_time(resolved(entry)) for entry in document["wall_times"]),
     )
-
-
-def _trajectories(entry: dict[str, Any]) -> list[Trajectory]:
-    return [
-        Trajectory(
-            p=entry["p"],
-            statistic=statistic,
-            sessions=tuple(tuple(float(value) for value in session) for session in entry[f"{statistic}s"]),
-            source=entry["source"],
-        )
-        for statistic in ("mean", "median")
-    ]
-
-
-def _llm_rounds(entry: dict[str, Any]) -> tuple[LLMRound, ...]:
-    return tuple(
-        LLMRound(model, prompt, entry["prompts"][prompt], mean, std, entry["source"])
-        for model, cells in entry["cells"].items()
-        for prompt, (mean, std) in cells.items()
-    )
-
-
-def _wall_time(entry: dict[str, Any]) -> WallTime:
-    return WallTime(seconds=entry.pop("time") * SECONDS[entry.pop("unit")], **entry)
 
 
 def human_means(multiplier: float) -> Trajectory | None:
-    """Session means of people by period at this multiplier; None where nobody published any."""
-    return _human(multiplier, "mean")
+    """Session means of people by period at this multiplier; None where nobody published any.
 
-
-def human_medians(multiplier: float) -> Trajectory | None:
-    """Session medians of people by period at this multiplier; None where nobody published any."""
-    return _human(multiplier, "median")
-
-
-def _human(multiplier: float, statistic: str) -> Trajectory | None:
-    """The tolerance takes 0.667 for 2/3, but not 0.67, which is a treatment of its own in the literature."""
+    The tolerance takes 0.667 for 2/3, but not 0.67, which is a treatment of its own in the literature.
+    """
     for trajectory in load().sessions:
-        if trajectory.statistic == statistic and math.isclose(trajectory.p, multiplier, rel_tol=1e-3):
+        if trajectory.statistic == "mean" and math.isclose(trajectory.p, multiplier, rel_tol=1e-3):
             return trajectory
     return None

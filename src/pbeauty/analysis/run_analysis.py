@@ -1,8 +1,8 @@
 """The statistics of a run: for each round and each group of its participants, every figure with its interval.
 
-A `GroupStats` is one group in one round. Groups are everybody, the population groups, the models, and each attribute
-of personas. Rounds are read one at a time, so that memory is bounded by one round, however many there are: about 60
-bytes per participant.
+A `GroupStats` is one group in one round, an `OverRounds` one group in all of them. Groups are everybody, the population
+groups, the models, and each attribute of personas. Rounds are read one at a time, so that memory is bounded by one
+round, however many there are: about 100 bytes per participant.
 """
 
 from __future__ import annotations
@@ -15,23 +15,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.analysis.group_stats import GroupStats, Round
-from pbeauty.analysis.intervals import CONFIDENCE
-from pbeauty.game.experiment import Game, LLMGroup
-from pbeauty.game.rules import Status
+from pbeauty.analysis import intervals, levels
+from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Round
+from pbeauty.analysis.intervals import CONFIDENCE, Estimate
+from pbeauty.game.experiment import DEMO_MODEL, Experiment, Game, LLMGroup
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
-EVERYBODY = "all"
 MOST_LABELS = 50
 """An attribute with more labels than this is not analysed: it names participants rather than kinds of them."""
+DEMO = "demo model: trained to play like people; no evidence"
+"""What stands wherever the shipped model's play is shown."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class OverRounds:
+    """One group over all finished rounds; standard errors are clustered by participant, who plays in all of them."""
+
+    by: str
+    label: str
+    average: Estimate
+    """Mean over rounds of the group's mean guess."""
+    error: float
+    """Its standard error."""
+    n: int
+    """Participants with a valid guess in any round."""
+    trend: Estimate
+    """Slope of the group's mean guess per round, by least squares; NaN with one round."""
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """All cells of a run and what is to be known of it to read them."""
+    """All that is known of a run, and what is to be known of it to read that."""
 
     path: str
     name: str
@@ -42,15 +59,25 @@ class Analysis:
     """Finished ones."""
     finished: bool
     """Whether that is all rounds of the game."""
+    demo: bool
+    """Whether the shipped demo model plays: what it does is no evidence of anything."""
     confidence: float
     equilibrium: float
     cells: list[GroupStats]
+    over_rounds: list[OverRounds]
+    transitions: dict[str, dict[str, int]]
+    """Participants by level before and level after, over every two consecutive rounds from the second on."""
     notes: list[str]
     """What a reader must know besides."""
 
     def of(self, by: str = EVERYBODY, label: str | None = None) -> list[GroupStats]:
-        """The cells of one way to make groups, in rounds and labels; of one label if it is given."""
+        """The figures of one way to make groups, in rounds and labels; of one label if it is given."""
         return [cell for cell in self.cells if cell.by == by and label in (None, cell.label)]
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways to make groups other than everybody."""
+        return list(dict.fromkeys(cell.by for cell in self.cells if cell.by != EVERYBODY))
 
     @property
     def unfinished(self) -> str | None:
@@ -58,6 +85,12 @@ class Analysis:
         if self.finished:
             return None
         return f"UNFINISHED RUN: {self.rounds} of {self.game.rounds} rounds"
+
+
+def is_demo(experiment: Experiment) -> bool:
+    """Whether the shipped demo model plays in this experiment."""
+    played = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
+    return any(name in experiment.models and experiment.models[name].path == DEMO_MODEL for name in played)
 
 
 @dataclass(frozen=True)
@@ -80,8 +113,43 @@ class _Partition:
                 yield label, chosen
 
 
+class _Clustered:
+    """Weighted sums of a group's means over rounds, with standard errors clustered by participant.
+
+    On sum_t w_t mean_t, participant i has the influence sum_t w_t (guess_it - mean_t) / n_t over the rounds with a
+    valid guess; the squares of these add up to the variance (Liang and Zeger 1986).
+    """
+
+    def __init__(self, participants: int, rounds: int) -> None:
+        steps = np.arange(rounds) - (rounds - 1) / 2
+        spread = float(steps @ steps)
+        self.weights = np.array([np.full(rounds, 1 / rounds), steps / spread if spread else np.full(rounds, np.nan)])
+        self.sums = np.zeros(2)
+        self.influence = np.zeros((2, participants))
+        self.seen = np.zeros(participants, bool)
+
+    def add(self, index: int, guesses: Floats) -> None:
+        """Adds a round, from 0: float64[member], NaN where there is none."""
+        valid = ~np.isnan(guesses)
+        count = max(int(valid.sum()), 1)
+        mean = float(guesses[valid].mean()) if valid.any() else math.nan
+        self.sums += self.weights[:, index] * mean
+        self.influence[:, valid] += self.weights[:, index : index + 1] * (guesses[valid] - mean) / count
+        self.seen |= valid
+
+    def result(self, by: str, label: str, confidence: float) -> OverRounds:
+        n = int(self.seen.sum())
+        scale = n / (n - 1) if n > 1 else math.nan
+        errors = np.sqrt(np.square(self.influence).sum(axis=1) * scale).tolist()
+        average, trend = (
+            intervals.student(float(value), error, n - 1, confidence)
+            for value, error in zip(self.sums, errors, strict=True)
+        )
+        return OverRounds(by, label, average, errors[0], n, trend)
+
+
 def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
-    """Every cell of every finished round of a run.
+    """Every figure of every finished round of a run.
 
     Args:
         run: open.
@@ -90,22 +158,28 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     game = run.experiment.game
     partitions, notes = _partitions(run)
     cells: list[GroupStats] = []
-    first: dict[tuple[str, str], GroupStats] = {}
-    before: Floats | None = None
+    last: dict[tuple[str, str], GroupStats] = {}
+    clustered: dict[tuple[str, str], _Clustered] = {}
+    moved = np.zeros((len(levels.LABELS),) * 2, np.int64)
+    codes: NDArray[np.uint8] | None = None
     for index in range(run.round_count):
-        guesses, status = run.guesses[index], run.status[index]
-        guesses[status > Status.RETRIED] = np.nan
         one = Round(run, index, confidence)
         for partition in partitions:
             for label, chosen in partition.members():
-                earlier = None if before is None else before[chosen]
                 key = (partition.by, label)
-                cell = one.cell(*key, guesses[chosen], status[chosen], earlier, first.get(key))
-                first.setdefault(key, cell)
-                cells.append(cell)
-        before = guesses
+                cells.append(one.stats(*key, chosen, last.get(key)))
+                last[key] = cells[-1]
+                guesses = one.guesses[chosen]
+                clustered.setdefault(key, _Clustered(guesses.size, run.round_count)).add(index, guesses)
+        if codes is not None and index > 1:
+            moved += levels.transitions(codes, one.codes)
+        codes = one.codes
     if math.isnan(equilibrium(game)):
-        notes.append("p = 1 and no offset: every number is an equilibrium, so there is no distance, level or tau")
+        notes.append("p = 1 and no offset: every number is an equilibrium, so there is no level or tau")
+    if game.players == "groups":
+        notes.append("groups play: figures of a round are of the groups' numbers, levels are of single guesses")
+    if is_demo(run.experiment):
+        notes.append(DEMO)
     return Analysis(
         path=str(run.path),
         name=run.experiment.name,
@@ -114,9 +188,16 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         participants=run.experiment.count,
         rounds=run.round_count,
         finished=run.finished,
+        demo=is_demo(run.experiment),
         confidence=confidence,
         equilibrium=equilibrium(game),
         cells=cells,
+        over_rounds=[found.result(*key, confidence) for key, found in clustered.items()],
+        transitions={
+            before: {after: int(count) for after, count in zip(levels.LABELS, row, strict=True)}
+            for before, row in zip(levels.LABELS, moved, strict=True)
+            if row.any()
+        },
         notes=notes,
     )
 

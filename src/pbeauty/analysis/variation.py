@@ -1,33 +1,29 @@
-"""How much results vary, and where from: sampling within a game, between games, between what a sweep varies.
+"""Several runs together: cases beside each other, how much sessions vary, and what that varies with.
 
-Runs whose resolved experiments differ in nothing but the seed are replicates of one case. The participants of one game
-share its announcements, so that intervals from within one game are too narrow for statements about other games;
-replicates are what such statements need. The statistic throughout is a round's mean guess, y of each run, whose
-sampling variance within the game is v = sd^2 / (n - 1).
+Runs whose resolved experiments differ in nothing but the seed are sessions of one case. The participants of a session
+share its announcements and move together, so that a session is one independent observation: the unit throughout is a
+session's mean guess in a round. Two runs of one case and one seed are the same session, and counted once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
+from pbeauty.analysis.components import FEWEST_SESSIONS, Components, Effect, components_of, effects_of
 from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, REPLICATES, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Difference, Estimate
 from pbeauty.analysis.run_analysis import Analysis
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.randomness import seeds
 
 _NOT_A_SETTING = ("name", "seed", "results", "patience", "margin", "plots")
 """Keys that make no case of their own."""
 _LONGEST = 60
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,48 +37,39 @@ class Case:
     @property
     def label(self) -> str:
         """In one line."""
-        return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "one case"
+        return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.settings.items()) or "one case"
 
     @property
     def short(self) -> str:
         """The values alone."""
         return " · ".join(self.settings.values()) or "one case"
 
+    def sessions(self, round_number: int) -> list[GroupStats]:
+        """The figures of every independent session in a round, from 1, that has a valid guess there."""
+        distinct = {analysis.seed: analysis for analysis in reversed(self.analyses)}
+        cells = (cell for analysis in reversed(distinct.values()) for cell in analysis.of())
+        return [cell for cell in cells if cell.round == round_number and cell.n_valid]
+
 
 @dataclass(frozen=True)
-class Replicated:
-    """The replicates of one case, for one group and round."""
+class CaseStats:
+    """One case in one round."""
 
     case: str
-    by: str
-    label: str
     round: int
-    runs: int
+    sessions: int
+    unusable: float
+    """Share of all participants without a valid guess."""
     mean: Estimate
-    """Mean of the games' means; t interval with runs - 1 degrees of freedom."""
-    observed: Estimate
-    """Standard deviation (divisor runs - 1) of the games' means; chi-square interval."""
-    sampling: float
-    """The standard deviation that sampling within a game alone would give them."""
-    between: Estimate
-    """Standard deviation between games beyond that: method of moments, interval by Q-profile (Viechtbauer 2007)."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A part of the variance of games' means, for one group and round."""
-
-    by: str
-    label: str
-    round: int
-    source: str
-    """A key of the experiment that varies; `interactions` of these; `between games`; or `sampling within a game`."""
-    share: Estimate
-    """Of the sum of squares around the grand mean; bootstrap interval over replicates."""
-    p_value: float = math.nan
-    """F test against the variance between replicates; NaN without replicates."""
-    p_holm: float = math.nan
-    """Adjusted for all keys, groups and rounds."""
+    """Mean of the sessions' means, with Student's t interval over sessions; of a single session's first round, over its
+    participants, and later none, since they have heard of each other."""
+    bounds: Bounds | None
+    """Of the mean, whatever the unusable replies would have said; None without any."""
+    tau: Estimate
+    """Mean of the sessions' tau, likewise; NaN where one of several is beyond what is estimated."""
+    difference: Difference | None
+    """Mean less that of the first case; None of that case itself. By Welch's t over sessions if both have several; in
+    the first round over participants if not."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +79,9 @@ class Variation:
     cases: list[Case]
     varied: list[str]
     """Keys of the experiment whose values differ between cases."""
-    replicated: list[Replicated]
-    sources: list[Source]
+    stats: list[CaseStats]
+    components: list[Components]
+    effects: list[Effect]
     notes: list[str]
 
 
@@ -112,7 +100,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
     return flat
 
 
-def cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple[list[Case], list[str]]:
+def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple[list[Case], list[str]]:
     """Sorts runs into cases, in the order given, and says which keys vary.
 
     Args:
@@ -133,168 +121,100 @@ def _text(value: Any) -> str:
 
 
 def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float = CONFIDENCE) -> Variation:
-    """Decomposes the variation of several runs.
+    """What is to be said of several runs together.
 
     Args:
         runs: `settings` of each and its analysis.
         confidence: in (0, 1).
     """
-    found, varied = cases(runs)
-    notes = []
+    cases, varied = sort_into_cases(runs)
+    rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
+    stats, components, effects = [], [], []
+    for number in rounds:
+        found = [(case, case.sessions(number)) for case in cases]
+        found = [(case, sessions) for case, sessions in found if sessions]
+        stats += _case_stats(found, confidence)
+        if found:
+            components.append(components_of(number, [sessions for _, sessions in found], confidence))
+            values = [(case.settings, [cell.mean.value for cell in sessions]) for case, sessions in found]
+            effects += effects_of(number, values, varied, confidence)
+    adjusted = intervals.holm([effect.p_value for effect in effects])
+    effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
+    return Variation(cases, varied, _adjusted(stats), components, effects, list(_notes(cases, runs)))
+
+
+def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
     unfinished = sum(not analysis.finished for _, analysis in runs)
+    sessions = sum(len({a.seed for a in case.analyses}) for case in cases)
     if unfinished:
-        notes.append(f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs")
-    copies = len(runs) - sum(len({a.seed for a in case.analyses}) for case in found)
-    if copies:
-        notes.append(f"{copies} run(s) have the seed of another run of the same case: no independent replicates")
-    if all(len(case.analyses) < 2 for case in found):
-        notes.append("no case has replicates: variation between games is mixed up with what varies between cases")
-    keys = dict.fromkeys((cell.by, cell.label, cell.round) for _, analysis in runs for cell in analysis.cells)
-    replicated, sources = [], []
-    for key in keys:
-        members = [(case, _cells(case, key)) for case in found]
-        members = [(case, cells) for case, cells in members if cells]
-        replicated += [_replicated(case.label, key, cells, confidence) for case, cells in members if len(cells) > 1]
-        if sum(len(cells) for _, cells in members) > 2:
-            sources += _sources(key, members, varied, confidence)
-    adjusted = intervals.holm([source.p_value for source in sources])
-    sources = [Source(**{**vars(source), "p_holm": p}) for source, p in zip(sources, adjusted, strict=True)]
-    if len(varied) > 1 and len(found) != math.prod(len({case.settings[key] for case in found}) for key in varied):
-        notes.append("not every combination of what varies was played: shares of single keys may overlap")
-    return Variation(found, varied, replicated, sources, notes)
+        yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
+    if len(runs) > sessions:
+        yield f"{len(runs) - sessions} run(s) have the seed of another run of the same case, and are not counted again"
+    if sessions - len(cases) < FEWEST_SESSIONS - 1:
+        yield (
+            "too few sessions to tell chance from what varies: there are variance components from "
+            f"{FEWEST_SESSIONS} sessions of one case on"
+        )
+    if any(analysis.demo for _, analysis in runs):
+        yield next(note for _, analysis in runs for note in analysis.notes if analysis.demo and "demo" in note)
 
 
-def _cells(case: Case, key: tuple[str, str, int]) -> list[GroupStats]:
+def _case_stats(found: Sequence[tuple[Case, list[GroupStats]]], confidence: float) -> Iterator[CaseStats]:
+    first: list[GroupStats] = []
+    for case, sessions in found:
+        value, error, n = _moments(sessions)
+        limits = _limits(sessions)
+        taus = np.array([cell.tau.value for cell in sessions])
+        single = n == 1 and sessions[0].round == 1
+        if n == 1:
+            tau = sessions[0].tau if single else Estimate(sessions[0].tau.value)
+        else:
+            known = np.isfinite(taus).all()
+            spread = intervals.standard_error(taus) if known else math.nan
+            tau = intervals.student(float(taus.mean()), spread, n - 1, confidence) if known else NONE
+        first = first or sessions
+        yield CaseStats(
+            case.label, sessions[0].round, int(n),
+            unusable=1 - sum(cell.n_valid for cell in sessions) / sum(cell.n for cell in sessions),
+            mean=sessions[0].mean if single else intervals.student(value, error, n - 1, confidence),
+            bounds=limits if any(cell.bounds for cell in sessions) else None,
+            tau=tau,
+            difference=None if sessions is first else _difference(sessions, first, confidence),
+        )  # fmt: skip
+
+
+def _moments(sessions: Sequence[GroupStats]) -> tuple[float, float, float]:
+    return intervals.sessions([cell.mean.value for cell in sessions])
+
+
+def _limits(sessions: Sequence[GroupStats]) -> Bounds:
+    low, high = (float(np.mean([getattr(cell.limits, end) for cell in sessions])) for end in ("low", "high"))
+    return Bounds(low, high)
+
+
+def _difference(sessions: list[GroupStats], first: list[GroupStats], confidence: float) -> Difference:
+    missing = any(cell.bounds for cell in (*sessions, *first))
+    limits = _limits(sessions).less(_limits(first)) if missing else None
+    if min(len(sessions), len(first)) == 1 and sessions[0].round == 1:
+        one, other = (_pooled(cells) for cells in (sessions, first))
+    else:
+        one, other = _moments(sessions), _moments(first)
+    return intervals.difference(one, other, confidence, limits)
+
+
+def _pooled(cells: Sequence[GroupStats]) -> tuple[float, float, float]:
+    """Mean of sessions' means with its standard error over participants, who in the first round are independent."""
+    values, errors, sizes = zip(*(cell.moments for cell in cells), strict=True)
+    return float(np.mean(values)), math.sqrt(float(np.square(errors).sum())) / len(cells), float(sum(sizes))
+
+
+def _adjusted(stats: list[CaseStats]) -> list[CaseStats]:
+    """With Holm's p-values over the first round and the last, which are those that are shown."""
+    last = max((one.round for one in stats), default=1)
+    shown = [one.difference for one in stats if one.difference and one.round in (1, last)]
+    adjusted = iter(intervals.holm([difference.p_value for difference in shown]))
     return [
-        cell for analysis in case.analyses for cell in analysis.cells
-        if (cell.by, cell.label, cell.round) == key and cell.n_valid
+        replace(one, difference=replace(one.difference, p_holm=next(adjusted)))
+        if one.difference and one.round in (1, last) else one
+        for one in stats
     ]  # fmt: skip
-
-
-def _sampling_variances(cells: Sequence[GroupStats]) -> Floats:
-    return np.array([cell.sd.value**2 / max(cell.n_valid - 1, 1) for cell in cells])
-
-
-# --- one case ------------------------------------------------------------------------------------------------
-
-
-def _replicated(case: str, key: tuple[str, str, int], cells: Sequence[GroupStats], confidence: float) -> Replicated:
-    from scipy.stats import chi2
-
-    means, within = np.array([cell.mean.value for cell in cells]), _sampling_variances(cells)
-    k = means.size
-    sd = float(means.std(ddof=1))
-    ends = chi2.ppf([0.5 + confidence / 2, 0.5 - confidence / 2], k - 1)
-    low, high = (sd * math.sqrt((k - 1) / end) for end in ends)
-    return Replicated(
-        case, *key, k,
-        mean=intervals.mean(float(means.mean()), float(means.std()), k, confidence),
-        observed=Estimate(sd, low, high),
-        sampling=math.sqrt(float(within.mean())),
-        between=between_games(means, within, confidence),
-    )  # fmt: skip
-
-
-def between_games(means: Floats, within: Floats, confidence: float = CONFIDENCE) -> Estimate:
-    """The standard deviation between games that sampling within them does not account for.
-
-    The estimate is by moments, sqrt(max(0, var(means) - mean(within))). The interval holds every tau for which
-    Q = sum (y - y_w)^2 / (v + tau^2), with y_w weighted by 1 / (v + tau^2), is an ordinary chi-square(k - 1).
-
-    Args:
-        means: float64[game].
-        within: float64[game], the sampling variance of each.
-        confidence: in (0, 1).
-    """
-    from scipy.optimize import brentq
-    from scipy.stats import chi2
-
-    k = means.size
-    if k < 2:
-        return NONE
-    spread = float(means.var(ddof=1))
-
-    def q(variance: float) -> float:
-        weights = 1 / np.maximum(within + variance, 1e-300)
-        return float(weights @ np.square(means - weights @ means / weights.sum()))
-
-    def solve(level: float) -> float:
-        bottom, top = 1e-12 * (spread + float(within.mean())), spread + float(within.mean())
-        if not spread or q(bottom) <= level:
-            return 0.0
-        while q(top) > level:
-            top *= 4
-        return math.sqrt(float(brentq(lambda variance: q(variance) - level, bottom, top)))
-
-    high, low = (solve(float(level)) for level in chi2.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], k - 1))
-    value = math.sqrt(max(0.0, spread - float(within.mean())))
-    return Estimate(value, min(low, value), max(high, value))
-
-
-# --- several cases -------------------------------------------------------------------------------------------
-
-
-def _sources(
-    key: tuple[str, str, int],
-    members: Sequence[tuple[Case, list[GroupStats]]],
-    varied: Sequence[str],
-    confidence: float,
-) -> list[Source]:
-    from scipy.stats import f
-
-    case = np.concatenate([np.full(len(cells), index) for index, (_, cells) in enumerate(members)])
-    cells = [cell for _, found in members for cell in found]
-    means, within = np.array([cell.mean.value for cell in cells]), _sampling_variances(cells)
-    levels = {
-        name: np.unique([members[index][0].settings[name] for index in case], return_inverse=True)[1] for name in varied
-    }
-    levels = {name: codes for name, codes in levels.items() if codes.max() > 0}
-    found = _shares(means, within, case, levels)
-    if found is None:
-        return []
-    key_seed = seeds(0, f"variation/{key[0]}/{key[1]}", key[2], 0, 1)
-    generator = np.random.default_rng(int(key_seed[0]))
-    low, high = {}, {}
-    if (np.bincount(case) > 1).all():
-        repeated = []
-        for _ in range(REPLICATES):
-            drawn = np.concatenate([generator.choice(np.flatnonzero(case == index), int((case == index).sum()))
-                                    for index in range(len(members))])  # fmt: skip
-            repeated.append(_shares(means[drawn], within[drawn], case, levels) or dict.fromkeys(found, 0.0))
-        for name in found:
-            values = [shares[name] for shares in repeated]
-            low[name], high[name] = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    freedom = means.size - len(members)
-    residual = found["between games"] + found["sampling within a game"]
-    rows = []
-    for name, share in found.items():
-        p = math.nan
-        if name in levels and freedom and residual > 0:
-            ratio = share / int(levels[name].max()) / (residual / freedom)
-            p = float(f.sf(ratio, int(levels[name].max()), freedom))
-        interval = (min(low[name], share), max(high[name], share)) if name in low else (math.nan, math.nan)
-        rows.append(Source(*key, name, Estimate(share, *map(float, interval)), p))
-    return rows
-
-
-def _shares(means: Floats, within: Floats, case: NDArray, levels: Mapping[str, NDArray]) -> dict[str, float] | None:
-    """Shares of the total sum of squares; None where all means are the same."""
-    total = float(np.square(means - means.mean()).sum())
-    if total <= 1e-20 * max(1.0, float(np.square(means).sum())):
-        return None
-    between = _between(means, case)
-    shares = {name: _between(means, codes) / total for name, codes in levels.items()}
-    if len(levels) > 1:
-        shares["interactions"] = max(0.0, between / total - sum(shares.values()))
-    remaining = max(0.0, total - between)
-    sizes = np.bincount(case)[case]
-    expected = float((within * (1 - 1 / sizes)).sum())  # of the squares around each case's mean
-    sampling = min(expected, remaining)
-    return shares | {"between games": (remaining - sampling) / total, "sampling within a game": sampling / total}
-
-
-def _between(means: Floats, codes: NDArray) -> float:
-    """The sum of squares between the groups of `codes`."""
-    sizes = np.bincount(codes)
-    centres = np.bincount(codes, means) / np.maximum(sizes, 1)
-    return float(sizes @ np.square(centres - means.mean()))

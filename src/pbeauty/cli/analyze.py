@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pbeauty.errors import DONE
+from pbeauty.files import printable
+
+if TYPE_CHECKING:  # rich and the analysis are loaded by those commands that need them
+    from rich.console import Console
+
+    from pbeauty.analysis.findings import Findings
+    from pbeauty.cli.tables import Table
+
+_MOST_ROWS = 60
+"""Of a table on a terminal; JSON has them all."""
+_WIDTH_OF_FILES = 100
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty analyze` takes."""
     add_runs(parser)
     add_confidence(parser)
+    parser.add_argument("--full", action="store_true", help="print every table, not the summary alone")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--power", type=_difference, metavar="D",
+        help="plan from this pilot: sessions per case that show a difference of means of D",
+    )  # fmt: skip
 
 
 def command(options: argparse.Namespace) -> int:
     """Prints the statistics."""
-    analyze(options.runs, confidence=options.confidence, as_json=options.json)
+    analyze(options.runs, options.confidence, detectable=options.power, full=options.full, as_json=options.json)
     return DONE
 
 
@@ -49,20 +70,95 @@ def plot_command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def analyze(paths: Sequence[Path], *, confidence: float, as_json: bool) -> None:
+def analyze(paths: Sequence[Path], confidence: float, *, detectable: float | None, full: bool, as_json: bool) -> None:
     """Prints what `examine` finds.
+
+    Args:
+        paths: runs, or folders with runs below.
+        confidence: of all intervals, in (0, 1).
+        detectable: a difference of means to plan for; None for no plan.
+        full: every table, and not the summary alone.
+        as_json: one JSON document in place of tables.
 
     Raises:
         ConfigError: if a run cannot be read.
     """
-    from pbeauty.analysis.comparison import document, examine
-    from pbeauty.cli.tables import show
+    from pbeauty.analysis.findings import document, examine
 
-    findings = examine(paths, confidence)
+    findings = examine(paths, confidence, detectable)
     if as_json:
         print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
     else:
-        show(findings)
+        show(findings, full=full)
+
+
+def show(findings: Findings, *, full: bool) -> None:
+    """Prints the findings on standard output, as wide as the terminal is.
+
+    Args:
+        findings: of `examine`.
+        full: every table, and not the summary alone.
+    """
+    from rich.console import Console
+
+    from pbeauty.analysis.findings import CAUTIONS
+    from pbeauty.cli.tables import headline, power_table, run_tables, summary, sweep_summary, sweep_tables
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
+    console = Console(file=sys.stdout, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    variation = findings.variation
+    if variation:
+        varied = ", ".join(variation.varied) or "nothing but the seed"
+        runs = sum(len(case.analyses) for case in variation.cases)
+        _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
+        for note in variation.notes:
+            _say(console, f"Note: {note}")
+        for table in sweep_tables(findings) if full else sweep_summary(findings):
+            _table(console, table)
+    for table in power_table(findings):
+        _table(console, table)
+    for one in findings.examined if full or not variation else []:
+        _say(console)
+        if one.analysis.unfinished:
+            _say(console, f"*** {one.analysis.unfinished} ***")
+        for line in headline(one):
+            _say(console, line)
+        for note in one.analysis.notes:
+            _say(console, f"Note: {note}")
+        for table in run_tables(one) if full else summary(one):
+            _table(console, table)
+    _say(console)
+    for caution in CAUTIONS:
+        _say(console, f"Note: {caution}")
+    if not full:
+        _say(console, "--full has every table, --json every figure." + (" Of each run: --full." if variation else ""))
+
+
+def _say(console: Console, text: str = "") -> None:
+    from rich.text import Text
+
+    console.print(Text(printable(text, 2000)))
+
+
+def _table(console: Console, table: Table) -> None:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    _say(console)
+    console.rule(Text(printable(table.title, 200)), align="left", characters="─")
+    grid = Grid(box=None, pad_edge=False)
+    for index, heading in enumerate(table.headings):
+        # What is left of the width is for the first column, which is wrapped; figures are not, nor words of headings.
+        widest = max(map(len, [*(row[index] for row in table.rows), *heading.split()]))
+        text = "\n".join(textwrap.wrap(printable(heading), widest)) if index else printable(heading)
+        grid.add_column(Text(text), justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
+    for row in table.rows[:_MOST_ROWS]:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(grid)
+    if len(table.rows) > _MOST_ROWS:
+        _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")
+    if table.note:
+        _say(console, table.note)
 
 
 def _confidence(text: str) -> float:
@@ -72,4 +168,14 @@ def _confidence(text: str) -> float:
         value = 0.0
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no confidence between 0 and 1, such as 0.95")
+    return value
+
+
+def _difference(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no difference of means above 0, such as 5")
     return value

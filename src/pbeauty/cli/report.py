@@ -23,7 +23,7 @@ from PIL import Image
 
 from pbeauty import __version__
 from pbeauty.analysis import levels
-from pbeauty.analysis.comparison import CAUTIONS, Examined, examine
+from pbeauty.analysis.findings import CAUTIONS, Examined, examine
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
 from pbeauty.config.loader import dumps
@@ -244,7 +244,8 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
     guesses, status = run.guesses[index], run.status[index]
     asked = run.read("output_tokens", index) > 0
     game = run.experiment.game
-    codes = levels.assign(np.where(status <= Status.RETRIED, guesses, np.nan), game, levels.reference(run, index))
+    valid = np.where(status <= Status.RETRIED, guesses, np.nan)
+    codes = levels.assign(valid, game, levels.reference(run, index), index)
     kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}
     if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
         kinds = {"valid": asked & (status <= Status.RETRIED)}

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
-
-from pbeauty.analysis.comparison import CAUTIONS, Comparison, Examined, Findings
+from pbeauty.analysis.comparison import Comparison, Contrast
+from pbeauty.analysis.findings import Examined, Findings
 from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.intervals import Estimate
-from pbeauty.analysis.run_analysis import EVERYBODY
-from pbeauty.analysis.variation import Variation
-from pbeauty.files import printable
+from pbeauty.analysis.hierarchy import LARGEST_TAU
+from pbeauty.analysis.intervals import Bounds, Difference, Estimate
+from pbeauty.analysis.levels import LABELS
 
-_MOST_ROWS = 40
-"""Of a table on a terminal; JSON has them all."""
+_TESTED = ("difference", "equivalent within", "p (Holm)")
+_TESTED_NOTE = (
+    "equivalent within: the smallest margin within which two one-sided tests at 5 % call the means equivalent. p: of "
+    "no difference, adjusted for all rows here. not identified: the unusable replies could turn the sign."
+)
 
 
 @dataclass(frozen=True)
@@ -29,127 +27,241 @@ class Table:
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""
+    """What its columns mean."""
+
+
+# --- one run -------------------------------------------------------------------------------------------------
+
+
+def headline(one: Examined) -> list[str]:
+    """What was played, and how many replies were of no use."""
+    analysis, game = one.analysis, one.analysis.game
+    offset = f"{game.offset:g} + " if game.offset else ""
+    players = ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in one.experiment.population[:6])
+    more = len(one.experiment.population) - 6
+    lines = [
+        f"{analysis.name}, seed {analysis.seed}: {analysis.participants:,} participants: {players}"
+        + (f" and {more} groups more" if more > 0 else ""),
+        f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
+        + (", groups play" if game.players == "groups" else "")
+        + (f", all within {game.tolerance:g} win" if game.tolerance is not None else "")
+        + f"; equilibrium {number(analysis.equilibrium)}; announced: {', '.join(game.announce) or 'nothing'}",
+        f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals",
+    ]
+    bad = [cell.n - cell.n_valid for cell in analysis.of()]
+    if sum(bad):
+        worst = max(range(len(bad)), key=bad.__getitem__)
+        total = analysis.participants * len(bad)
+        lines.append(
+            f"UNUSABLE REPLIES: {sum(bad):,} of {total:,} ({percent(sum(bad) / total)} %); most in round {worst + 1}: "
+            f"{percent(bad[worst] / analysis.participants)} %"
+        )
+    elif bad:
+        lines.append("unusable replies: none")
+    return lines
+
+
+def summary(one: Examined) -> list[Table]:
+    """The few tables that say how a run went."""
+    cells = one.analysis.of()
+    rounds = Table(
+        "Guesses by round",
+        ("round", "valid", "mean", "SD", "median", "target", "tau"),
+        [(str(c.round), f"{c.n_valid:,}", estimate(c.mean), short(c.sd.value), short(c.median), short(c.target),
+          tau(c.tau)) for c in cells],
+        "valid: guesses that count. SD: standard deviation. tau: steps of reasoning in the cognitive hierarchy, by the "
+        f"mean; beyond {LARGEST_TAU:g} one more is not told apart.",
+    )  # fmt: skip
+    levelled = [cell for cell in cells if cell.levels]
+    names = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
+    levels = Table(
+        "Levels of reasoning, % of valid guesses",
+        ("round", *names),
+        [(str(c.round), *(percent(share.value) for share in c.levels.values())) for c in levelled],
+        "0 to 3: level k guesses k best responses from the reference, the middle of the range, later the last mean. "
+        "Round 1: within a quarter step (Nagel 1995); later: within half. outside: beyond the reference.",
+    )
+    return _with_rows([rounds, levels, _unusable(cells), *(_groups(one, by) for by in one.analysis.ways)])
 
 
 def run_tables(one: Examined) -> list[Table]:
-    """What is told of one run; tables without a row are left out."""
+    """All that is told of one run; tables without a row are left out."""
     cells = one.analysis.of()
-    made = [
-        Table(
-            "Guesses by round",
-            ("round", "valid", "mean", "SD", "median", "mode", "target", "winners", "below last target (%)",
-             "to equilibrium"),
-            [(str(c.round), _valid(c), estimate(c.mean), estimate(c.sd), estimate(c.median), estimate(c.mode),
-              number(c.target.value), f"{c.n_winners:,}", share(c.below_target), number(c.distance.value))
-             for c in cells],
-        ),
-        Table(
-            "Quantiles and convergence (distance to equilibrium over that of the round before, and per round)",
-            ("round", *(f"{100 * q:g} %" for c in cells[:1] for q in c.quantiles), "convergence", "rate"),
-            [(str(c.round), *map(estimate, c.quantiles.values()), estimate(c.convergence), estimate(c.rate))
-             for c in cells if c.n_valid],
-        ),
-        _levels(cells),
-        _unusable(cells),
-    ]  # fmt: skip
-    made += [_groups(one, by) for by in dict.fromkeys(cell.by for cell in one.analysis.cells) if by != EVERYBODY]
-    return _with_rows(made + _published(one.comparisons))
+    slopes = [o for o in one.analysis.over_rounds if not math.isnan(o.trend.value)]
+    details = Table(
+        "More by round",
+        ("round", "min", "lower quartile", "upper quartile", "max", "mode", "at mode (%)", "winners", "convergence"),
+        [(str(c.round), short(c.min), short(c.lower_quartile), short(c.upper_quartile), short(c.max), short(c.mode),
+          percent(c.mode_share), "-" if c.n_winners is None else f"{c.n_winners:,}", short(c.convergence))
+         for c in cells if c.n_valid],
+        "mode: the most frequent guess, rounded to a hundredth of the range. convergence: distance of the mean to the "
+        "equilibrium over that of the round before.",
+    )  # fmt: skip
+    trends = Table(
+        "Trend over rounds",
+        ("by", "who", "mean over rounds", "change per round"),
+        [(o.by, o.label, estimate(o.average), estimate(o.trend)) for o in slopes],
+        "change per round: slope of the mean guess; intervals are clustered by participant.",
+    )
+    moves = Table(
+        "From level to level in the next round, participants, from round 2 on",
+        ("from", *(label.removeprefix("level ").removesuffix(" levels") for label in LABELS)),
+        [(before, *(f"{count:,}" for count in row.values())) for before, row in one.analysis.transitions.items()],
+    )
+    pairs = [_pairs(by, [c for c in one.contrasts if c.by == by]) for by in one.analysis.ways]
+    return summary(one) + _with_rows([details, trends, moves, *pairs, *_published(one)])
 
 
-def sweep_tables(findings: Findings) -> list[Table]:
-    """What is told of several runs together; nothing of a single one."""
+def _groups(one: Examined, by: str) -> Table:
+    cells = one.analysis.of(by)
+    rounds = sorted({1, one.analysis.rounds})
+    of = {(cell.label, cell.round): cell for cell in cells}
+    rows = []
+    for label in dict.fromkeys(cell.label for cell in cells):
+        mine = one.analysis.of(by, label)
+        unusable = 1 - sum(cell.n_valid for cell in mine) / sum(cell.n for cell in mine)
+        rows.append((label, f"{mine[0].n:,}", percent(unusable), *(estimate(of[label, r].mean) for r in rounds)))
+    headings = (by, "n", "unusable (%)", *(f"mean, round {r}" for r in rounds))
+    return Table(f"By {by}", headings, rows)
+
+
+def _pairs(by: str, found: Sequence[Contrast]) -> Table:
+    rows = [(f"{c.first} less {c.second}", c.rounds, *tested(c.difference)) for c in found]
+    return Table(f"Difference of means by {by}", ("who", "rounds", *_TESTED), rows, _TESTED_NOTE)
+
+
+def _unusable(cells: Sequence[GroupStats]) -> Table:
+    bad = [cell for cell in cells if cell.n_valid < cell.n]
+    names = [name for name in (bad[0].statuses if bad else ()) if any(c.statuses[name].value for c in bad)]
+    return Table(
+        "Unusable replies, and what became of all, % of participants",
+        ("round", "unusable", "mean could be", *names),
+        [(str(c.round), share(c.unusable), limits(c.bounds), *(percent(c.statuses[name].value) for name in names))
+         for c in bad],
+        "mean could be: had all unusable replies been at one end of the range.",
+    )  # fmt: skip
+
+
+def _published(one: Examined) -> list[Table]:
+    titles = {
+        "people": ("People, first round", _TESTED_NOTE),
+        "people by round": (
+            "People, by round", "their mean: of sessions, and where another one would be expected. n: sessions."),
+        "language model": ("Language models", "Numbers of replies are unpublished, so that there are no intervals."),
+    }  # fmt: skip
+    made = []
+    for what, (title, note) in titles.items():
+        found = [c for c in one.comparisons if c.what == what]
+        headings = ["who", "n", "their mean", "ours less theirs", *(_TESTED[1:] if what == "people" else ())]
+        rows = []
+        for c in found:
+            theirs = estimate(c.theirs) if what == "people by round" else short(c.theirs.value)
+            size = "-" if c.n is None else f"{c.n:,}"
+            rows.append((_referred(c), size, theirs, *tested(c.difference))[: len(headings)])
+        sources = "; ".join(dict.fromkeys(c.source for c in found))
+        made.append(Table(title, headings, rows, f"{note} From: {sources}."))
+    return made
+
+
+def _referred(found: Comparison) -> str:
+    return found.reference if found.what != "language model" else f"round {found.round}: {found.reference}"
+
+
+# --- several runs --------------------------------------------------------------------------------------------
+
+
+def sweep_summary(findings: Findings) -> list[Table]:
+    """The cases beside each other, and what the probes for a memorised answer say."""
     variation = findings.variation
     if variation is None:
         return []
-    paths = [one.analysis.path for one in findings.examined]
+    last = max((one.round for one in variation.stats), default=1)
+    ends = sorted({1, last})
+    of = {(one.case, one.round): one for one in variation.stats}
+    named = " · ".join(key.rpartition(".")[2] for key in variation.varied) or "case"
+    names = {case.label: case.short for case in variation.cases}
+
+    def at(case: str, number: int) -> str:
+        one = of.get((case, number))
+        return estimate(one.mean) if one else "-"
+
+    cases = Table(
+        "Cases, in the order of the file",
+        (named, "sessions", "unusable (%)", *(f"mean, round {number}" for number in ends)),
+        [(names[case], str(of[case, 1].sessions), percent(of[case, 1].unusable), *(at(case, r) for r in ends))
+         for case in names if (case, 1) in of],
+        "sessions: independent runs, which differ in the seed. Intervals are over sessions; of a single one, over its "
+        "participants, and in the first round only. unusable: replies of the first round.",
+    )  # fmt: skip
+    less = Table(
+        f"Each case less the first, {variation.cases[0].short}",
+        (named, "round", *_TESTED),
+        [(names[one.case], str(one.round), *tested(one.difference))
+         for one in variation.stats if one.difference and one.round in ends],
+        _TESTED_NOTE,
+    )  # fmt: skip
+    return _with_rows([cases, less, _probes(findings, named, names)])
+
+
+def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
+    return Table(
+        "Probes for a memorised answer, first guesses",
+        (named, "valid", "textbook (%)", "own (%)", "p recited", "distance", "p (Holm)"),
+        [(names[row.case], f"{row.n:,}", share(row.textbook), percent(row.own.value),
+          p_value(row.p_recited), short(row.distance), p_value(row.p_holm)) for row in findings.probes],
+        "textbook: near 33.3 or 22.2, the answers at p = 2/3. own: near the same for the p that is played. p recited: "
+        "of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first case; p: of none, by "
+        "permutation.",
+    )  # fmt: skip
+
+
+def sweep_tables(findings: Findings) -> list[Table]:
+    """All that is told of several runs together; nothing of a single one."""
+    variation = findings.variation
+    if variation is None:
+        return []
+    more = Table(
+        "More by case and round",
+        ("case", "round", "sessions", "mean", "mean could be", "tau"),
+        [(one.case, str(one.round), str(one.sessions), estimate(one.mean), limits(one.bounds), tau(one.tau))
+         for one in variation.stats],
+        "mean could be: had all unusable replies been at one end of the range. tau: mean of the sessions'.",
+    )  # fmt: skip
+    components = Table(
+        "How much sessions vary: standard deviations, pooled over cases",
+        ("round", "sessions", "guesses", "session means", "between sessions", "by participants"),
+        [(str(c.round), str(c.sessions), short(c.guesses), short(c.observed), estimate(c.between), short(c.sampling))
+         for c in variation.components],
+        "guesses: within a session. session means: within a case. between sessions: beyond what different participants "
+        "make of it (the last column).",
+    )  # fmt: skip
+    effects = Table(
+        "What the variance of session means goes with",
+        ("key", "round", "share (%)", "p (Holm)"),
+        [(e.key, str(e.round), share(e.share), p_value(e.p_holm)) for e in variation.effects],
+        "share: partial omega squared, of what is left when all other keys are accounted for; -: not to be told from "
+        "another key.",
+    )
+    return sweep_summary(findings) + _with_rows([more, components, effects])
+
+
+def power_table(findings: Findings) -> list[Table]:
+    """The plan of an experiment, if one was asked for."""
+    rows = [
+        (str(one.round), short(one.sd), one.basis, f"{one.sessions_80:,}", f"{one.sessions_90:,}",
+         "-" if one.cautious is None else f"{one.cautious:,}") for one in findings.power
+    ]  # fmt: skip
+    title = f"Sessions per case that show a difference of {findings.power[0].difference:g}" if findings.power else ""
     return _with_rows([
-        Table(
-            "Means across replicates",
-            ("case", "round", "runs", "mean of means", "SD of means", "of that by sampling", "between games"),
-            [(r.case, str(r.round), str(r.runs), estimate(r.mean), estimate(r.observed), number(r.sampling),
-              estimate(r.between)) for r in variation.replicated if r.by == EVERYBODY],
-        ),
-        Table(
-            "Where the variance of means comes from (%)",
-            ("source", "round", "share", "p", "p (Holm)"),
-            [(s.source, str(s.round), share(s.share), p_value(s.p_value), p_value(s.p_holm))
-             for s in variation.sources if s.by == EVERYBODY],
-        ),
-        Table(
-            f"Each run beside the first, {paths[0]}",
-            ("run", "round", "mean less the first's", "p (Holm)"),
-            [(path, str(c.round), estimate(c.difference.estimate), p_value(c.p_holm))
-             for path, found in zip(paths[1:], findings.between, strict=True) for c in found],
-        ),
+        Table(title, ("round", "SD", "known from", "power 80 %", "power 90 %", "cautious"), rows,
+              "SD: of session means, with as many participants as here. Two-sided t test at 5 %. cautious: for 80 % if "
+              "the SD is at the upper end of its 95 % interval."),
     ])  # fmt: skip
 
 
 def _with_rows(tables: Iterable[Table]) -> list[Table]:
     return [table for table in tables if table.rows]
-
-
-def _valid(cell: GroupStats) -> str:
-    return f"{cell.n_valid:,} of {cell.n:,}"
-
-
-def _levels(cells: Sequence[GroupStats]) -> Table:
-    levelled = [cell for cell in cells if cell.levels]
-    return Table(
-        "Share of guesses by level, in windows of a quarter step (%), and the cognitive hierarchy's tau by the mean",
-        ("round", *(name for cell in levelled[:1] for name in cell.levels), "tau"),
-        [(str(c.round), *map(share, c.levels.values()), estimate(c.tau_mean)) for c in levelled],
-    )
-
-
-def _unusable(cells: Sequence[GroupStats]) -> Table:
-    bad = [cell for cell in cells if cell.n_valid < cell.n]
-    statuses = [name for name in (bad[0].statuses if bad else ()) if any(c.statuses[name].value for c in bad)]
-
-    def worst(cell: GroupStats) -> tuple[str, str]:
-        if not cell.mean_bounds:
-            return "-", "-"
-        return f"{number(cell.mean_bounds.low)} to {number(cell.mean_bounds.high)}", ends(cell.mean_bounds.interval)
-
-    return Table(
-        "Statuses (%), and the mean if all missing guesses were at the low and at the high end",
-        ("round", *statuses, "mean at worst", "interval"),
-        [(str(c.round), *(share(c.statuses[name]) for name in statuses), *worst(c)) for c in bad],
-    )
-
-
-def _groups(one: Examined, by: str) -> Table:
-    gaps = {(c.label, c.round): c for c in one.contrasts if c.by == by}
-
-    def row(cell: GroupStats) -> Sequence[str]:
-        gap = gaps.get((cell.label, cell.round))
-        tested = (estimate(gap.difference.estimate), p_value(gap.difference.p_value), p_value(gap.p_holm)) if gap else (
-            "-", "-", "-")  # fmt: skip
-        return (
-            cell.label, str(cell.round), _valid(cell), estimate(cell.mean), estimate(cell.sd), estimate(cell.median),
-            estimate(cell.tau_mean), f"{cell.n_winners:,}", *tested,
-        )  # fmt: skip
-
-    headings = (by, "round", "valid", "mean", "SD", "median", "tau", "winners", "mean less the rest's", "p", "p (Holm)")
-    return Table(f"By {by}", headings, [row(cell) for cell in one.analysis.of(by)])
-
-
-def _published(comparisons: Sequence[Comparison]) -> list[Table]:
-    def row(c: Comparison) -> Sequence[str]:
-        return (
-            f"{c.reference} ({c.source})", str(c.round), f"{c.n:,}" if c.n else "-", number(c.mean),
-            estimate(c.difference.estimate), p_value(c.difference.p_value), p_value(c.p_holm),
-        )  # fmt: skip
-
-    headings = ("who", "round", "n", "mean", "our mean less it", "p", "p (Holm)")
-    titles = {
-        "people": "People, first round",
-        "people by round": "People, by round; n counts sessions",
-        "language model": "Language models, p = 2/3 (numbers of replies unpublished: no intervals)",
-    }
-    return [
-        Table(title, headings, [row(c) for c in comparisons if c.by == EVERYBODY and c.what == what])
-        for what, title in titles.items()
-    ]
 
 
 # --- figures as text -----------------------------------------------------------------------------------------
@@ -164,22 +276,49 @@ def number(value: float) -> str:
     return f"{value:,.2f}" if abs(value) < 1e7 else f"{value:.4g}"
 
 
-def ends(found: Estimate) -> str:
-    """The interval alone."""
-    return "" if math.isnan(found.low) or math.isnan(found.high) else f"[{number(found.low)}, {number(found.high)}]"
+def short(value: float) -> str:
+    """Three digits, of large numbers all before the point; `-` for none."""
+    if not math.isfinite(value):
+        return "-"
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}" if size < 1e7 else f"{value:.3g}"
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.005 or not value else f"{value:.1g}"
 
 
 def estimate(found: Estimate) -> str:
-    """A value and its interval: `36.73 [31.90, 41.56]`."""
-    return f"{number(found.value)} {ends(found)}".strip()
+    """A value and its interval: `36.7 [31.9, 41.6]`."""
+    interval = "" if math.isnan(found.low) or math.isnan(found.high) else f" [{short(found.low)}, {short(found.high)}]"
+    return short(found.value) + interval
+
+
+def tau(found: Estimate) -> str:
+    """The same of a tau, which may be beyond what is estimated."""
+
+    def one(value: float) -> str:
+        return short(value) if math.isfinite(value) else f">{LARGEST_TAU:g}" if value > 0 else "below level 0"
+
+    if math.isnan(found.value):
+        return "-"
+    if math.isnan(found.low) or found.low == found.high:
+        return one(found.value)
+    return f"{one(found.value)} [{one(found.low).replace('below level 0', '<0')}, {one(found.high)}]"
+
+
+def limits(found: Bounds | None) -> str:
+    """From one end to the other: `28.1 to 44.0`."""
+    return "-" if found is None else f"{short(found.low)} to {short(found.high)}"
+
+
+def percent(value: float) -> str:
+    """A share in percent, with one decimal."""
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def share(found: Estimate) -> str:
-    """The same in percent, with one decimal."""
-    if math.isnan(found.value):
-        return "-"
+    """A share in percent and its interval."""
     interval = "" if math.isnan(found.low) else f" [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-    return f"{100 * found.value:.1f}{interval}"
+    return percent(found.value) + interval
 
 
 def p_value(value: float) -> str:
@@ -187,61 +326,8 @@ def p_value(value: float) -> str:
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def show(findings: Findings) -> None:
-    """Prints the findings on standard output, as wide as the tables are."""
-    console = Console(file=sys.stdout, width=200, color_system=None, force_terminal=False, legacy_windows=False)
-    for one in findings.examined:
-        _head(console, one)
-        for table in run_tables(one):
-            _table(console, table)
-        _say(console)
-    if findings.variation:
-        _heads(console, findings.variation)
-        for table in sweep_tables(findings):
-            _table(console, table)
-        _say(console)
-    for caution in CAUTIONS:
-        _say(console, f"Note: {caution}")
-
-
-def _say(console: Console, text: str = "") -> None:
-    console.print(Text(printable(text, 2000)), soft_wrap=True)
-
-
-def _head(console: Console, one: Examined) -> None:
-    """What a run is, before its tables."""
-    analysis = one.analysis
-    if analysis.unfinished:
-        _say(console, f"*** {analysis.unfinished} ***")
-    game, percent = analysis.game, f"{100 * analysis.confidence:g} %"
-    offset = f"{game.offset:g} + " if game.offset else ""
-    _say(console, f"{analysis.name} (seed {analysis.seed}): {analysis.path}")
-    _say(
-        console,
-        f"{analysis.participants:,} participants, target {offset}{game.multiplier} x {game.aggregate}, "
-        f"[{game.low:g}, {game.high:g}], equilibrium {number(analysis.equilibrium)}; [{percent} intervals]",
-    )
-    for note in analysis.notes:
-        _say(console, f"Note: {note}")
-
-
-def _heads(console: Console, variation: Variation) -> None:
-    """What several runs are, before their tables."""
-    runs = sum(len(case.analyses) for case in variation.cases)
-    varied = ", ".join(variation.varied) or "nothing but the seed"
-    _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
-    for note in variation.notes:
-        _say(console, f"Note: {note}")
-
-
-def _table(console: Console, table: Table) -> None:
-    _say(console)
-    _say(console, table.title)
-    grid = Grid(box=None, pad_edge=False)
-    for index, heading in enumerate(table.headings):
-        grid.add_column(Text(printable(heading)), justify="left" if index == 0 else "right", no_wrap=True)
-    for row in table.rows[:_MOST_ROWS]:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
-    if len(table.rows) > _MOST_ROWS:
-        _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")
+def tested(found: Difference) -> Sequence[str]:
+    """The columns of `_TESTED`."""
+    if found.bounds and not found.bounds.identified:
+        return estimate(found.estimate), "-", "not identified"
+    return estimate(found.estimate), short(found.margin), p_value(found.p_holm)

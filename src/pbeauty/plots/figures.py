@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pbeauty.analysis import intervals, levels
+from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
-from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.group_stats import EVERYBODY, GroupStats
 from pbeauty.analysis.references import human_means, load
-from pbeauty.analysis.run_analysis import EVERYBODY, Analysis, analyse
+from pbeauty.analysis.run_analysis import Analysis, analyse
 from pbeauty.analysis.variation import Variation, settings, vary
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import LLMGroup
@@ -132,13 +132,13 @@ def _draw(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]) -> It
     if not cells:
         return
     mean, low, high = (cells_mean(cells, end) for end in ("value", "low", "high"))
-    target = [cell.target.value for cell in cells]
+    target = [cell.target for cell in cells]
     yield Drawn(
         "trajectory-intervals",
         "Mean with its interval, median and target by round; the band holds the middle half of the guesses.",
         trajectory(
-            game, mean=mean, median=[c.median.value for c in cells], target=target, intervals=(low, high),
-            lower=[c.quantiles[0.25].value for c in cells], upper=[c.quantiles[0.75].value for c in cells],
+            game, mean=mean, median=[c.median for c in cells], target=target, intervals=(low, high),
+            lower=[c.lower_quartile for c in cells], upper=[c.upper_quartile for c in cells],
             title=f"{name}: guesses by round",
         ),
     )  # fmt: skip
@@ -185,15 +185,8 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Drawn:
 def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Drawn:
     ours = analysis.of()[0]
     rows = [("this run", ours.mean, "ours")]
-    spreads = {(pool.label, pool.source.short): pool for pool in load().pools}
-    for c in comparisons:
-        if (c.by, c.round) != (EVERYBODY, 1) or c.what == "people by round":
-            continue
-        found = intervals.Estimate(c.mean)
-        pool = spreads.get((c.reference, c.source))
-        if c.what == "people" and pool and pool.std is not None and pool.n:
-            found = intervals.mean(c.mean, pool.std, pool.n, analysis.confidence)
-        rows.append((f"{c.reference.removesuffix(', round 1')} ({c.source})", found, c.what))
+    shown = [c for c in comparisons if c.round == 1 and c.what != "people by round"]
+    rows += [(f"{c.reference} ({c.source})", c.theirs, c.what) for c in shown]
     names, means, kinds = zip(*rows, strict=True)
     values, lows, highs = ([getattr(mean, end) for mean in means] for end in ("value", "low", "high"))
     figure = beside_others(names, values, lows, highs, kinds, title=f"{analysis.name}: round 1 beside published means")

@@ -1,10 +1,12 @@
 """The cognitive hierarchy: published figures, and an estimator that finds what a population was made with."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from pbeauty.analysis import references
-from pbeauty.analysis.hierarchy import LARGEST_TAU, predicted_mean, tau_by_mean
+from pbeauty.analysis.hierarchy import ABOVE, BELOW, predicted_mean, tau_by_mean
 from pbeauty.analysis.intervals import Estimate, mean
 from pbeauty.game.experiment import CognitiveHierarchyGroup, Game
 from pbeauty.game.scripted import guess
@@ -26,19 +28,42 @@ def test_predicted_means_of_table_ii(p, tau, predicted):
     assert round(predicted_mean(Game(multiplier=p), tau, 50), 2) == predicted
 
 
-def test_tau_of_table_ii_from_the_sample_mean():
-    rows = [pool for pool in references.load().pools if pool.tau_interval]
-    assert len(rows) == 4
+def table_ii():
+    """The rows of Table II whose rule is known, each with its game."""
+    rows = [row for row in references.load().pools if row.tau is not None and row.p is not None]
+    multipliers = {round(float(Fraction(text)), 4): text for text in ("1.1", "1.3", "2/3", "1/2", "0.7", "0.9")}
     for row in rows:
-        game = Game(multiplier="1/2" if row.p == 0.5 else "2/3")
-        n = row.n
-        found = tau_by_mean(game, mean(row.mean, row.std * np.sqrt((n - 1) / n), n, 0.9), 50)
-        assert round(found.value, 1) == row.tau
-        assert (found.low, found.high) == pytest.approx(row.tau_interval, abs=0.15)
+        game = Game(multiplier=multipliers[round(row.p, 4)], offset=row.offset, low=row.low, high=row.high)
+        yield row, game, (row.low + row.high) / 2
 
 
-def test_tau_of_the_newspapers_is_near_theirs():
-    assert tau_by_mean(CLASSIC, Estimate(23.0), 50).value == pytest.approx(3.0, abs=0.2)
+def test_every_row_of_table_ii_that_is_to_be_had():
+    """All 16 rows whose rule is known (the other 8 print neither p nor range, or are of two or three players).
+
+    Up to a tau of 2 the model's mean at the printed tau is theirs, as far as a mean of that many and a tau of one digit
+    go; above, what they print as the model's mean is lower than the model's by up to 1.4, so that our tau of the same
+    mean is up to 0.4 larger. (At 3.0 the model gives 23.81 and they print 23.0.)
+    """
+    rows = list(table_ii())
+    assert len(rows) == 16
+    for row, game, reference in rows:
+        ours = tau_by_mean(game, Estimate(row.mean), reference).value
+        model = predicted_mean(game, row.tau, reference)
+        if row.tau <= 2:
+            assert max(ours, 0) == pytest.approx(row.tau, abs=0.0501), row.label
+            assert model == pytest.approx(row.model_mean, abs=0.41), row.label
+        else:
+            assert 0 < ours - row.tau < 0.4, row.label
+            assert 0 < model - row.model_mean < 1.4, row.label
+        low, high = row.tau_interval
+        assert low - 0.05 <= max(ours, 0) <= high + 0.1, row.label
+
+
+def test_intervals_of_tau_in_table_ii():
+    for row, game, reference in table_ii():
+        if row.n >= 48 and 0.5 <= row.tau <= 2:
+            found = tau_by_mean(game, mean(row.mean, row.std * np.sqrt((row.n - 1) / row.n), row.n, 0.9), reference)
+            assert (found.low, found.high) == pytest.approx(row.tau_interval, abs=0.15), row.label
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.5, 3.0])
@@ -50,15 +75,6 @@ def test_tau_is_recovered(tau, noise):
     assert found.low < found.value < found.high
 
 
-def test_coverage_of_the_interval():
-    hits, trials = 0, 60
-    for seed in range(trials):
-        guesses = population(1.5, 200, noise=4.0, seed=seed)
-        found = tau_by_mean(CLASSIC, mean(guesses.mean(), guesses.std(), guesses.size), 50)
-        hits += found.low <= 1.5 <= found.high
-    assert hits / trials > 0.83  # nominally 0.95, and four standard errors below
-
-
 def test_later_rounds_and_another_game():
     guesses = population(1.5, 4000, noise=1.0, announced={"target": 16.0})
     assert tau_by_mean(CLASSIC, mean(guesses.mean(), guesses.std(), 4000), 24).value == pytest.approx(1.5, abs=0.2)
@@ -68,7 +84,11 @@ def test_later_rounds_and_another_game():
 
 
 def test_means_that_no_tau_predicts():
-    assert tau_by_mean(CLASSIC, Estimate(60.0, 55.0, 65.0), 50) == Estimate(0, 0, 0)
-    assert tau_by_mean(CLASSIC, Estimate(0.0), 50).value == LARGEST_TAU
-    same = Game(multiplier="1")
-    assert np.isnan(tau_by_mean(same, Estimate(50.0), 50).value)
+    assert tau_by_mean(CLASSIC, Estimate(60.0, 55.0, 65.0), 50) == Estimate(BELOW, BELOW, BELOW)
+    assert tau_by_mean(CLASSIC, Estimate(48.0, 45.0, 51.0), 50).low == BELOW
+    assert tau_by_mean(CLASSIC, Estimate(0.0), 50).value == ABOVE
+    assert np.isnan(tau_by_mean(Game(multiplier="1"), Estimate(50.0), 50).value)
+
+
+def test_the_model_says_nothing_of_medians():
+    assert np.isnan(tau_by_mean(Game(aggregate="median"), Estimate(33.0, 30.0, 36.0), 50).value)

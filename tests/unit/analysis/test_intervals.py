@@ -17,93 +17,70 @@ def test_mean_interval_is_students():
 
 def test_one_guess_has_no_interval():
     assert np.isnan(intervals.mean(50, 0, 1).low)
-    assert np.isnan(intervals.deviation(np.array([50.0]), 50.0).low)
+    assert np.isnan(intervals.deviation(np.array([50.0]), 0.0).low)
 
 
 def test_all_equal():
-    guesses = np.full(9, 50.0)
     assert intervals.mean(50, 0, 9) == Estimate(50, 50, 50)
-    assert intervals.quantile(guesses, 0.5, (0, 100)) == Estimate(50, 50, 50)
-    assert intervals.deviation(guesses, 50.0).value == 0
+    assert intervals.deviation(np.full(2000, 50.0), 0.0) == Estimate(0.0)
 
 
-@pytest.mark.parametrize("q", [0.05, 0.25, 0.5, 0.9])
-def test_quantiles_are_numpys(q):
-    guesses = np.sort(np.random.default_rng(1).uniform(0, 100, 37))
-    assert intervals.quantile(guesses, q, (0, 100)).value == pytest.approx(np.quantile(guesses, q))
-
-
-def test_small_samples_end_with_the_range():
-    found = intervals.quantile(np.array([30.0, 40.0, 50.0]), 0.5, (0, 100))
-    assert (found.value, found.low, found.high) == (40, 0, 100)
-
-
-def covered(interval, truth, draw, times=400):
-    hits = [found.low <= truth <= found.high for found in (interval(draw()) for _ in range(times))]
-    return np.mean(hits)
-
-
-def test_coverage():
-    """Nominally 0.95; bounds are more than four standard errors of 400 trials away."""
-    generator = np.random.default_rng(7)
-
-    def draw():
-        return np.sort(generator.exponential(20, 120))
-
-    def mean(x):
-        return intervals.mean(x.mean(), x.std(), x.size)
-
-    assert covered(mean, 20, draw) > 0.89
-    assert covered(lambda x: intervals.quantile(x, 0.5, (0, 1e9)), 20 * np.log(2), draw) > 0.90
-    assert covered(lambda x: intervals.quantile(x, 0.05, (0, 1e9)), -20 * np.log(0.95), draw) > 0.90
-    assert covered(lambda x: intervals.deviation(x, x.mean()), 20, draw) > 0.82
-    assert covered(lambda x: intervals.share(int((x < 10).sum()), x.size), 1 - np.exp(-0.5), draw) > 0.90
+def test_deviation_is_bonetts():
+    guesses = np.sort(np.random.default_rng(1).gamma(2, 10, 1500))
+    n, z = guesses.size, stats.norm.ppf(0.975)
+    centre = stats.trim_mean(guesses, 1 / (2 * np.sqrt(n - 4)))
+    squares = np.sum(np.square(guesses - guesses.mean()))
+    kurtosis = n * np.sum((guesses - centre) ** 4) / squares**2
+    error = n / (n - z) * np.sqrt((kurtosis - (n - 3) / n) / (n - 1))
+    sd = guesses.std()
+    found = intervals.deviation(guesses, sd)
+    expected = np.sqrt(n / (n - z) * sd**2 * np.exp([-z * error, z * error]))
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-6)
 
 
 def test_share_is_wilsons():
-    found = intervals.share(3, 40)
-    expected = stats.binomtest(3, 40).proportion_ci(method="wilson")
+    found = intervals.share(12, 160)
+    expected = stats.binomtest(12, 160).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert intervals.share(0, 40).low == 0
-    assert intervals.share(40, 40).high == 1
+    assert intervals.share(0, 400).low == 0
+    assert intervals.share(400, 400).high == 1
     assert np.isnan(intervals.share(0, 0).value)
+    assert np.isnan(intervals.share(3, 40).low)
 
 
-def test_mode_of_a_clear_and_of_an_unclear_case():
-    values = np.arange(101.0)
-    counts = np.zeros(101, np.int64)
-    counts[33], counts[50] = 400, 100
-    generator = np.random.default_rng(0)
-    assert intervals.mode(counts, values, generator) == Estimate(33, 33, 33)
-    counts[50] = 398
-    found = intervals.mode(counts, values, generator)
-    assert (found.value, found.low, found.high) == (33, 33, 50)
-
-
-def test_worst_cases():
-    found = intervals.worst_cases(40, 10, 80, 20, (0, 100))
+def test_bounds_of_a_mean_and_of_differences():
+    found = intervals.bounds(40, 80, 20, (0, 100))
     assert (found.low, found.high) == pytest.approx((32, 52))
-    assert found.interval.low < 32
-    assert found.interval.high > 52
-    none_missing = intervals.worst_cases(40, 10, 80, 0, (0, 100))
-    reach = 1.96 * 10 / np.sqrt(79)
-    assert (none_missing.interval.low, none_missing.interval.high) == pytest.approx((40 - reach, 40 + reach), abs=1e-3)
+    gap = found.less(intervals.bounds(60, 90, 10, (0, 100)))
+    assert (gap.low, gap.high) == pytest.approx((32 - 64, 52 - 54))
+    assert gap.identified
+    assert not found.less(intervals.bounds(45, 90, 10, (0, 100))).identified
 
 
-def test_difference_is_welchs():
+def test_difference_is_welchs_and_equivalence_that_of_two_one_sided_tests():
     generator = np.random.default_rng(3)
     one, other = generator.normal(40, 5, 30), generator.normal(37, 12, 50)
-    found = intervals.difference((one.mean(), one.std(ddof=1), 30), (other.mean(), other.std(ddof=1), 50))
+    found = intervals.difference(*((x.mean(), stats.sem(x), x.size) for x in (one, other)))
     expected = stats.ttest_ind(one, other, equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert found.p_value == pytest.approx(expected.pvalue)
     assert (found.estimate.low, found.estimate.high) == pytest.approx((interval.low, interval.high))
+    below = stats.ttest_ind(one, other + found.margin, equal_var=False, alternative="less").pvalue
+    above = stats.ttest_ind(one, other - found.margin, equal_var=False, alternative="greater").pvalue
+    assert max(below, above) == pytest.approx(0.05)
 
 
 def test_difference_from_an_unpublished_spread_has_no_interval():
     found = intervals.difference((40, 5, 30), (37, np.nan, 0))
     assert found.estimate.value == 3
     assert np.isnan(found.p_value)
+
+
+def test_prediction_is_for_one_more_session():
+    means = [39.7, 37.7, 32.9, 36.4]
+    found = intervals.prediction(means)
+    reach = stats.t.ppf(0.975, 3) * np.std(means, ddof=1) * np.sqrt(1 + 1 / 4)
+    assert (found.value, found.low) == pytest.approx((np.mean(means), np.mean(means) - reach))
 
 
 def test_holm():

@@ -11,18 +11,56 @@ from pbeauty.game.experiment import Game
 CLASSIC = Game()
 
 
-def named(guesses, game=CLASSIC, reference=50.0):
-    codes = levels.assign(np.asarray(guesses, float), game, reference)
+def named(guesses, game=CLASSIC, reference=50.0, round_index=0, whole=False):
+    codes = levels.assign(np.asarray(guesses, float), game, reference, round_index, whole=whole)
     return [levels.LABELS[code] if code != levels.UNDEFINED else None for code in codes]
 
 
 def test_windows_are_nagels():
-    # Boundaries 50 p^(k +- 1/4); level 0 reaches from 50 down.
+    # Ends 50 p^(k +- 1/4); level 0 reaches from 50 down.
     found = levels.windows(CLASSIC, 50)
     assert found[0] == pytest.approx((45.18, 50), abs=0.01)
     assert found[1] == pytest.approx((30.12, 36.89), abs=0.01)
     assert found[2] == pytest.approx((20.08, 24.59), abs=0.01)
     assert levels.windows(Game(multiplier="1/2"), 50)[1] == pytest.approx((21.02, 29.73), abs=0.01)
+
+
+def test_windows_of_whole_numbers_are_rounded_as_hers():
+    assert levels.windows(CLASSIC, 50, whole=True) == [(45, 50), (30, 37), (20, 25), (13, 16)]
+    assert levels.windows(Game(multiplier="1/2"), 50, whole=True)[:3] == [(42, 50), (21, 30), (11, 15)]
+    ends = [45, 50, 30, 37, 20, 25, 13, 16]
+    assert named(ends, whole=True) == [f"level {level}" for level in (0, 0, 1, 1, 2, 2, 3, 3)]
+    assert set(named([44, 38, 29, 26, 19, 17], whole=True)) == {"between levels"}
+    assert named([12, 51], whole=True) == ["deeper", "outside"]
+    # Rounding would make the windows of a narrow range overlap.
+    narrow = Game(high=1)
+    assert levels.windows(narrow, 0.5, whole=True) == levels.windows(narrow, 0.5)
+
+
+def test_whole_numbers_are_seen_in_the_guesses():
+    assert levels.mostly_whole(np.array([33.0] * 19 + [33.33, np.nan]))
+    assert not levels.mostly_whole(np.array([33.0] * 8 + [33.33] * 2))
+    codes = levels.assign(np.array([45.0, 30, 37, 20, 25]), CLASSIC, 50)
+    assert codes.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_from_the_second_round_on_classes_are_of_half_steps():
+    r, p = 36.0, 2 / 3
+    found = levels.windows(CLASSIC, r, 1)
+    assert found == [pytest.approx((r * p ** (k + 0.5), r * p ** max(k - 0.5, 0))) for k in range(4)]
+    guesses = np.linspace(r * p**3.5 + 0.01, r, 200)
+    assert "between levels" not in named(guesses, reference=r, round_index=1)
+    assert named([36.1, 36, 30, 24, 16, 10, 8, 0], reference=r, round_index=1) == [
+        "outside", "level 0", "level 0", "level 1", "level 2", "level 3", "deeper", "equilibrium"
+    ]  # fmt: skip
+
+
+def test_transitions_count_those_who_guess_in_both_rounds():
+    before = levels.assign(np.array([33.0, 33, 22, np.nan, 50]), CLASSIC, 50)
+    after = levels.assign(np.array([20.0, np.nan, 13.0, 13, 20]), CLASSIC, 30, 1)
+    found = levels.transitions(before, after)
+    assert found.sum() == 3
+    assert (found[1, 1], found[2, 2], found[0, 1]) == (1, 1, 1)
 
 
 def test_classic_guesses():

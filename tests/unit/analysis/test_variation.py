@@ -1,96 +1,220 @@
-"""Where results of several runs vary from."""
+"""Several runs together: cases, how much sessions vary, what with, and how many it takes."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 from made import experiment, make
+from scipy import stats
 
+from pbeauty.analysis.components import between_sessions, effects_of, power, sessions_needed
+from pbeauty.analysis.contamination import probes
 from pbeauty.analysis.run_analysis import analyse
-from pbeauty.analysis.variation import between_games, settings, vary
+from pbeauty.analysis.variation import settings, vary
 from pbeauty.cli.main import main
 from pbeauty.storage.run_reader import Run
 
 
-def games(folder, means, *, n=200, sd=5.0, generator=None, **fields):
+def games(folder, means, *, n=200, sd=5.0, generator=None, rounds=1, seeds=None, **fields):
     """Runs whose first-round guesses are normal around the given means; their settings and analyses."""
     generator = generator or np.random.default_rng(5)
     found = []
-    for seed, mean in enumerate(means):
+    for index, mean in enumerate(means):
         guesses = np.clip(generator.normal(mean, sd, (1, n)), 0, 100)
-        with Run(make(folder / str(seed), guesses, experiment(n, seed=seed, **fields))) as run:
+        seed = index if seeds is None else seeds[index]
+        with Run(make(folder / str(index), guesses, experiment(n, seed=seed, rounds=rounds, **fields))) as run:
             found.append((settings(run.experiment), analyse(run)))
     return found
 
 
-def test_runs_that_differ_by_seed_are_replicates(tmp_path):
+def test_runs_that_differ_by_seed_are_sessions_of_one_case(tmp_path):
     found = games(tmp_path / "a", [40, 41, 39]) + games(tmp_path / "b", [30, 31], multiplier="1/2")
     variation = vary(found)
     assert variation.varied == ["game.multiplier"]
     assert [(case.label, len(case.analyses)) for case in variation.cases] == [
-        ("game.multiplier=2/3", 3), ("game.multiplier=1/2", 2)
+        ("multiplier=2/3", 3), ("multiplier=1/2", 2)
     ]  # fmt: skip
-    assert [r.runs for r in variation.replicated if r.by == "all"] == [3, 2]
+    assert [one.sessions for one in variation.stats] == [3, 2]
 
 
-def test_the_interval_of_replicates_is_over_games(tmp_path):
-    replicated = vary(games(tmp_path, [30, 40, 50])).replicated[0]
-    assert replicated.mean.value == pytest.approx(40, abs=1)
-    assert replicated.mean.high - replicated.mean.low > 30  # t with two degrees of freedom, SD 10
-    assert replicated.sampling == pytest.approx(5 / np.sqrt(200), rel=0.15)
-    assert replicated.between.value == pytest.approx(10, abs=1)
-    assert replicated.between.low < 10 < replicated.between.high
+def test_a_session_is_one_observation(tmp_path):
+    found = games(tmp_path / "a", [30, 40, 50]) + games(tmp_path / "b", [31, 42, 49], multiplier="1/2")
+    means = [[analysis.of()[0].mean.value for _, analysis in part] for part in (found[:3], found[3:])]
+    first, second = vary(found).stats
+    expected = stats.t.interval(0.95, 2, np.mean(means[0]), stats.sem(means[0]))
+    assert (first.mean.low, first.mean.high) == pytest.approx(expected)
+    test = stats.ttest_ind(means[1], means[0], equal_var=False)
+    assert second.difference.p_value == pytest.approx(test.pvalue)
+    assert first.difference is None
 
 
-def test_no_variation_between_games_where_there_is_none(tmp_path):
-    replicated = vary(games(tmp_path, [40] * 8, n=50)).replicated[0]
-    assert replicated.between.low == 0
-    assert replicated.between.value < 0.6
-    assert replicated.observed.low < replicated.sampling < replicated.observed.high
+def test_two_runs_of_one_seed_count_once(tmp_path):
+    variation = vary(games(tmp_path, [40, 40, 44], seeds=[3, 3, 4]))
+    assert variation.stats[0].sessions == variation.components[0].sessions == 2
+    assert any("have the seed of another run" in note for note in variation.notes)
 
 
-def test_coverage_of_the_deviation_between_games():
-    generator = np.random.default_rng(3)
-    within = generator.uniform(0.5, 2, 10)
-    hits = []
-    for _ in range(200):
-        means = 40 + generator.normal(0, 2, 10) + generator.normal(0, np.sqrt(within))
-        found = between_games(means, within)
-        hits.append(found.low <= 2 <= found.high)
-    assert np.mean(hits) > 0.88
-
-
-def test_shares_of_the_variance_add_up_and_find_what_matters(tmp_path):
+def test_a_single_session_says_nothing_of_later_rounds(tmp_path):
+    guesses = np.random.default_rng(1).uniform(0, 60, (2, 50))
     found = []
-    for p, centre in (("2/3", 40), ("1/2", 25)):
-        for low in (0, -10):
-            means = centre + np.random.default_rng(2).normal(0, 1, 4)
-            found += games(tmp_path / f"{p[0]}{low}", means, multiplier=p, low=low)
-    variation = vary(found)
-    shares = {s.source: s for s in variation.sources if s.by == "all"}
-    assert set(shares) == {"game.multiplier", "game.low", "interactions", "between games", "sampling within a game"}
-    assert sum(s.share.value for s in shares.values()) == pytest.approx(1)
-    assert shares["game.multiplier"].share.value > 0.9
-    assert shares["game.multiplier"].p_holm < 0.001
-    assert shares["game.multiplier"].share.low > 0.8
-    assert shares["game.low"].share.value < 0.05
-    assert all(s.p_holm >= s.p_value for s in shares.values() if not np.isnan(s.p_value))
+    for name, p in (("a", "2/3"), ("b", "1/2")):
+        with Run(make(tmp_path / name, guesses, experiment(50, rounds=2, multiplier=p))) as run:
+            found.append((settings(run.experiment), analyse(run)))
+    first, *_, last = vary(found).stats
+    assert first.mean.low < first.mean.value < first.mean.high
+    assert math.isnan(last.mean.low)
+    assert math.isnan(last.difference.p_value)
 
 
-def test_what_weakens_the_findings_is_said(tmp_path):
-    same = games(tmp_path / "a", [40]) + games(tmp_path / "b", [40])
-    assert any("no independent replicates" in note for note in vary(same).notes)
-    single = games(tmp_path / "c", [40]) + games(tmp_path / "d", [30], multiplier="1/2")
-    assert any("no case has replicates" in note for note in vary(single).notes)
-    unfinished = games(tmp_path / "e", [40, 41], rounds=3)
-    assert any("UNFINISHED: 2 of 2 runs" in note for note in vary(unfinished).notes)
+def test_components_need_five_sessions(tmp_path):
+    few = vary(games(tmp_path / "few", [38, 40, 42, 44]))
+    assert math.isnan(few.components[0].observed)
+    assert math.isnan(few.components[0].between.value)
+    assert any("too few sessions" in note for note in few.notes)
+    enough = vary(games(tmp_path / "enough", [36, 38, 40, 42, 44]))
+    (one,) = enough.components
+    assert one.freedom == 4
+    assert one.observed == pytest.approx(math.sqrt(10), abs=0.6)
+    assert one.sampling == pytest.approx(5 / math.sqrt(200), rel=0.15)
+    assert one.between.value == pytest.approx(math.sqrt(one.observed**2 - one.sampling**2), rel=1e-6)
+    assert one.between.low < one.between.value < one.between.high
+    assert not any("too few sessions" in note for note in enough.notes)
 
 
-def test_identical_means_have_no_sources(tmp_path):
-    found = games(tmp_path, [50] * 3, sd=0.0)
-    variation = vary(found)
-    assert variation.sources == []
-    assert variation.replicated[0].between.value == 0
+def test_no_variation_between_sessions_where_there_is_none(tmp_path):
+    (one,) = vary(games(tmp_path, [40] * 8, n=50)).components
+    assert one.between.low == 0
+    assert one.between.value < 0.6
+
+
+def test_between_sessions_is_the_anova_estimator():
+    generator = np.random.default_rng(1)
+    means = [generator.normal(40, 3, 6), generator.normal(20, 3, 4)]
+    within = [np.full(6, 0.5), np.full(4, 0.5)]
+    residual = sum(((y - y.mean()) ** 2).sum() for y in means) / 8
+    assert between_sessions(means, within).value == pytest.approx(math.sqrt(residual - 0.5))
+    assert math.isnan(between_sessions([np.array([1.0])], [np.array([0.1])]).value)
+
+
+def test_effects_are_partial_omega_squared():
+    """Against a two-way analysis of variance by hand."""
+    generator = np.random.default_rng(3)
+    made = {(p, low): generator.normal(40 * p + low, 2, 4) for p in (0.5, 0.7) for low in (0, 1)}
+    cases = [({"p": str(p), "low": str(low)}, y.tolist()) for (p, low), y in made.items()]
+    found = {effect.key: effect for effect in effects_of(1, cases, ["p", "low"], 0.95)}
+    y = np.array(list(made.values())).reshape(2, 2, 4)
+    error = ((y - y.mean(axis=2, keepdims=True)) ** 2).sum() / 12
+    for key, axes in (("p", (1, 2)), ("low", (0, 2))):
+        ratio = 8 * ((y.mean(axis=axes) - y.mean()) ** 2).sum() / error
+        assert found[key].share.value == pytest.approx(max(0, ratio - 1) / (max(0, ratio - 1) + 16))
+        assert found[key].p_value == pytest.approx(stats.f.sf(ratio, 1, 12))
+    assert found["p"].share.value > 0.6
+    assert found["low"].share.low == 0
+
+
+def test_keys_that_vary_together_are_not_told_apart():
+    cases = [({"p": p, "model": m}, [x, x + 1, x + 2]) for p, m, x in (("1", "a", 10), ("2", "b", 30))]
+    found = list(effects_of(1, cases, ["p", "model"], 0.95))
+    assert all(math.isnan(effect.share.value) and math.isnan(effect.p_value) for effect in found)
+    assert not list(effects_of(1, [(case, means[:1]) for case, means in cases], ["p"], 0.95)), (
+        "without sessions to spare"
+    )
+
+
+def test_sessions_needed_are_those_of_students_t():
+    assert sessions_needed(1.0, 1.0, 0.8) == 17  # Cohen 1988, table 2.4.1: d = 1
+    assert sessions_needed(1.0, 0.5, 0.8) == 64
+    assert sessions_needed(2.0, 1.0, 0.9) == 86
+    assert sessions_needed(0.001, 5.0, 0.8) == 2
+
+
+def test_power_of_a_plan_is_reached(tmp_path):
+    """Experiments with as many sessions as the plan says find the difference as often as it says."""
+    (plan,) = power(vary(games(tmp_path, [36, 38, 40, 42, 44])).components, 5.0)
+    assert plan.basis == "5 sessions"
+    generator = np.random.default_rng(6)
+    draws = generator.normal(0, plan.sd, (4000, 2, plan.sessions_80))
+    draws[:, 1] += 5
+    p = stats.ttest_ind(draws[:, 0], draws[:, 1], axis=1).pvalue
+    assert 0.78 < np.mean(p < 0.05) < 0.9
+    assert plan.sessions_80 <= plan.sessions_90
+    assert plan.cautious > plan.sessions_80
+
+
+def test_a_pilot_of_one_run_gives_a_lower_bound(tmp_path, capsys):
+    games(tmp_path, [40], n=50)
+    assert main(["analyze", str(tmp_path), "--power", "2"]) == 0
+    assert "participants alone: at least" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        main(["analyze", str(tmp_path), "--power", "-1"])
+
+
+def test_unfinished_runs_are_said(tmp_path):
+    assert any("UNFINISHED: 2 of 2 runs" in note for note in vary(games(tmp_path, [40, 41], rounds=3)).notes)
+
+
+def test_identical_means_have_no_components(tmp_path):
+    variation = vary(games(tmp_path, [50] * 5, sd=0.0))
+    assert variation.components[0].between.value == 0
+    assert variation.effects == []
+
+
+# --- probes for a memorised answer ------------------------------------------------------------------------------
+
+
+def told(folder, draw, n=300, seed=0, system="classic", **game):
+    """A run of language models with first guesses drawn by `draw`."""
+    generator = np.random.default_rng(seed)
+    population = [{"name": "players", "count": n, "kind": "llm", "system_prompt": system}]
+    with Run(make(folder, [draw(generator, n)], experiment(n, seed=seed, population=population, **game))) as run:
+        return settings(run.experiment), analyse(run)
+
+
+def recites(generator, n):
+    return generator.choice([33.0, 33.33, 22.0, 50.0], n)
+
+
+def reasons_at(p):
+    return lambda generator, n: np.round(generator.choice([50 * p, 50 * p * p, 50.0], n), 2)
+
+
+def test_a_model_that_recites_gives_the_textbooks_answers_at_another_p(tmp_path):
+    p = 0.6413
+    rows = probes(vary([told(tmp_path / "0", recites), told(tmp_path / "1", recites, multiplier=str(p))]))
+    assert rows[1].textbook.value > 0.6
+    assert rows[1].own.value == 0
+    assert rows[1].p_recited < 1e-6
+    assert math.isnan(rows[0].p_recited)
+    rows = probes(vary([told(tmp_path / "2", recites), told(tmp_path / "3", reasons_at(p), multiplier=str(p))]))
+    assert rows[1].own.value > 0.6
+    assert rows[1].p_recited > 0.99
+
+
+def test_a_wording_that_changes_the_answers_is_seen(tmp_path):
+    cases = [told(tmp_path / "a", recites), told(tmp_path / "b", recites, seed=1, system="paraphrased"),
+             told(tmp_path / "c", reasons_at(0.9), seed=2, system="disguised")]  # fmt: skip
+    first, same, other = probes(vary(cases))
+    assert math.isnan(first.distance)
+    assert same.p_value > 0.05
+    assert other.distance > 0.3
+    assert other.p_holm < 0.01
+
+
+def test_the_permutation_keeps_its_level_on_heaps(tmp_path):
+    from pbeauty.analysis.contamination import _distance
+
+    generator = np.random.default_rng(4)
+    draws = generator.multinomial(80, [0.4, 0.3, 0.2, 0.1], size=(300, 2))
+    found = [_distance(one, other, 1)[1] for one, other in draws]
+    assert np.mean(np.array(found) < 0.05) <= 0.05 + 0.03
+
+
+def test_nothing_is_probed_where_neither_wording_nor_p_varies(tmp_path):
+    assert probes(vary(games(tmp_path / "a", [40]) + games(tmp_path / "b", [30], offset=1))) == []
+
+
+# --- on the command line ------------------------------------------------------------------------------------------
 
 
 def test_a_sweep_on_the_command_line(tmp_path, capsys):
@@ -98,10 +222,12 @@ def test_a_sweep_on_the_command_line(tmp_path, capsys):
     games(tmp_path / "b", [30, 31, 29], multiplier="1/2")
     assert main(["analyze", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "6 runs, 2 case(s); what varies: game.multiplier" in out
-    assert "Where the variance of means comes from" in out
+    assert out.startswith("6 runs, 2 case(s); what varies: game.multiplier")
+    assert out.index("Cases, in the order of the file") < out.index("Each case less the first")
+    assert "How much sessions vary" not in out
+    assert main(["analyze", str(tmp_path), "--full"]) == 0
+    assert "How much sessions vary" in capsys.readouterr().out
     assert main(["analyze", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["variation"]["varied"] == ["game.multiplier"]
     assert [len(case["runs"]) for case in document["variation"]["cases"]] == [3, 3]
-    assert len(document["between_runs"]) == 5

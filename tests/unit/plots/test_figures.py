@@ -158,8 +158,7 @@ def test_all_figures_of_a_run(tmp_path):
         analysis = analyse(run)
         drawn = {found.stem: found for found in plots.draw(run, analysis, compare(analysis))}
     assert set(drawn) == {
-        "trajectory-intervals", "ridgelines", "levels", "by-group", "published", "published-rounds", "statuses",
-        "lengths", "times",
+        "trajectory-intervals", "ridgelines", "levels", "by-group", "statuses", "lengths", "times",
     }  # fmt: skip
     for found in drawn.values():
         assert_readable(found.figure)

@@ -1,0 +1,245 @@
+"""How much sessions' means vary, what that goes with, and how many sessions an experiment takes to see a difference.
+
+The statistics are of the mean guess y of each session in one round, whose variance by sampling its participants is
+v = sd^2 / (n - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.analysis import intervals
+from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
+
+FEWEST_SESSIONS = 5
+"""Of one case, and one more for each further case. With fewer, no variance between sessions is estimated."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations in one round, pooled over cases."""
+
+    round: int
+    sessions: int
+    freedom: int
+    """Sessions less cases."""
+    guesses: float
+    """Of guesses within a session."""
+    observed: float
+    """Of sessions' means within a case; NaN with too few sessions, as is the next."""
+    between: Estimate
+    """The same beyond what different participants make of it: the ANOVA estimator, with the interval by Q-profile
+    (Viechtbauer 2007)."""
+    sampling: float
+    """What different participants alone would make of it."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How much of the variance of sessions' means goes with one varied key, in one round."""
+
+    key: str
+    round: int
+    share: Estimate
+    """Partial omega squared: of the variance that is left when all other keys are accounted for; interval by the
+    noncentral F (Steiger 2004). NaN where it cannot be told from the other keys'."""
+    p_value: float = math.nan
+    """F test against the variance between sessions of one case."""
+    p_holm: float = math.nan
+    """Adjusted for all keys and rounds."""
+
+
+# --- how much sessions vary ------------------------------------------------------------------------------------
+
+
+def components_of(number: int, cases: Sequence[Sequence[GroupStats]], confidence: float) -> Components:
+    """The components in one round, from the figures of each session of each case."""
+    cells = [cell for sessions in cases for cell in sessions]
+    means = [np.array([cell.mean.value for cell in sessions]) for sessions in cases]
+    within = [np.array([cell.sd.value**2 / max(cell.n_valid - 1, 1) for cell in sessions]) for sessions in cases]
+    freedom = len(cells) - len(cases)
+    observed, between = math.nan, NONE
+    if freedom >= FEWEST_SESSIONS - 1:
+        observed = math.sqrt(sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom)
+        between = between_sessions(means, within, confidence)
+    guesses = math.sqrt(float(np.mean([cell.sd.value**2 for cell in cells])))
+    sampling = math.sqrt(float(np.concatenate(within).mean()))
+    return Components(number, len(cells), freedom, guesses, observed, between, sampling)
+
+
+def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confidence: float = CONFIDENCE) -> Estimate:
+    """The standard deviation between sessions of one case that their participants do not account for.
+
+    The estimate is by moments, sqrt(max(0, MS - mean(within))), MS being the mean square within cases. The interval
+    holds every s for which Q = sum (y - y_w)^2 / (v + s^2), with each case's y_w weighted by 1 / (v + s^2), is an
+    ordinary chi-square of sessions less cases degrees of freedom.
+
+    Args:
+        means: of each case, float64[session].
+        within: likewise, the variance of each mean by sampling participants.
+        confidence: in (0, 1).
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import chi2
+
+    freedom = sum(y.size - 1 for y in means)
+    if freedom < 1:
+        return NONE
+    square = sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom
+    sampling = float(np.concatenate(within).mean())
+
+    def q(variance: float) -> float:
+        total = 0.0
+        for y, v in zip(means, within, strict=True):
+            weights = 1 / np.maximum(v + variance, 1e-300)
+            total += float(weights @ np.square(y - weights @ y / weights.sum()))
+        return total
+
+    def solve(level: float) -> float:
+        bottom, top = 1e-12 * (square + sampling), square + sampling
+        if not square or q(bottom) <= level:
+            return 0.0
+        while q(top) > level:
+            top *= 4
+        return math.sqrt(float(brentq(lambda variance: q(variance) - level, bottom, top)))
+
+    high, low = (solve(float(level)) for level in chi2.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], freedom))
+    value = math.sqrt(max(0.0, square - sampling))
+    return Estimate(value, min(low, value), max(high, value))
+
+
+# --- what they vary with ---------------------------------------------------------------------------------------
+
+
+def effects_of(
+    number: int, cases: Sequence[tuple[Mapping[str, str], Sequence[float]]], varied: Sequence[str], confidence: float
+) -> Iterator[Effect]:
+    """An effect for each varied key; none with too few sessions.
+
+    Args:
+        number: of the round, from 1.
+        cases: settings of each, and the mean of each of its sessions in that round.
+        varied: keys of these settings.
+        confidence: in (0, 1).
+    """
+    case = np.repeat(np.arange(len(cases)), [len(sessions) for _, sessions in cases])
+    means = np.array([mean for _, sessions in cases for mean in sessions])
+    freedom = means.size - len(cases)
+    if freedom < FEWEST_SESSIONS - 1:
+        return
+    centres = np.bincount(case, means) / np.bincount(case)
+    error = float(np.square(means - centres[case]).sum()) / freedom
+    columns = {key: _dummies([cases[index][0][key] for index in case]) for key in varied}
+    full, rank = _left(means, list(columns.values()))
+    for key in varied:
+        rest, fewer = _left(means, [column for name, column in columns.items() if name != key])
+        if rank == fewer or not error:
+            yield Effect(key, number, NONE)
+            continue
+        ratio = (rest - full) / (rank - fewer) / error
+        yield _effect(key, number, ratio, (rank - fewer, freedom, means.size), confidence)
+
+
+def _dummies(values: Sequence[str]) -> Floats:
+    """One column of 0 and 1 for each value, float64[session, value]."""
+    return np.array([[value == other for other in dict.fromkeys(values)] for value in values], float)
+
+
+def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:
+    """The sum of squares that a linear model of these columns and a constant leaves, and its rank."""
+    design = np.column_stack([np.ones(means.size), *columns])
+    fitted, _, rank, _ = np.linalg.lstsq(design, means, rcond=None)
+    return float(np.square(means - design @ fitted).sum()), int(rank)
+
+
+def _effect(key: str, number: int, ratio: float, sizes: tuple[int, int, int], confidence: float) -> Effect:
+    """An effect from its F ratio; `sizes` are its degrees of freedom, those of the error, and all sessions."""
+    from scipy.optimize import brentq
+    from scipy.special import ncfdtr
+    from scipy.stats import f
+
+    own, freedom, n = sizes
+
+    def solve(level: float) -> float:
+        """The noncentrality at which the ratio is this quantile."""
+        if ncfdtr(own, freedom, 0.0, ratio) <= level:
+            return 0.0
+        top = 10.0 + own * ratio
+        while ncfdtr(own, freedom, top, ratio) > level:
+            top *= 2
+        return float(brentq(lambda centre: ncfdtr(own, freedom, centre, ratio) - level, 0.0, top))
+
+    low, high = (solve(0.5 + sign * confidence / 2) for sign in (1, -1))
+    over = max(0.0, own * (ratio - 1))
+    share = Estimate(over / (over + n), low / (low + n), high / (high + n))
+    return Effect(key, number, share, float(f.sf(ratio, own, freedom)))
+
+
+# --- how many sessions it takes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Power:
+    """Sessions of each of two cases that show a difference of their means in one round, as a two-sided test at 5 %."""
+
+    round: int
+    difference: float
+    sd: float
+    """Of sessions' means, as in the pilot."""
+    basis: str
+    """What that is known from."""
+    sessions_80: int
+    """For a power of 80 %."""
+    sessions_90: int
+    cautious: int | None
+    """For 80 % if the standard deviation is at the upper end of its 95 % interval; None where that is unknown."""
+
+
+def power(components: Sequence[Components], difference: float) -> list[Power]:
+    """Plans an experiment from a pilot: sessions as large as its own, with as many participants.
+
+    Args:
+        components: of the pilot's rounds; one session is enough, though it cannot tell how sessions vary.
+        difference: of means, in units of the game, not 0.
+    """
+    from scipy.stats import chi2
+
+    found = []
+    for one in components:
+        known = not math.isnan(one.observed)
+        sd = one.observed if known else one.sampling
+        basis = f"{one.sessions} sessions" if known else "participants alone: at least"
+        high = sd * math.sqrt(one.freedom / float(chi2.ppf(0.025, one.freedom))) if known else math.nan
+        needed = [sessions_needed(sd, difference, goal) for goal in (0.8, 0.9)]
+        cautious = sessions_needed(high, difference, 0.8) if known else None
+        found.append(Power(one.round, difference, sd, basis, *needed, cautious))
+    return found
+
+
+def sessions_needed(sd: float, difference: float, goal: float) -> int:
+    """The fewest observations in each of two groups with which Student's t finds a difference with this power."""
+    from scipy.special import nctdtr
+    from scipy.stats import t
+
+    def reached(n: int) -> bool:
+        freedom, centre = 2 * n - 2, abs(difference) / sd * math.sqrt(n / 2)
+        edge = float(t.ppf(0.975, freedom))
+        if centre > 10 * edge:  # beyond what the noncentral t is computed for, and beyond doubt
+            return True
+        return 1 - float(nctdtr(freedom, centre, edge)) + float(nctdtr(freedom, centre, -edge)) >= goal
+
+    if not sd:
+        return 2
+    z = intervals.normal(0.95) + intervals.normal(2 * goal - 1)
+    n = max(2, math.floor(2 * (z * sd / difference) ** 2))  # the normal approximation, which is never too large
+    while n < 1_000_000 and not reached(n):
+        n += 1
+    return n

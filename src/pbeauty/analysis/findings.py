@@ -1,0 +1,129 @@
+"""All that is said of one run or several: what `pbeauty analyze` prints and `pbeauty report` shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pbeauty.analysis.comparison import Comparison, Contrast, compare, contrasts
+from pbeauty.analysis.components import Power, power
+from pbeauty.analysis.contamination import Probe, probes
+from pbeauty.analysis.group_stats import Binned
+from pbeauty.analysis.run_analysis import Analysis, analyse
+from pbeauty.analysis.variation import Variation, settings, vary
+from pbeauty.game.experiment import Experiment, Game
+from pbeauty.storage.run_folder import find_runs
+from pbeauty.storage.run_reader import Run
+
+SCHEMA_VERSION = 3
+
+CAUTIONS = (
+    "Intervals of one run are for other participants who are told the same. How another session would go takes "
+    "several: runs that differ in nothing but the seed.",
+    "Intervals hold for one figure at a time: of twenty at 95 %, one misses by chance. p-values of one table are "
+    "adjusted for all that stand in it by Holm's method.",
+)
+"""What every reader of the figures is told."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One run and all that is said of it."""
+
+    path: Path
+    experiment: Experiment
+    analysis: Analysis
+    comparisons: list[Comparison]
+    contrasts: list[Contrast]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Several runs, each by itself and all together."""
+
+    examined: list[Examined]
+    variation: Variation | None
+    """None for a single run."""
+    probes: list[Probe]
+    """For a memorised answer; empty where runs do not vary wording or p."""
+    power: list[Power]
+    """Empty unless asked for."""
+
+
+def examine(paths: Sequence[Path], confidence: float, detectable: float | None = None) -> Findings:
+    """Analyses all runs that the paths mean, one after the other.
+
+    Args:
+        paths: runs, or folders with runs below.
+        confidence: of all intervals, in (0, 1).
+        detectable: a difference of means, in units of the game, that `power` plans for; None for no plan.
+
+    Raises:
+        ConfigError: if a run cannot be read.
+    """
+    found = []
+    for path in find_runs(paths):
+        with Run(path) as run:
+            analysis = analyse(run, confidence=confidence)
+            found.append(Examined(path, run.experiment, analysis, compare(analysis), contrasts(analysis)))
+        if analysis.unfinished:
+            print(f"pbeauty: {path}: {analysis.unfinished}; analysed as far as it goes", file=sys.stderr, flush=True)
+    variation = vary([(settings(one.experiment), one.analysis) for one in found], confidence)
+    planned = [] if detectable is None else power(variation.components, detectable)
+    if len(found) == 1:
+        return Findings(found, None, [], planned)
+    return Findings(found, variation, probes(variation), planned)
+
+
+def document(findings: Findings, confidence: float) -> dict[str, Any]:
+    """The findings as one JSON value; null stands for what there is none of."""
+    variation = plain(findings.variation)
+    if findings.variation is not None:
+        variation["cases"] = [
+            {"settings": case.settings, "runs": [analysis.path for analysis in case.analyses]}
+            for case in findings.variation.cases
+        ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "confidence": confidence,
+        "cautions": list(CAUTIONS),
+        "runs": [
+            plain(one.analysis) | {
+                "unfinished": one.analysis.unfinished,
+                "comparisons": plain(one.comparisons),
+                "contrasts": plain(one.contrasts),
+            }
+            for one in findings.examined
+        ],
+        "variation": variation,
+        "probes": plain(findings.probes),
+        "power": plain(findings.power),
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Records as JSON values: dataclasses and rules as objects, NaN as null, without the raw counts.
+
+    Infinite is only a tau beyond what is estimated: `above` or `below`.
+    """
+    if isinstance(value, Game):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(item) for name, item in fields.items() if not isinstance(item, Binned)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "above" if value > 0 else "below"
+    return value
