@@ -230,7 +230,9 @@ def test_standard_output_is_the_table_and_the_folder(mixed):
             outcome = run.outcome(index)
             expected = [f"{outcome.mean:.2f}", f"{outcome.median:.2f}", f"{outcome.target:.2f}", str(outcome.n_winners)]
             assert row.split()[:6] == [str(index + 1), *expected, "33"]
-    assert re.fullmatch(r"mixed: 33 participants on 1 rank\(s\), started in \d+\.\d s\n", done.err)
+    header, following = done.err.splitlines()
+    assert re.fullmatch(r"mixed: 33 participants on 1 rank\(s\), started in \d+\.\d s", header)
+    assert following == f"next: pbeauty report {folder}"
     assert not CONTROL.search(done.out + done.err)
 
 

@@ -33,13 +33,12 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import assign_personas, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
-from pbeauty.job.checkpoint import read_checkpoint
+from pbeauty.job.checkpoint import Request, prepare, read_checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
-from pbeauty.job.runner import Request, prepare
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm import answering
 from pbeauty.llm.backgrounds import writer
@@ -245,8 +244,8 @@ class _Player:
             with Path(os.devnull).open("w") as nowhere:
                 display = Display(experiment.game, experiment.count, nowhere, nowhere)
                 checkpoint, _ = read_checkpoint(folder, experiment)
-                writer = RunWriter.create(folder, experiment, {})
-                moderator = Moderator(experiment, writer, self._interrupt, checkpoint, [display])
+                moderator = Moderator(experiment, self._interrupt, checkpoint, [display])
+                moderator.writer = RunWriter.create(folder, experiment, {})
                 began, began_cpu = time.perf_counter(), time.process_time()
                 play_game(JobContext(self._comm, self._hosted, folder, "bench", experiment.patience), block, moderator)
                 self._took = time.perf_counter() - began, time.process_time() - began_cpu

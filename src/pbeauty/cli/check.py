@@ -15,7 +15,7 @@ from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.game.experiment import Experiment
-from pbeauty.job.runner import Request, prepare
+from pbeauty.job.checkpoint import Request, prepare
 from pbeauty.job.stop_requests import job_end, time_limit
 from pbeauty.job.sweep_runner import prepare_sweep
 from pbeauty.storage.run_folder import find_runs

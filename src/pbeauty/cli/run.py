@@ -27,7 +27,8 @@ def command(options: argparse.Namespace) -> int:
     """Plays, on every rank."""
     from pbeauty.config.sweep import is_sweep
     from pbeauty.errors import ConfigError
-    from pbeauty.job.runner import Request, run
+    from pbeauty.job.checkpoint import Request
+    from pbeauty.job.runner import run
     from pbeauty.mpi.world import on_every_rank, world
 
     request = Request(options.config, tuple(options.set), options.out, options.resume)

@@ -1,7 +1,4 @@
-"""Watching a run from outside: what its live state, its lock and its result say, shown to a person or a script.
-
-Reads only, and trusts none of it: sizes are bounded, and no text from a file reaches a terminal unchecked.
-"""
+"""`pbeauty watch`: what the live status, the lock and the result of a run say, shown to a person or a script."""
 
 from __future__ import annotations
 
@@ -9,36 +6,35 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
-from rich.console import Console, Group, RenderableType
-from rich.live import Live as Screen
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.files import printable, read_bounded
-from pbeauty.job.live_status import LIVE_FILE, LiveState, RankState, RoundState, SweepState, finished_rounds
-from pbeauty.storage import lock
-from pbeauty.storage.run_reader import Run
+from pbeauty.job.live_status import LIVE_FILE, RankStatus, RoundResult, RunStatus, latest_results, read_status
+from pbeauty.storage.lock import LOCK_FILE, Found, look
 from pbeauty.storage.schema import RUN_FILE
 
-_LARGEST = 1 << 25
-"""Bytes; the live state of 100,000 ranks takes about as much."""
-_REFRESH = 1.0
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_SECONDS_BETWEEN_LOOKS = 1.0
 _ROWS = 20
 """Ranks, and rounds, that fit a screen; of more, the slowest and the latest are shown."""
 _UNFINISHED = ("starting", "playing")
+_WORDS = {
+    "dead": "dead: its job is gone without having ended it; --resume goes on with it",
+    "interrupted": "interrupted; --resume goes on with it",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
-    parser.add_argument("--once", action="store_true", help="print its state once instead of following it")
-    parser.add_argument("--json", action="store_true", help="print its state once, as JSON")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder or its run.h5, or a folder of runs")
+    parser.add_argument("--once", action="store_true", help="print its status once instead of following it")
+    parser.add_argument("--json", action="store_true", help="print its status once, as JSON")
 
 
 def command(options: argparse.Namespace) -> int:
@@ -47,206 +43,218 @@ def command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def watch(run: Path, *, as_json: bool, once: bool) -> None:
-    """Shows a run on standard output: live on a terminal until it ends, else once; of a sweep, the case that is played.
+def watch(path: Path, *, as_json: bool, once: bool) -> None:
+    """Shows a run on standard output: live on a terminal until it ends, else once.
+
+    Of a sweep that is being played the case that is; of any other folder of runs a line for each.
 
     Raises:
         ConfigError: if there is no run to be shown.
     """
-    folder = run if run.is_dir() else run.parent
-    if not run.is_dir() and run.name not in (RUN_FILE, LIVE_FILE):
-        raise ConfigError(f"{run} is no run: give its folder, or its {RUN_FILE}")
-    sweep = _sweep(folder)
-    if sweep and not sweep.case:
-        told = f"sweep {printable(sweep.sweep)}: {sweep.state}; its cases are folders of {folder}"
-        print(sweep.model_dump_json(indent=1) if as_json else told, flush=True)
-        return
-    folder = folder / sweep.case if sweep else folder
-    state = observe(folder)
+    runs = _runs(path)
+    statuses = [observe(run) for run in runs]
     if as_json:
-        print(json.dumps(state, indent=1), flush=True)
+        documents = [asdict(status) for status in statuses]
+        print(json.dumps(documents[0] if len(runs) == 1 else documents, indent=1), flush=True)
+    elif len(runs) > 1:
+        for run, status in zip(runs, statuses, strict=True):
+            print(f"{run}: {headline(status)}", flush=True)
     elif once or not sys.stdout.isatty():
-        console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False, legacy_windows=False)
-        console.print(show(state), soft_wrap=True)
+        from rich.console import Console
+
+        console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False)
+        console.print(show(statuses[0]), soft_wrap=True)
     else:
-        _follow(folder, state)
+        _follow(runs[0], statuses[0])
 
 
-def observe(folder: Path) -> dict[str, Any]:
-    """The live state of a run as JSON values, and in `state` also `dead`: a job that ended without saying so.
+def _runs(path: Path) -> list[Path]:
+    """What `path` means: a run's folder or file, the case of a sweep that is being played, or all runs below it."""
+    folder = path.parent if path.name in (RUN_FILE, LIVE_FILE) else path
+    if not folder.is_dir():
+        return [path]
+    try:
+        sweep = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        sweep = {}
+    if isinstance(sweep, dict) and "sweep" in sweep:
+        if sweep.get("case"):
+            return [folder / sweep["case"]]
+    elif any((folder / name).exists() for name in (LIVE_FILE, RUN_FILE, LOCK_FILE)):
+        return [folder]
+    from pbeauty.storage.run_folder import find_runs
 
-    Of a run that has no live state, as much of it as its result tells.
+    return [file.parent for file in find_runs([folder])]
+
+
+def observe(run: Path) -> RunStatus:
+    """The status of the run in a folder, or of a file; `dead` is that of a job that ended without writing it down.
+
+    Of a run without a live status, as much of it as its result tells.
 
     Raises:
-        ConfigError: if the folder holds no run.
+        ConfigError: if there is no run.
+        RunFileError: if its result cannot be read.
     """
-    path = folder / LIVE_FILE
-    while True:
-        state, seen = _read(path), _stamp(path)
-        held = lock.look(folder / lock.LOCK_FILE)
-        playing = held is not None and not held.stale
-        if state is None or playing or state.state not in _UNFINISHED:
-            break
-        if _stamp(path) == seen:  # else it ended, or another job began, between the two looks
-            return state.model_dump() | {"state": "dead"}
-    if state is None:
-        return _from_result(folder, held if playing else None)
-    newcomer = held.owner if held and playing else None
-    if newcomer and (newcomer.pid, newcomer.host) != (state.pid, state.host) and state.state not in _UNFINISHED:
-        return state.model_dump() | {"state": "starting", "message": None, "pid": newcomer.pid, "host": newcomer.host}
-    return state.model_dump()
+    if not run.is_dir():
+        return _from_result(run, None)
+    status, lock = _read(run / LIVE_FILE), look(run / LOCK_FILE)
+    playing = lock if lock and not lock.stale else None
+    if status is None:
+        return _from_result(run / RUN_FILE, playing)
+    if status.state in _UNFINISHED and not playing:
+        again = _read(run / LIVE_FILE)  # it may have ended between the two looks
+        return replace(status, state="dead") if again in (None, status) else observe(run)
+    owner = playing.owner if playing else None
+    if owner and status.state not in _UNFINISHED and (owner.pid, owner.host) != (status.pid, status.host):
+        return replace(status, state="starting", message=None, pid=owner.pid, host=owner.host)
+    return status
 
 
-def _sweep(folder: Path) -> SweepState | None:
-    """How far a sweep is; None where the folder is not that of a sweep."""
+def _read(path: Path) -> RunStatus | None:
     try:
-        return SweepState.model_validate_json(read_bounded(folder / LIVE_FILE, _LARGEST)[0])
-    except (OSError, ValueError):  # no live file, or that of a run
-        return None
-
-
-def _read(path: Path) -> LiveState | None:
-    try:
-        data, _ = read_bounded(path, _LARGEST)
-        return LiveState.model_validate_json(data)
+        return read_status(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, fault["loc"])) or "(file)"
-        reason = f"{printable(where)}: {printable(fault['msg'])}"
-        raise ConfigError(f"{path} is not the live state of a run ({reason}); delete it to go by the result") from None
     except ValueError as error:
-        raise ConfigError(f"{error}: it is not the live state of a run") from None
+        raise ConfigError(f"{path}: {error}; delete it to go by the result") from None
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
-
-
-def _from_result(folder: Path, held: lock.Found | None) -> dict[str, Any]:
-    owner = held.owner if held else None
-    about: dict[str, Any] = {"state": "starting", "results": []}
-    if (folder / RUN_FILE).exists():
-        with Run(folder) as run:
-            finished = "finished" if run.finished else "interrupted"
-            about |= {
-                "state": "playing" if held else finished,
-                "name": run.experiment.name,
-                "rounds": run.experiment.game.rounds,
-                "rounds_finished": run.round_count,
-                "participants": run.experiment.count,
-                "results": [result.model_dump() for result in finished_rounds(run)],
-            }
-    elif not held:
-        raise ConfigError(f"{folder} is no run: it holds neither {LIVE_FILE} nor {RUN_FILE}, and no job plays there")
-    unknown = dict.fromkeys(LiveState.model_fields) | {"schema_version": 1, "ranks": []}
+def _from_result(path: Path, lock: Found | None) -> RunStatus:
+    owner = lock.owner if lock else None
+    status = RunStatus(state="starting")
     if owner:
-        unknown |= owner.model_dump(include={"user", "host", "pid", "slurm_job_id"}) | {"started": owner.since}
-    return unknown | about
+        status = replace(status, user=owner.user, host=owner.host, pid=owner.pid, started=owner.since)
+    if path.exists():
+        from pbeauty.storage.run_reader import Run
+
+        with Run(path) as run:
+            return replace(
+                status,
+                state="playing" if lock else "finished" if run.finished else "interrupted",
+                name=run.experiment.name,
+                rounds=run.experiment.game.rounds,
+                rounds_finished=run.round_count,
+                participants=run.experiment.count,
+                results=latest_results(run),
+            )
+    if not lock:
+        raise ConfigError(
+            f"there is no run in {path.parent}: neither {LIVE_FILE} nor {path.name}, and no job plays there"
+        )
+    return status
 
 
 # --- what a person sees ----------------------------------------------------------------------------------------
 
 
-def _follow(folder: Path, state: dict[str, Any]) -> None:
-    console = Console(markup=False, highlight=False, emoji=False)
+def _follow(run: Path, status: RunStatus) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
     try:
-        with Screen(show(state), console=console, auto_refresh=False) as screen:
-            while state["state"] in _UNFINISHED:
-                time.sleep(_REFRESH)
-                state = observe(folder)
-                screen.update(show(state), refresh=True)
+        with Live(show(status), console=Console(markup=False, highlight=False), auto_refresh=False) as screen:
+            while status.state in _UNFINISHED:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                status = observe(run)
+                screen.update(show(status), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def show(state: dict[str, Any]) -> RenderableType:
-    """A state as `observe` gives it, for a screen of any width."""
-    parts: list[RenderableType] = [_headline(state)]
-    if state["message"]:
-        parts += [Text(printable(line, 500)) for line in state["message"].splitlines()[-_ROWS:]]
-    if state["results"]:
-        parts += [Text(), _rounds([RoundState.model_validate(result) for result in state["results"]])]
-    if state["state"] in (*_UNFINISHED, "dead") and state["round"]:
-        parts += [Text(), *_round(state)]
+def show(status: RunStatus) -> RenderableType:
+    """A status for a screen of any width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(headline(status))]
+    if status.message:
+        parts += map(Text, status.message.splitlines()[-_ROWS:])
+    if status.results:
+        parts += [Text(), _result_table(status.results[-_ROWS:])]
+    if status.loading_seconds is not None:
+        ready = f"{status.engines_ready} of {status.engines}"
+        parts += [Text(), Text(f"loading engines: {ready}, {_duration(status.loading_seconds)}")]
+    if status.round is not None and status.state in (*_UNFINISHED, "dead"):
+        slowest = sorted(status.ranks, key=lambda rank: rank.done / max(rank.total, 1))[:_ROWS]
+        parts += [Text(), Text(_progress(status)), _rank_table(sorted(slowest, key=lambda rank: rank.rank))]
+        if len(status.ranks) > _ROWS:
+            parts.append(Text(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}"))
     return Group(*parts)
 
 
-def _headline(state: dict[str, Any]) -> Text:
-    told = {
-        "dead": "dead: its job is gone without having ended it; --resume goes on with it",
-        "interrupted": "interrupted; --resume goes on with it",
-    }
-    facts = [told.get(state["state"], state["state"])]
-    if state["rounds"] is not None:
-        facts += [f"{state['rounds_finished']:,} of {state['rounds']:,} rounds"]
-        facts += [f"{state['participants']:,} participants"]
-    if state["host"] is not None:
-        job = f", Slurm job {printable(state['slurm_job_id'])}" if state["slurm_job_id"] else ""
-        facts += [f"by {printable(state['user'])} on {printable(state['host'])} (pid {state['pid']}{job})"]
-    if state["updated"] is not None:
-        facts += [f"as of {printable(state['updated'])}"]
-    return Text(f"{printable(state['name'] or 'a run')}: {', '.join(facts)}")
+def headline(status: RunStatus) -> str:
+    """A status in one line."""
+    facts = [_WORDS.get(status.state, status.state)]
+    if status.rounds is not None:
+        facts += [f"{status.rounds_finished:,} of {status.rounds:,} rounds", f"{status.participants:,} participants"]
+    if status.host is not None:
+        job = f", Slurm job {status.slurm_job_id}" if status.slurm_job_id else ""
+        facts.append(f"by {status.user} on {status.host} (pid {status.pid}{job})")
+    if status.updated is not None:
+        facts.append(f"as of {status.updated}")
+    return f"{status.name or 'a run'}: {', '.join(facts)}"
 
 
-def _rounds(results: list[RoundState]) -> RenderableType:
+def _progress(status: RunStatus) -> str:
+    """How far the round is that is being played."""
+    done, unusable, tokens = (
+        sum(getattr(rank, name) for rank in status.ranks) for name in ("done", "unusable", "output_tokens")
+    )
+    seconds = max(status.round_seconds, 1e-9)
+    facts = [
+        f"{done:,} of {status.participants:,} ({100 * done / max(status.participants or 0, 1):.0f}%)",
+        f"{_number(done / seconds, 0)} participants/s",
+        f"{_number(tokens / seconds, 0)} tokens/s",
+    ]
+    facts += [f"{unusable:,} unusable"] if unusable else []
+    facts.append(f"{_duration(status.round_seconds)} so far")
+    if status.seconds_left is not None:
+        facts.append(f"{_duration(status.seconds_left)} to the end")
+    return f"{f'round {status.round:,}' if status.round else 'backgrounds'}: {', '.join(facts)}"
+
+
+def _table(*headings: str) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
-    for heading in ("round", "mean", "median", "target", "winners", "valid", "seconds"):
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for result in results[-_ROWS:]:
-        figures = [_figure(value) for value in (result.mean, result.median, result.target)]
-        counts = [f"{result.n_winners:,}", f"{result.n_valid:,}", _figure(result.seconds)]
-        table.add_row(*map(Text, (f"{result.round:,}", *figures, *counts)))
     return table
 
 
-def _round(state: dict[str, Any]) -> list[RenderableType]:
-    left = f", {_time(state['round_seconds_left'])} left" if state["round_seconds_left"] is not None else ""
-    whole = f", {_time(state['run_seconds_left'])} to the end" if state["run_seconds_left"] is not None else ""
-    unusable = f", {state['unusable']:,} unusable" if state["unusable"] else ""
-    share = 100 * state["done"] / max(state["participants"], 1)
-    parts: list[RenderableType] = [
-        Text(
-            f"round {state['round']:,}: {state['done']:,} of {state['participants']:,} ({share:.0f}%), "
-            f"{_figure(state['participants_per_second'], 0)} participants/s, "
-            f"{_figure(state['tokens_per_second'], 0)} tokens/s{unusable}, "
-            f"{_time(state['round_seconds'])} so far{left}{whole}"
-        ),
-    ]
-    ranks = [RankState.model_validate(rank) for rank in state["ranks"]]
-    slowest = sorted(ranks, key=lambda rank: rank.done / max(rank.total, 1))[:_ROWS]
-    if slowest:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("rank", "done", "of", "participants/s", "tokens"):
-            table.add_column(heading, justify="right")
-        table.add_column("host")
-        table.add_column("", width=20)
-        for rank in sorted(slowest, key=lambda rank: rank.rank):
-            table.add_row(
-                *map(Text, (f"{rank.rank:,}", f"{rank.done:,}", f"{rank.total:,}")),
-                *map(Text, (_figure(rank.participants_per_second, 0), f"{rank.output_tokens:,}", printable(rank.host))),
-                ProgressBar(max(rank.total, 1), rank.done, width=20),
-            )
-        parts.append(table)
-    if len(ranks) > _ROWS:
-        parts.append(Text(f"the {_ROWS} ranks that are furthest behind, of {len(ranks):,}"))
-    return parts
+def _result_table(results: Sequence[RoundResult]) -> Table:
+    table = _table("round", "mean", "median", "target", "winners", "valid", "seconds")
+    for result in results:
+        numbers = [_number(value) for value in (result.mean, result.median, result.target)]
+        table.add_row(
+            f"{result.round:,}", *numbers, f"{result.n_winners:,}", f"{result.n_valid:,}", _number(result.seconds)
+        )
+    return table
 
 
-def _figure(value: float, digits: int = 2) -> str:
+def _rank_table(ranks: Sequence[RankStatus]) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    table = _table("rank", "done", "of", "participants/s", "tokens")
+    table.add_column("host")
+    table.add_column("", width=20)
+    for rank in ranks:
+        numbers = (f"{rank.rank:,}", f"{rank.done:,}", f"{rank.total:,}", _number(rank.participants_per_second, 0))
+        bar = ProgressBar(max(rank.total, 1), rank.done, width=20)
+        table.add_row(*numbers, f"{rank.output_tokens:,}", Text(rank.host), bar)
+    return table
+
+
+def _number(value: float, digits: int = 2) -> str:
     return f"{value:,.{digits}f}" if abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _time(seconds: float) -> str:
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours >= 1_000_000:
-        return "for ever"
-    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s" if minutes else f"{whole} s"
+def _duration(seconds: float) -> str:
+    hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    return f"{minutes} min {int(seconds % 60):02} s" if minutes else f"{int(seconds)} s"

@@ -380,3 +380,8 @@ class Experiment(Section):
     def with_models(self) -> bool:
         """Whether language models take part."""
         return any(isinstance(group, LLMGroup) for group in self.population)
+
+    @property
+    def used_models(self) -> dict[str, Model]:
+        """The models that some group plays with, by name, in the order of the population."""
+        return {group.model: self.models[group.model] for group in self.population if isinstance(group, LLMGroup)}

@@ -1,18 +1,32 @@
-"""Starting and going on: what earlier jobs have left of a run, read once, by rank 0, and handed out to the others."""
+"""Starting and going on: what is to be played, and what earlier jobs have left of it, found out once, by rank 0."""
 
 from __future__ import annotations
 
+import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pbeauty.config import loader
+from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
-from pbeauty.job.live_status import RoundState, finished_rounds
-from pbeauty.storage.run_folder import check_same_experiment
-from pbeauty.storage.run_reader import Run
+from pbeauty.job.live_status import RoundResult, latest_results
+from pbeauty.job.stop_requests import Interrupt, job_end
+from pbeauty.llm.engine import check_engine_arguments, check_vllm
+from pbeauty.llm.engine import checkpoint as check_checkpoint
 from pbeauty.storage.schema import RUN_FILE
-from pbeauty.storage.validation import reply_file_names
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    config: Path
+    overrides: tuple[str, ...] = ()
+    out: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,27 +49,105 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Record:
+class EarlierJobs:
     """What rank 0 alone needs to know of a run that earlier jobs have begun."""
 
     personas: Personas | None = None
     """Attributes and backgrounds of all participants, where they are stored."""
-    results: list[RoundState] = field(default_factory=list)
+    results: list[RoundResult] = field(default_factory=list)
     """The latest finished rounds, for the live status."""
 
 
-def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, Record]:
+@dataclass(frozen=True)
+class Plan:
+    """What every rank must know to play a run."""
+
+    experiment: Experiment
+    folder: Path
+    checkpoint: Checkpoint
+    job_id: str
+    """Names this job, and a file in the folder by which every rank recognises the folder."""
+
+    @property
+    def token(self) -> Path:
+        """That file, which rank 0 makes."""
+        return self.folder / f".{self.job_id}"
+
+
+def prepare(request: Request) -> Experiment:
+    """Loads and checks an experiment as far as that goes without MPI and without starting an engine.
+
+    Raises:
+        ConfigError: saying everything that is wrong.
+    """
+    experiment = loader.load(request.config, request.overrides)
+    check_models(experiment)
+    return experiment
+
+
+def check_models(experiment: Experiment) -> None:
+    """Checks the models of an experiment as far as that goes without starting an engine.
+
+    Raises:
+        ConfigError: saying what is wrong.
+    """
+    if experiment.used_models:
+        check_vllm()
+    for name, model in sorted(experiment.used_models.items()):
+        check_checkpoint(model)
+        check_engine_arguments(name, model)
+
+
+def plan_run(
+    experiment: Experiment, request: Request, until_end: ExitStack, interrupt: Interrupt
+) -> tuple[Plan, EarlierJobs]:
+    """Where a run is to be played, and what of it is there already; called on rank 0.
+
+    Args:
+        experiment: checked.
+        request: what is asked for.
+        until_end: gets the lock of the run's folder.
+        interrupt: is set to the end of the Slurm job, if there is one.
+
+    Raises:
+        ConfigError: if the run cannot be played there.
+        LockedError: if another job is playing there.
+    """
+    from pbeauty.storage.lock import locked
+    from pbeauty.storage.run_folder import refuse_played, run_folder
+
+    folder = run_folder(experiment, request.out, resume=request.resume)
+    until_end.enter_context(locked(folder, lost=interrupt.ask))
+    interrupt.end_before(job_end(), experiment.margin)
+    if not request.resume:
+        refuse_played(folder)
+    checkpoint, earlier = read_checkpoint(folder, experiment)
+    plan = Plan(experiment, folder.resolve(), checkpoint, job_id=secrets.token_hex(8))
+    try:
+        if not checkpoint.complete:
+            plan.token.touch()
+    except OSError as error:
+        raise ConfigError(f"cannot write to the result folder {folder}: {error.strerror}") from None
+    return plan, earlier
+
+
+def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, EarlierJobs]:
     """Opens the run in `folder`, checks it, and takes from it what a job needs to go on.
 
     Raises:
-        ConfigError: if the run there is damaged, or of another experiment, listing every difference.
+        ConfigError: if the run there is of another experiment, listing every difference.
+        RunFileError: if it is damaged.
     """
     if not (folder / RUN_FILE).exists():
-        return Checkpoint(exists=False, complete=False, announcements=[announcement(experiment, 0)]), Record()
+        return Checkpoint(exists=False, complete=False, announcements=[announcement(experiment, 0)]), EarlierJobs()
+    from pbeauty.storage.run_folder import check_same_experiment
+    from pbeauty.storage.run_reader import Run
+    from pbeauty.storage.validation import reply_file_names
+
     with Run(folder) as run:
         check_same_experiment(run, experiment)
         if run.complete:
-            return Checkpoint(exists=True, complete=True, announcements=[]), Record()
+            return Checkpoint(exists=True, complete=True, announcements=[]), EarlierJobs()
         rounds = range(run.round_count)
         checkpoint = Checkpoint(
             exists=True,
@@ -63,4 +155,4 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, R
             announcements=[run.announcement(round_index) for round_index in range(run.round_count + 1)],
             reply_files=[reply_file_names(run.file, round_index) for round_index in rounds],
         )
-        return checkpoint, Record(run.personas, finished_rounds(run))
+        return checkpoint, EarlierJobs(run.personas, latest_results(run))

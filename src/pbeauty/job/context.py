@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pbeauty.game.records import Rows
-from pbeauty.mpi.collectives import gather, idle_barrier
+from pbeauty.mpi.collectives import gather, gather_objects, idle_barrier
 from pbeauty.mpi.partition import Block, span
 from pbeauty.storage.journal import journal_path
 
@@ -36,10 +36,14 @@ class JobContext:
     patience: float
     """Seconds that the other ranks may be silent, give or take, before the job ends as hanging."""
 
+    @property
+    def block(self) -> Block:
+        """That of this rank."""
+        return self.partition[self.comm.rank]
+
     def journal_path(self, round_index: int) -> Path:
         """The journal of this rank's replies of a round from 0; -1 for the backgrounds written before it."""
-        block = span(self.partition[self.comm.rank])
-        return journal_path(self.folder, round_index, self.job_id, self.comm.rank, block)
+        return journal_path(self.folder, round_index, self.job_id, self.comm.rank, span(self.block))
 
     def bcast(self, value: T | None) -> T | None:
         """The value that rank 0 gives, on every rank."""
@@ -58,7 +62,7 @@ class JobContext:
     def gather_objects(self, value: T) -> list[T] | None:
         """The values of all ranks in their order, on rank 0; None on the others."""
         self.wait()
-        return self.comm.gather(value)
+        return gather_objects(self.comm, value)
 
     def wait(self) -> None:
         """Waits until every rank is here.

@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line for each finished round, and how far the current round has come.
+"""What a person sees of a run: how engines load, how far the current round has come, a line for each finished round.
 
 Progress is a live bar where standard error is a terminal. Elsewhere, as in a log file or under an MPI launcher that
 collects what its ranks write, it is a plain line every few seconds.
@@ -7,96 +7,129 @@ collects what its ranks write, it is a plain line every few seconds.
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from typing import TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Progress
 from pbeauty.game.rules import Outcome, Status
-from pbeauty.mpi.monitor import add
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LOADING_LINES = 10.0
 _SECONDS_BEFORE_BAR = 0.3
 """A round that is shorter than this shows no bar, which would only flicker."""
+_UNUSABLE = [status for status in Status if not status.valid]
 
 
 class Display:
-    """Shows the progress of rounds on standard error, and their results on standard output."""
+    """Shows the progress of a run on standard error, and the results of its rounds on standard output.
+
+    One of the moderator's observers; a context manager, since a bar must not outlast an error.
+    """
 
     def __init__(self, game: Game, count: int, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self._game, self._count = game, count
         self._out, self._err = out or sys.stdout, err or sys.stderr
-        self._live = self._err.isatty()
+        self._terminal = self._err.isatty()
         self._bar: Bar | None = None
-        self._task = TaskID(0)
-        self._round = self._title = ""
+        self._title = ""
         self._began = self._last_line = 0.0
-        self._tabled = False
+        self._has_heading = False
+        self._engines = self._engines_ready = 0
+        self._loaded = threading.Event()
+        self._loading_lines: threading.Thread | None = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end_loading()
+        self._stop_bar()
+
+    def loading(self, ready: int, engines: int) -> None:
+        self._engines_ready, self._engines = ready, engines
+        if self._terminal:
+            self._move_bar("loading engines", ready, engines)
+        elif self._loading_lines is None:
+            self._began = time.monotonic()
+            self._loading_lines = threading.Thread(target=self._print_loading, name="loading", daemon=True)
+            self._loading_lines.start()
+
+    def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
+        self._end_loading()
+        self._stop_bar()
 
     def begin_round(self, round_index: int) -> None:
-        """A round starts; -1 stands for the backgrounds that are written before the first round."""
         self._began = self._last_line = time.monotonic()
         self._title = f"round {round_index + 1}/{self._game.rounds}" if round_index >= 0 else "backgrounds"
 
-    def show(self, ranks: Mapping[int, Progress]) -> None:
-        """Shows how far the round has come, all ranks taken together."""
-        progress = add(ranks.values())
+    def show(self, progress: Mapping[int, Progress]) -> None:
         now = time.monotonic()
         seconds = max(now - self._began, 1e-9)
-        rate = f"{progress.done / seconds:,.0f}/s"
-        unusable = f", {progress.unusable:,} unusable" if progress.unusable else ""
-        if self._live:
-            if not self._bar and seconds >= _SECONDS_BEFORE_BAR:
-                self._start_bar()
-            if self._bar:
-                self._bar.update(self._task, completed=progress.done, rate=f"{rate}{unusable}")
+        done = sum(part.done for part in progress.values())
+        unusable = sum(part.unusable for part in progress.values())
+        rate = f"{done / seconds:,.0f}/s" + (f", {unusable:,} unusable" if unusable else "")
+        if self._terminal:
+            if seconds >= _SECONDS_BEFORE_BAR:
+                self._move_bar(self._title, done, self._count, rate)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            share = 100 * progress.done / max(self._count, 1)
-            self.say(f"{self._title}: {progress.done:,} of {self._count:,} ({share:.0f}%), {rate}{unusable}")
+            share = 100 * done / max(self._count, 1)
+            self.say(f"{self._title}: {done:,} of {self._count:,} ({share:.0f}%), {rate}")
 
     def end_round(self) -> None:
-        """Removes the bar: the round is over, or was broken off."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        self._stop_bar()
 
-    def result(self, round_index: int, outcome: Outcome, statuses: dict[Status, int], seconds: float) -> None:
-        """Prints a line for a finished round; a heading precedes the first line."""
-        if not self._tabled:
-            self._tabled = True
-            heading = (
-                f"{'round':>5} {'mean':>8} {'median':>8} {'target':>8} {'winners':>9} {'valid':>11} {'seconds':>8}"
-            )
-            print(f"{heading}  unusable", file=self._out)
-        unusable = ", ".join(
-            f"{count:,} {status.name.lower()}" for status, count in statuses.items() if count and not status.valid
-        )
+    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
+        if not self._has_heading:
+            self._has_heading = True
+            names = ("mean", "median", "target", "winners", "valid", "seconds")
+            widths = (8, 8, 8, 9, 11, 8)
+            columns = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
+            print(f"round {' '.join(columns)}  unusable", file=self._out)
+        unusable = [f"{statuses[status]:,} {status.name.lower()}" for status in _UNUSABLE if statuses.get(status)]
         print(
             f"{round_index + 1:>5} {outcome.mean:>8.2f} {outcome.median:>8.2f} {outcome.target:>8.2f} "
-            f"{outcome.n_winners:>9,} {outcome.n_valid:>11,} {seconds:>8.2f}  {unusable or 'none'}",
+            f"{outcome.n_winners:>9,} {outcome.n_valid:>11,} {seconds:>8.2f}  {', '.join(unusable) or 'none'}",
             file=self._out,
             flush=True,
         )
 
     def say(self, message: str) -> None:
-        """Prints a message on standard error."""
         print(message, file=self._err, flush=True)
 
-    def _start_bar(self) -> None:
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        ]
-        self._bar = Bar(*columns, console=Console(file=self._err), transient=True, expand=True)
-        self._task = self._bar.add_task(self._title, total=self._count, rate="")
-        self._bar.start()
+    def end(self, state: str, message: str | None = None) -> None:
+        pass  # said by the moderator
+
+    def _print_loading(self) -> None:
+        while not self._loaded.wait(_SECONDS_BETWEEN_LOADING_LINES):
+            seconds = time.monotonic() - self._began
+            self.say(f"loading engines: {self._engines_ready} of {self._engines}, {seconds:.0f} s")
+
+    def _end_loading(self) -> None:
+        self._loaded.set()
+        if self._loading_lines:
+            self._loading_lines.join()
+
+    def _move_bar(self, title: str, done: int, total: int, rate: str = "") -> None:
+        """Moves the bar, which is there from its first move on."""
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+            columns += (TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(file=self._err), transient=True, expand=True)
+            self._bar.add_task(title, total=total, rate="")
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, rate=rate)
+
+    def _stop_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.records import Progress
 from pbeauty.job.context import JobContext
-from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Answers, OnStep, Participants
 from pbeauty.mpi.monitor import ProgressReporter, monitor_ranks
+
+if TYPE_CHECKING:
+    from pbeauty.job.moderator import Moderator
 
 
 def play_game(job: JobContext, participants: Participants, moderator: Moderator | None) -> None:
@@ -41,9 +44,9 @@ def play_round(
     if moderator and rows:
         moderator.score(rows)
     files = participants.store_replies(job.folder, announcement, answers)
-    ended = job.gather_objects((files, seconds, participants.count))
-    if moderator and rows and ended:
-        moderator.close_round(rows, [path for files, *_ in ended for path in files], [times for _, *times in ended])
+    stored = job.gather_objects((files, (seconds, participants.count)))
+    if moderator and rows and stored:
+        moderator.close_round(rows, [path for files, _ in stored for path in files], [times for _, times in stored])
 
 
 def watch_progress(
@@ -62,15 +65,12 @@ def watch_progress(
         answers = answer(reporter.tick)
         reporter.finish(answers.progress)
         return answers
-    moderator.begin_round(round_index)
-    try:
+    with moderator.answering(round_index):
         if job.comm.size > 1:
-            monitor_ranks(job.comm, moderator.show, moderator.interrupt, job.patience)
+            monitor_ranks(job.comm, moderator.observers.show, moderator.interrupt, job.patience)
 
         def on_step(progress: Progress) -> bool:
-            moderator.show({0: progress})
+            moderator.observers.show({0: progress})
             return not moderator.interrupt()
 
         return answer(on_step)
-    finally:
-        moderator.end_round()

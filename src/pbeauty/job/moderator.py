@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from pbeauty.game.announcement import Announcement, announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas
 from pbeauty.game.records import Progress, Rows
 from pbeauty.game.rules import NoValidGuessError, Outcome, Status
 from pbeauty.game.scoring import Scored, score
@@ -19,7 +19,15 @@ from pbeauty.storage.run_writer import RunWriter
 
 
 class Observer(Protocol):
-    """Is told how a game goes, on rank 0."""
+    """Follows a run, on rank 0."""
+
+    def loading(self, ready: int, engines: int) -> None:
+        """So many of the job's engines have been loaded; from 0 on, until `begin_playing`."""
+        ...
+
+    def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
+        """All ranks are ready: the host and the number of participants of each."""
+        ...
 
     def begin_round(self, round_index: int) -> None:
         """The ranks begin to answer; at -1 they write backgrounds."""
@@ -33,7 +41,7 @@ class Observer(Protocol):
         """The ranks have answered, or were told to stop."""
         ...
 
-    def result(self, round_index: int, outcome: Outcome, statuses: dict[Status, int], seconds: float) -> None:
+    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
         """A round is finished and stored."""
         ...
 
@@ -41,77 +49,72 @@ class Observer(Protocol):
         """Something that a person should know."""
         ...
 
+    def end(self, state: str, message: str | None = None) -> None:
+        """The game is over: `finished`, `failed` or `interrupted`, and why."""
+        ...
+
+
+class Observers:
+    """Several observers as one: each of its methods calls that of all of them."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            for observer in self._observers:
+                getattr(observer, name)(*arguments)
+
+        return call
+
 
 class Moderator:
-    """Rank 0's part: decides whether there is another round, tells how it went, keeps the record."""
+    """Decides whether there is another round, scores and stores what was answered, and keeps observers informed."""
 
     def __init__(
-        self,
-        experiment: Experiment,
-        writer: RunWriter,
-        interrupt: Interrupt,
-        checkpoint: Checkpoint,
-        observers: Sequence[Observer] = (),
+        self, experiment: Experiment, interrupt: Interrupt, checkpoint: Checkpoint, observers: Sequence[Observer] = ()
     ) -> None:
         """Starts the game, or goes on after the finished rounds of `checkpoint`.
 
         Args:
             experiment: what is played.
-            writer: of the run.
             interrupt: says when the game is to stop early.
             checkpoint: what earlier jobs have left.
-            observers: are told how the game goes.
+            observers: follow the run.
         """
         self.experiment = experiment
         self.interrupt = interrupt
+        self.observers = Observers(observers)
+        self.writer: RunWriter
+        """Of the run; to be set before the game begins."""
+        self.rounds = checkpoint.rounds
+        """Finished ones."""
         self.failure: str | None = None
         """Why the game could not go on, where it could not."""
-        self._writer, self._observers = writer, observers
         self._began = self._seconds = 0.0
         self._scored: Scored | None = None
-        self._round = checkpoint.rounds
         self._next = checkpoint.announcements[-1]
 
     @property
     def finished(self) -> bool:
         """Whether every round has been played."""
-        return self._round == self.experiment.game.rounds
+        return self.rounds == self.experiment.game.rounds
 
-    @property
-    def rounds_played(self) -> int:
-        """Finished rounds."""
-        return self._round
+    @contextmanager
+    def answering(self, round_index: int) -> Iterator[None]:
+        """While this lasts, ranks answer; at -1 they write the backgrounds that precede the first round."""
+        self._began = time.monotonic()
+        self.observers.begin_round(round_index)
+        try:
+            yield
+        finally:
+            self.observers.end_round()
 
     def announce(self) -> Announcement | None:
         """What the next round starts with; None when the game is over, or has to stop."""
         if self.finished or self.failure or self.interrupt():
             return None
         return self._next
-
-    def keep_personas(self, personas: Personas) -> None:
-        """Stores who the participants are."""
-        self._writer.keep_personas(personas)
-
-    def begin_round(self, round_index: int) -> None:
-        """The ranks begin to answer; -1 stands for the backgrounds that are written before the first round."""
-        self._began = time.monotonic()
-        for observer in self._observers:
-            observer.begin_round(round_index)
-
-    def show(self, progress: Mapping[int, Progress]) -> None:
-        """How far each rank is."""
-        for observer in self._observers:
-            observer.show(progress)
-
-    def end_round(self) -> None:
-        """The ranks have answered, or were told to stop."""
-        for observer in self._observers:
-            observer.end_round()
-
-    def say(self, message: str) -> None:
-        """Tells the person at the terminal."""
-        for observer in self._observers:
-            observer.say(message)
 
     def score(self, rows: Rows) -> None:
         """Scores the round that has just been answered: rows of all participants, in the order of their ids."""
@@ -120,8 +123,8 @@ class Moderator:
         self._scored = score(self.experiment.game, rows["guess"], rows["status"], members, groups)
         self._seconds = time.monotonic() - self._began
 
-    def close_round(self, rows: Rows, files: Sequence[str], times: Sequence[Sequence[float]]) -> None:
-        """Stores the round that has been scored, tells of it, and makes the next announcement.
+    def close_round(self, rows: Rows, files: Sequence[str], times: Sequence[tuple[float, int]]) -> None:
+        """Stores the round that has been scored, tells observers, and makes the next announcement.
 
         Args:
             rows: of all participants, in the order of their ids.
@@ -131,21 +134,34 @@ class Moderator:
         scored, seconds = self._scored, self._seconds
         assert scored is not None  # a round is scored before it is closed
         if scored.outcome is None:
-            told = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
-            self.failure = f"round {self._round + 1}: {NoValidGuessError()} ({told}); the rounds before it are kept"
+            counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
+            self.failure = f"round {self.rounds + 1}: {NoValidGuessError()} ({counts}); the rounds before it are kept"
             return
         parts = time_parts(times, seconds, time.monotonic() - self._began)
-        self._writer.commit(self._round, rows, scored, seconds, files, parts)
-        drop_journals(self._writer.folder, self._round)
-        for observer in self._observers:
-            observer.result(self._round, scored.outcome, scored.statuses, seconds)
-        self._round += 1
+        self.writer.commit(self.rounds, rows, scored, seconds, files, parts)
+        drop_journals(self.writer.folder, self.rounds)
+        self.observers.result(self.rounds, scored.outcome, scored.statuses, seconds)
+        self.rounds += 1
         if not self.finished:
-            seen = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []
-            self._next = announcement(self.experiment, self._round, scored.outcome, scored.group_numbers, *seen)
+            answers = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []
+            self._next = announcement(self.experiment, self.rounds, scored.outcome, scored.group_numbers, *answers)
+
+    def end_game(self) -> None:
+        """Tells observers how the game ended."""
+        if self.finished:
+            self.observers.end("finished")
+        elif self.failure:
+            self.observers.end("failed", self.failure)
+            self.observers.say(f"pbeauty: {self.failure}")
+        else:
+            reason = f"stopped by {self.interrupt.reason}"
+            self.observers.end("interrupted", reason)
+            self.observers.say(
+                f"pbeauty: {reason} after {self.rounds} finished round(s); the same command with --resume goes on"
+            )
 
 
-def time_parts(times: Sequence[Sequence[float]], seconds: float, whole: float) -> dict[str, float]:
+def time_parts(times: Sequence[tuple[float, int]], seconds: float, whole: float) -> dict[str, float]:
     """Where the time of a round went, in s, by `schema.TIME_PARTS`.
 
     Args:

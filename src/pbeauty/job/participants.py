@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,42 +20,43 @@ from pbeauty.game.records import Progress, Replies, Rows, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
-from pbeauty.llm import answering, backgrounds
-from pbeauty.llm.backgrounds import Backgrounds
-from pbeauty.llm.conversations import LLMParticipants
-from pbeauty.llm.engine import Engine
-from pbeauty.llm.request_loop import RequestLoop
-from pbeauty.mpi.partition import Block, Segment, ids, rows_of, span
+from pbeauty.mpi.partition import Block, ids, rows_of, span
 from pbeauty.mpi.watchdog import Watchdog
-from pbeauty.storage.journal import Journal, ReplayedReplies, journals
-from pbeauty.storage.replies import write_replies
+
+# What only language models need is imported where they are: a rank without any starts in half the time.
+if TYPE_CHECKING:
+    from pbeauty.llm.backgrounds import Backgrounds
+    from pbeauty.llm.conversations import LLMParticipants
+    from pbeauty.llm.engine import Engine
+    from pbeauty.llm.request_loop import RequestLoop
+    from pbeauty.storage.journal import ReplayedReplies
 
 OnStep = Callable[[Progress], bool]
 """Called every now and then while a block plays; False asks it to stop."""
 
-_NAP = 0.1
-"""Seconds between two ticks while participants think."""
-_AT_ONCE = 1 << 18
-"""Participants without a model whose guesses are computed at once: the steps between need memory of their own."""
+_LONGEST_SLEEP = 0.1
+"""Seconds between two steps while participants think."""
+_PIECE = 1 << 18
+"""Participants without a model whose guesses are computed at once: intermediate results need memory of their own."""
 
 
 @dataclass
 class Answers:
-    """What a block made of one round."""
+    """What came of asking a block."""
 
-    rows: Rows
-    """Of the participants of the block, in id order."""
     progress: Progress
-    replies: Replies = field(default_factory=Replies)
-    """Every reply of the language models in the block."""
+    rows: Rows
+    """Of the participants of the block, in id order; empty where backgrounds were asked for."""
+    replies: Replies | None = None
+    """Every reply of the language models in the block; None where there are none."""
+    backgrounds: Backgrounds | None = None
+    """Those that were written, in id order, where they were asked for."""
     complete: bool = True
     """False where the round was broken off."""
-    backgrounds: Backgrounds = field(default_factory=Backgrounds)
-    """Those that were written, in id order, where it is them that were asked for."""
 
 
 class Participants:
-    """The participants that one rank hosts."""
+    """The participants of one rank."""
 
     def __init__(
         self,
@@ -64,26 +66,32 @@ class Participants:
         watchdog: Watchdog | None = None,
         personas: Personas | None = None,
     ) -> None:
-        """Seats the participants.
+        """Sets up the participants before the first round.
 
         Args:
             experiment: the whole experiment.
             block: the segments of this rank, in id order.
-            engine: loaded with the model of the hosted language models; None where there are none.
+            engine: with the model of the block's language models; None where there are none.
             watchdog: ends the job if the engine hangs.
             personas: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
         """
         self.experiment = experiment
         self.block = block
-        """Of this rank, in id order."""
         self.count = sum(map(len, block))
-        llm_segments = [s for s in block if isinstance(experiment.population[s.group], LLMGroup)]
         self._watchdog = watchdog
-        self._recorded: ReplayedReplies | None = None
+        self._replayed: ReplayedReplies | None = None
         self.llm: LLMParticipants | None = None
+        llm_segments = [s for s in block if isinstance(experiment.population[s.group], LLMGroup)]
         if engine and llm_segments:
+            from pbeauty.llm.conversations import LLMParticipants
+
             self._slots = np.isin(ids(block), ids(llm_segments), assume_unique=True).nonzero()[0]
             self.llm = LLMParticipants(experiment, llm_segments, engine, personas and personas.of(self._slots))
+
+    @property
+    def replies_kept(self) -> int:
+        """Replies of the round that an earlier job broke off, which are not asked for again."""
+        return len(self._replayed) if self._replayed else 0
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""
@@ -93,17 +101,19 @@ class Participants:
         """Goes on from a run that was interrupted: its finished rounds, and the journals of the one being played.
 
         Raises:
-            ConfigError: if stored replies are missing or damaged. Damaged records of a journal are left out, with a
+            RunFileError: if stored replies are missing or damaged. Damaged records of a journal are left out, with a
                 message on standard error.
         """
         if self.llm:
             self.llm.restore(folder, checkpoint.announcements, checkpoint.reply_files)
-            self._recorded = self.replayed(folder, checkpoint.rounds)
+            self._replayed = self.replayed(folder, checkpoint.rounds)
 
     def replayed(self, folder: Path, round_index: int, but_of: str = "\0") -> ReplayedReplies | None:
         """The replies of a broken-off round that are in journals, but not in those of the job named `but_of`."""
         if self.llm is None:
             return None
+        from pbeauty.storage.journal import ReplayedReplies, journals
+
         found = [path for path in journals(folder, round_index, span(self.block)) if not path.name.startswith(but_of)]
         return ReplayedReplies(
             found,
@@ -112,25 +122,32 @@ class Participants:
             warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
         )
 
-    def write(self, on_step: OnStep, journal: Path | None = None, recorded: ReplayedReplies | None = None) -> Answers:
+    def without_background(self) -> int:
+        """How many are to have a background written by their model, and have none yet."""
+        if self.llm is None:
+            return 0
+        from pbeauty.llm import backgrounds
+
+        return backgrounds.wanted(self.llm).size
+
+    def write_backgrounds(
+        self, on_step: OnStep, journal: Path | None = None, replayed: ReplayedReplies | None = None
+    ) -> Answers:
         """Has the models write the backgrounds of those who are to have one and have none yet.
 
         Args:
-            on_step: as for `play`.
-            journal: a new file, where replies are taken down as they come.
-            recorded: replies from before an interruption.
-
-        Returns:
-            As `play`, with `backgrounds` in place of rows and replies.
+            on_step: as for `answer`.
+            journal: a new file, to which replies are appended as they come.
+            replayed: replies from before an interruption.
         """
-        answers = Answers({}, Progress())
-        if self.llm and (slots := backgrounds.wanted(self.llm)).size:
-            taken_down = Journal(journal) if journal else None
-            with self._watching(self.llm.engine, answers.progress):
-                loop = RequestLoop(self.llm.engine, answers.progress, on_step, taken_down, recorded)
-                answers.complete = backgrounds.write(self.llm, slots, answers.backgrounds, loop)
-            if taken_down:
-                taken_down.close()
+        answers = Answers(Progress(), {})
+        if self.llm and self.without_background():
+            from pbeauty.llm import backgrounds
+
+            answers.backgrounds = backgrounds.Backgrounds()
+            wanted = backgrounds.wanted(self.llm)
+            with self._request_loop(answers.progress, on_step, journal, replayed) as loop:
+                answers.complete = backgrounds.write(self.llm, wanted, answers.backgrounds, loop)
         return answers
 
     def answer(
@@ -141,43 +158,21 @@ class Participants:
         Args:
             announcement: what everybody is told.
             on_step: called every now and then; False breaks the round off, which is then incomplete.
-            journal: a new file, where replies are taken down as they come.
+            journal: a new file, to which replies are appended as they come.
         """
-        progress = Progress(total=self.count)
-        rows = new_rows(self.count, model=self.experiment.with_models)
-        answers = Answers(rows, progress)
-        rows["guess"].fill(np.nan)
-        rows["status"].fill(Status.FAILED)  # until there is a reply
         began = time.monotonic()
-        thinking = 0.0
-        for segment, where in zip(self.block, rows_of(self.block), strict=True):
-            group = self.experiment.population[segment.group]
-            if isinstance(group, LLMGroup):
-                continue
-            if isinstance(group, UniformGroup):
-                thinking = max(thinking, group.think_time)
-            if not self._guess(group, segment, announcement, rows["guess"][where], progress, on_step):
-                answers.complete = False
-                return answers
-            rows["status"][where] = Status.OK
+        answers = Answers(Progress(total=self.count), new_rows(self.count, model=self.experiment.with_models))
+        answers.rows["guess"].fill(np.nan)
+        answers.rows["status"].fill(Status.FAILED)  # until there is a reply
+        think_time = self._compute_guesses(announcement, answers, on_step)
+        if answers.complete and self.llm:
+            self._ask_models(announcement, answers, on_step, journal)
         # Everybody thinks at the same time, the language models meanwhile.
-        awake = began + thinking
-        if self.llm:
-            played = {name: values[self._slots] for name, values in rows.items()}
-            taken_down = Journal(journal) if journal else None
-            with self._watching(self.llm.engine, progress):
-                loop = RequestLoop(self.llm.engine, progress, on_step, taken_down, self._recorded)
-                answers.complete = answering.play(self.llm, announcement, played, answers.replies, loop)
-            self._recorded = None
-            if taken_down:
-                taken_down.close()
-            for name, values in rows.items():
-                values[self._slots] = played[name]
-        while answers.complete and (rest := awake - time.monotonic()) > 0:
-            time.sleep(min(rest, _NAP))
-            answers.complete = on_step(progress)
+        while answers.complete and (rest := began + think_time - time.monotonic()) > 0:
+            time.sleep(min(rest, _LONGEST_SLEEP))
+            answers.complete = on_step(answers.progress)
         if answers.complete:
-            progress.done = self.count
+            answers.progress.done = self.count
         return answers
 
     def store_replies(self, folder: Path, announcement: Announcement, answers: Answers) -> list[str]:
@@ -194,41 +189,73 @@ class Participants:
         Raises:
             RunFileError: if they cannot be written.
         """
-        if not len(answers.replies):
+        if not self.llm or not answers.replies:
             return []
+        from pbeauty.storage.replies import write_replies
+
         files, positions = write_replies(folder, announcement.round_index, self.block[0].start, answers.replies)
-        if self.llm:
-            self.llm.attach_stored(positions)
+        self.llm.attach_stored(positions)
         return files
 
-    def _guess(
-        self,
-        group: ScriptedGroup,
-        segment: Segment,
-        announcement: Announcement,
-        guesses: Floats,
-        progress: Progress,
-        on_step: OnStep,
-    ) -> bool:
-        """Fills in the guesses of a segment without a model, a piece at a time; False where that was broken off."""
-        for start in range(segment.start, segment.stop, _AT_ONCE):
-            if start > segment.start and not on_step(progress):
-                return False
-            stop = min(start + _AT_ONCE, segment.stop)
-            guesses[start - segment.start : stop - segment.start] = scripted.guess(
-                group,
-                self.experiment.game,
-                announcement.quantities,
-                seed=self.experiment.seed,
-                round_index=announcement.round_index,
-                start=start,
-                stop=stop,
-            )
-            if not (isinstance(group, UniformGroup) and group.think_time):
-                progress.done += stop - start
-        return True
+    def _compute_guesses(self, announcement: Announcement, answers: Answers, on_step: OnStep) -> float:
+        """Fills in the guesses of those without a model; the seconds that the slowest of them thinks."""
+        slowest = 0.0
+        for segment, where in zip(self.block, rows_of(self.block), strict=True):
+            group = self.experiment.population[segment.group]
+            if isinstance(group, LLMGroup):
+                continue
+            think_time = group.think_time if isinstance(group, UniformGroup) else 0.0
+            slowest = max(slowest, think_time)
+            guesses = answers.rows["guess"][where]
+            for start in range(segment.start, segment.stop, _PIECE):
+                if start > segment.start and not on_step(answers.progress):
+                    answers.complete = False
+                    return slowest
+                stop = min(start + _PIECE, segment.stop)
+                piece = self._guesses(group, announcement, start, stop)
+                guesses[start - segment.start : stop - segment.start] = piece
+                answers.progress.done += 0 if think_time else stop - start
+            answers.rows["status"][where] = Status.OK
+        return slowest
 
-    def _watching(self, engine: Engine, progress: Progress) -> contextlib.AbstractContextManager[None]:
-        if self._watchdog is None:
-            return contextlib.nullcontext()
-        return self._watchdog.watching(progress, lambda: engine.in_flight)
+    def _guesses(self, group: ScriptedGroup, announcement: Announcement, start: int, stop: int) -> Floats:
+        """What the participants start..stop-1, all of `group`, guess."""
+        return scripted.guess(
+            group,
+            self.experiment.game,
+            announcement.quantities,
+            seed=self.experiment.seed,
+            round_index=announcement.round_index,
+            start=start,
+            stop=stop,
+        )
+
+    def _ask_models(self, announcement: Announcement, answers: Answers, on_step: OnStep, journal: Path | None) -> None:
+        """Has the language models answer, and fills in their rows."""
+        from pbeauty.llm import answering
+
+        assert self.llm is not None
+        rows = {name: values[self._slots] for name, values in answers.rows.items()}
+        answers.replies = Replies()
+        with self._request_loop(answers.progress, on_step, journal, self._replayed) as loop:
+            answers.complete = answering.play(self.llm, announcement, rows, answers.replies, loop)
+        self._replayed = None
+        for name, values in answers.rows.items():
+            values[self._slots] = rows[name]
+
+    @contextmanager
+    def _request_loop(
+        self, progress: Progress, on_step: OnStep, journal: Path | None, replayed: ReplayedReplies | None
+    ) -> Iterator[RequestLoop]:
+        """The loop around the engine for one round, with a new journal, under the eyes of the watchdog."""
+        from pbeauty.llm.request_loop import RequestLoop
+        from pbeauty.storage.journal import Journal
+
+        assert self.llm is not None
+        engine = self.llm.engine
+        watching = self._watchdog.watching(progress, lambda: engine.in_flight) if self._watchdog else nullcontext()
+        opened = Journal(journal) if journal else None
+        with watching:
+            yield RequestLoop(engine, progress, on_step, opened, replayed)
+        if opened:
+            opened.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +14,14 @@ from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
-from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
-from pbeauty.llm import backgrounds
-from pbeauty.mpi.collectives import run_on_root_only
+from pbeauty.mpi.collectives import gather_objects, run_on_root_only, scatter_objects
 from pbeauty.mpi.partition import ids
 from pbeauty.storage.journal import drop_journals
+
+if TYPE_CHECKING:
+    from pbeauty.job.moderator import Moderator
+    from pbeauty.llm.backgrounds import Backgrounds
 
 PERSONAS_FILE = "personas.jsonl"
 _BEFORE_THE_FIRST = -1
@@ -44,7 +48,7 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
         job.comm, lambda: stored or assign_personas(experiment, read_persona_files(experiment))
     )
     parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
-    return everybody, job.comm.scatter(parts)
+    return everybody, scatter_objects(job.comm, parts)
 
 
 def write_backgrounds(
@@ -61,30 +65,34 @@ def write_backgrounds(
     Returns:
         False, on every rank, where it was broken off.
     """
-    comm, folder, block = job.comm, job.folder, participants
-    if not any(comm.allgather(bool(block.llm and backgrounds.wanted(block.llm).size))):
+    if not has_personas(participants.experiment) or not any(job.comm.allgather(participants.without_background())):
         return True
     write = partial(
-        block.write,
+        participants.write_backgrounds,
         journal=job.journal_path(_BEFORE_THE_FIRST),
-        recorded=block.replayed(folder, _BEFORE_THE_FIRST, job.job_id),
+        replayed=participants.replayed(job.folder, _BEFORE_THE_FIRST, but_of=job.job_id),
     )
-    written = watch_progress(job, moderator, write, _BEFORE_THE_FIRST)
-    if not job.all(written.complete):
+    answers = watch_progress(job, moderator, write, _BEFORE_THE_FIRST)
+    if not job.all(answers.complete):
         return False
-    mine = written.backgrounds
-    if block.llm and len(mine):
-        block.llm.set_backgrounds(mine.participant, mine.text, mine.source)
-    gathered = comm.gather(mine)
+    written = answers.backgrounds
+    if participants.llm and written:
+        participants.llm.set_backgrounds(written.participant, written.text, written.source)
+    gathered = gather_objects(job.comm, written)
     if moderator and personas and gathered:
-        for made in gathered:
-            personas.set_backgrounds(np.array(made.participant, np.int64), made.text, made.source)
-        moderator.keep_personas(personas)
-        write_file(folder / PERSONAS_FILE, block.experiment, personas)
-        drop_journals(folder, _BEFORE_THE_FIRST)
-        failed = sum(made.source.count(Source.IN_WORDS) for made in gathered)
-        moderator.say(
-            f"{sum(map(len, gathered)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
-            + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
-        )
+        _store(moderator, job.folder, personas, [part for part in gathered if part])
     return True
+
+
+def _store(moderator: Moderator, folder: Path, personas: Personas, written: Sequence[Backgrounds]) -> None:
+    """Stores the backgrounds that the ranks have written, and says so; on rank 0."""
+    for part in written:
+        personas.set_backgrounds(np.array(part.participant, np.int64), part.text, part.source)
+    moderator.writer.keep_personas(personas)
+    write_file(folder / PERSONAS_FILE, moderator.experiment, personas)
+    drop_journals(folder, _BEFORE_THE_FIRST)
+    failed = sum(part.source.count(Source.IN_WORDS) for part in written)
+    moderator.observers.say(
+        f"{sum(map(len, written)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
+        + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
+    )

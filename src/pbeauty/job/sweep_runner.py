@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from pbeauty import STARTED
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import replace_text
-from pbeauty.game.experiment import LLMGroup
-from pbeauty.job.checkpoint import read_checkpoint
-from pbeauty.job.live_status import LIVE_FILE, SweepState
-from pbeauty.job.runner import EngineCache, Request, check_models, plan_run, play
+from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, check_models, plan_run, read_checkpoint
+from pbeauty.job.live_status import LIVE_FILE
+from pbeauty.job.runner import EngineCache, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
@@ -84,15 +85,14 @@ def run_case(comm: Comm, request: Request, which: str) -> int:
     """
     interrupt = Interrupt()
 
-    def prepared() -> Any:
+    def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
         sweep = load_sweep(request.config, request.overrides)
         case = sweep.pick(which)
         check_models(case.experiment)
         folder = request.out or sweep.folder / case.name
-        return plan_run(case.experiment, replace(request, out=folder), held, interrupt)
+        return plan_run(case.experiment, replace(request, out=folder), until_end, interrupt)
 
-    with ExitStack() as held:
-        return play(comm, prepared, held, interrupt, EngineCache())
+    return play(comm, make_plan, interrupt, EngineCache(), began=STARTED)
 
 
 def run_sweep(comm: Comm, request: Request) -> int:
@@ -105,10 +105,9 @@ def run_sweep(comm: Comm, request: Request) -> int:
     Raises:
         JobError: on every rank, where the sweep itself cannot be played.
     """
-    interrupt = Interrupt()
+    interrupt, engines = Interrupt(), EngineCache()
     prepared = run_on_root(comm, lambda: prepare_sweep(request))
     sweep = prepared.sweep
-    engines = EngineCache()
     rows = [
         Row(case, sweep.folder / case.name, "finished" if case.name in prepared.finished else "not played")
         for case in sweep.cases
@@ -117,33 +116,35 @@ def run_sweep(comm: Comm, request: Request) -> int:
         for row in rows:
             if row.state == "finished":
                 print(f"results: {row.folder} (finished already)", flush=True)
-    left = [number for number, row in enumerate(rows) if row.state != "finished"]
-    worst = DONE
-    for number in sorted(left, key=lambda index: _models(rows[index].case)):
-        if comm.bcast(interrupt()):
-            worst = INTERRUPTED
-            break
+    code = DONE
+    unfinished = [number for number, row in enumerate(rows) if row.state != "finished"]
+    for number in sorted(unfinished, key=lambda number: _models(rows[number].case)):
         row = rows[number]
-        if comm.rank == 0:
-            _note(sweep, "playing", row.case.name)
-            print(f"case {number + 1}/{len(rows)}: {row.case.name}", file=sys.stderr, flush=True)
-        code, reason = _play_case(comm, row, interrupt, engines)
-        rows[number] = Row(row.case, row.folder, STATES[code], reason)
-        worst = max(worst, FAILED if code else DONE)
-        if code == INTERRUPTED:
-            worst = INTERRUPTED
+        if comm.bcast(interrupt()):
+            code = INTERRUPTED
             break
+        if comm.rank == 0:
+            _write_status(sweep, "playing", row.case.name)
+            print(f"case {number + 1}/{len(rows)}: {row.case.name}", file=sys.stderr, flush=True)
+        case_code, reason = _play_case(comm, row, interrupt, engines)
+        rows[number] = replace(row, state=STATES[case_code], reason=reason)
+        if case_code == INTERRUPTED:
+            code = INTERRUPTED
+            break
+        code = FAILED if case_code else code
     if comm.rank == 0:
         report(sweep, rows)
-        _note(sweep, STATES[worst], "")
-    return worst
+        _write_status(sweep, STATES[code], "")
+        if code == DONE:
+            print(f"next: pbeauty report {shlex.quote(str(sweep.folder))}", file=sys.stderr, flush=True)
+    return code
 
 
 def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
+    """The exit code of a case, and why it failed, if it did."""
     request = Request(Path(), out=row.folder, resume=True)
     try:
-        with ExitStack() as held:
-            code = play(comm, lambda: plan_run(row.case.experiment, request, held, interrupt), held, interrupt, engines)
+        code = play(comm, lambda end: plan_run(row.case.experiment, request, end, interrupt), interrupt, engines)
     except JobError as error:
         if comm.rank == 0:
             print(f"pbeauty: case {row.case.name}: {error}", file=sys.stderr, flush=True)
@@ -153,16 +154,15 @@ def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache)
 
 def _models(case: Case) -> str:
     """Cases that sort together can be played on the same engines."""
-    models = case.experiment.models
-    used = {group.model for group in case.experiment.population if isinstance(group, LLMGroup)}
-    return json.dumps(sorted(models[name].model_dump_json(exclude={"weight"}) for name in used))
+    models = case.experiment.used_models.values()
+    return json.dumps(sorted(model.model_dump_json(exclude={"weight"}) for model in models))
 
 
-def _note(sweep: Sweep, state: str, case: str) -> None:
-    """How far the sweep is, in the same place and under the same key as a run tells it."""
+def _write_status(sweep: Sweep, state: str, case: str) -> None:
+    """How far the sweep is, in the same place and under the same key as the status of a run; `case` is being played."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    told = SweepState.model_validate({"state": state, "sweep": sweep.name, "case": case})
-    replace_text(sweep.folder / LIVE_FILE, told.model_dump_json(indent=1), durable=False)
+    status = {"state": state, "sweep": sweep.name, "case": case}
+    replace_text(sweep.folder / LIVE_FILE, json.dumps(status, indent=1), durable=False)
 
 
 # --- the table ---------------------------------------------------------------------------------------------
@@ -178,22 +178,16 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
         for row, found in zip(rows, figures, strict=True)
     ]
     with (sweep.folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(table)
+        csv.writer(file).writerows([header, *table])
     _write_hdf5(sweep.folder / "cases.h5", header, table)
-    shown = [["case", "state", "rounds", "first mean", "last mean", "target", "valid", "seconds"]]
+    width = max(len("case"), *(len(row.case.name) for row in rows))
+    print(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")
     for row, found in zip(rows, figures, strict=True):
-        numbers = [f"{found[key]:.2f}" for key in ("mean_first", "mean_last", "target_last")]
-        share, seconds = f"{100 * found['valid_share']:.1f}%", f"{found['seconds']:.1f}"
-        shown.append([row.case.name, row.state, f"{found['rounds']:.0f}", *numbers, share, seconds])
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for line in shown:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+        print(
+            f"{row.case.name:<{width}}  {row.state:<11}  {found['rounds']:>6.0f}  {found['mean_first']:>10.2f}  "
+            f"{found['mean_last']:>9.2f}  {found['target_last']:>6.2f}  {100 * found['valid_share']:>5.1f}%  "
+            f"{found['seconds']:>7.1f}"
+        )
     finished = sum(row.state == "finished" for row in rows)
     print(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / 'cases.csv'}", flush=True)
 

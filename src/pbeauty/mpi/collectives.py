@@ -1,15 +1,16 @@
-"""How ranks talk: waiting without burning a core, progress while a round is played, adding up and gathering."""
+"""How ranks wait, gather and agree: waiting without burning a core, objects of any size, one verdict on every rank."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +25,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SHORTEST_NAP, _LONGEST_NAP = 1e-4, 0.01
+_SHORTEST_NAP, _LONGEST_NAP = 1e-4, 3e-3
 _LATE = 0.1
 """The share of a wait by which a nap may overshoot its end: a round has a dozen waits, most of a few milliseconds."""
 _SECONDS_AWAKE = 1e-3
 """How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
+_OBJECT_TAG, _ARRIVAL_TAG = 13, 14
+_LARGEST_MESSAGE = 1 << 30
+"""Bytes; libraries that follow MPI-3 count them in 31 bits."""
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------
 
 
 def idle_barrier(comm: Comm, patience: float | None = None) -> None:
     """Waits until every rank has come here; idle, where a blocking collective would spin on a core.
 
     Raises:
-        SilentRankError: if that takes longer than `patience` seconds, give or take, where there is such a bound: a host
-            that has vanished is told of by nobody.
+        SilentRankError: if that takes longer than `patience` seconds, give or take, where there is such a bound: that a
+            host has vanished is reported by nobody.
     """
     request = comm.Ibarrier()
     clock = WakingClock(longest_nap=1.0)
@@ -55,6 +62,28 @@ def idle_barrier(comm: Comm, patience: float | None = None) -> None:
 def nap(waited: float) -> None:
     """Sleeps, the longer the longer the wait has been, in s."""
     time.sleep(min(max(_SHORTEST_NAP, _LATE * waited), _LONGEST_NAP))
+
+
+def _await_all(comm: Comm, show: Callable[[set[int]], None]) -> None:
+    """As `idle_barrier`; on rank 0 `show` is called with the ranks that have come here, for every one of them."""
+    rank = np.array([comm.rank])
+    arrived = {0}
+    if comm.rank:
+        comm.Send(rank, dest=0, tag=_ARRIVAL_TAG)
+    else:
+        show(arrived)
+    began = time.monotonic()
+    while comm.rank == 0 and len(arrived) < comm.size:
+        if comm.Iprobe(tag=_ARRIVAL_TAG):
+            comm.Recv(rank, tag=_ARRIVAL_TAG)
+            arrived.add(int(rank[0]))
+            show(arrived)
+        else:
+            nap(time.monotonic() - began)
+    idle_barrier(comm)
+
+
+# --- places ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,9 @@ def node_rank(comm: Comm, engine: bool) -> NodeRank:
     return NodeRank(index=before, count=sum(host == here and has for host, has in hosts))
 
 
+# --- gathering and scattering ------------------------------------------------------------------------------------
+
+
 def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
     """Brings every rank's rows to rank 0, there in participant order; None on the others."""
     counts = [sum(map(len, block)) for block in partition]
@@ -89,29 +121,60 @@ def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
         for values in rows.values():
             comm.Gatherv(values, None, root=0)
         return None
-    order = [segment for block in partition for segment in block]
+    segments = [segment for block in partition for segment in block]
+    in_order = all(one.stop == other.start for one, other in pairwise(segments))
     gathered = {}
     for name, values in rows.items():
         received = np.empty(sum(counts), values.dtype)
         comm.Gatherv(values, [received, counts], root=0)
-        gathered[name] = received if _ascending(order) else _ordered(received, order)
+        gathered[name] = received if in_order else _in_order(received, segments)
     return gathered
 
 
-def _ascending(segments: Sequence[Segment]) -> bool:
-    return all(one.stop == other.start for one, other in pairwise(segments))
-
-
-def _ordered(received: NDArray, segments: Sequence[Segment]) -> NDArray:
+def _in_order(received: NDArray, segments: Sequence[Segment]) -> NDArray:
+    """Values of participants, segment after segment, in the order of ids."""
     ordered = np.empty_like(received)
-    at = 0
+    start = 0
     for segment in segments:
-        ordered[segment.start : segment.stop] = received[at : at + len(segment)]
-        at += len(segment)
+        ordered[segment.start : segment.stop] = received[start : start + len(segment)]
+        start += len(segment)
     return ordered
 
 
-# --- the same verdict on every rank -----------------------------------------------------------------------------
+def gather_objects(comm: Comm, value: T) -> list[T] | None:
+    """Every rank's object on rank 0, in their order; None on the others. They may be of any size."""
+    if comm.rank:
+        _send(comm, value, dest=0)
+        return None
+    return [value, *(_receive(comm, rank) for rank in range(1, comm.size))]
+
+
+def scatter_objects(comm: Comm, values: Sequence[T] | None) -> T:
+    """Deals out the objects that rank 0 has, one for each rank. They may be of any size."""
+    if comm.rank or values is None:
+        return _receive(comm, source=0)
+    for rank in range(1, comm.size):
+        _send(comm, values[rank], dest=rank)
+    return values[0]
+
+
+def _send(comm: Comm, value: object, dest: int) -> None:
+    data = np.frombuffer(pickle.dumps(value, pickle.HIGHEST_PROTOCOL), np.uint8)
+    comm.Send(np.array([len(data)], np.int64), dest=dest, tag=_OBJECT_TAG)
+    for start in range(0, len(data), _LARGEST_MESSAGE):
+        comm.Send(data[start : start + _LARGEST_MESSAGE], dest=dest, tag=_OBJECT_TAG)
+
+
+def _receive(comm: Comm, source: int) -> Any:
+    size = np.empty(1, np.int64)
+    comm.Recv(size, source=source, tag=_OBJECT_TAG)
+    data = np.empty(int(size[0]), np.uint8)
+    for start in range(0, len(data), _LARGEST_MESSAGE):
+        comm.Recv(data[start : start + _LARGEST_MESSAGE], source=source, tag=_OBJECT_TAG)
+    return pickle.loads(data)
+
+
+# --- the same verdict on every rank ------------------------------------------------------------------------------
 
 
 def run_on_root(comm: Comm, work: Callable[[], T]) -> T:
@@ -136,23 +199,33 @@ def run_on_root_only(comm: Comm, work: Callable[[], T]) -> T | None:
     return kept[0] if kept else None
 
 
-def run_on_all(comm: Comm, work: Callable[[], T]) -> T:
-    """What `work` gives on this rank, once it has come to a good end on all; each kind of fault is told once."""
+def run_on_all(comm: Comm, work: Callable[[], T], finished: Callable[[set[int]], None] = lambda ranks: None) -> T:
+    """What `work` gives on this rank, once it has come to a good end on all; each kind of fault is reported once.
+
+    Args:
+        comm: all ranks.
+        work: of this rank.
+        finished: called on rank 0 with the ranks that have finished their work, at the start and for every one of them.
+
+    Raises:
+        JobError: on every rank, where one of them cannot do its work.
+    """
     value: T | None = None
     fault: tuple[str, int] | None = None
+    if comm.rank == 0:
+        finished(set())
     try:
         value = work()
     except REFUSALS as error:
         fault = (str(error), BAD_REQUEST)
     except Exception:
         fault = (traceback.format_exc().rstrip(), FAILED)
-    idle_barrier(comm)
+    _await_all(comm, finished)
     faults = comm.allgather(fault and (f"rank {comm.rank} on {platform.node()}", *fault))
-    told: dict[tuple[str, int], list[str]] = {}
-    for found in faults:
-        if found:
-            told.setdefault(found[1:], []).append(found[0])
-    if told:
-        message = "\n".join(f"{', '.join(where)}: {text}" for (text, _), where in told.items())
-        raise JobError(message, max(code for _, code in told) if all(c == BAD_REQUEST for _, c in told) else FAILED)
+    ranks_by_fault: dict[tuple[str, int], list[str]] = {}
+    for found in filter(None, faults):
+        ranks_by_fault.setdefault(found[1:], []).append(found[0])
+    if ranks_by_fault:
+        message = "\n".join(f"{', '.join(ranks)}: {text}" for (text, _), ranks in ranks_by_fault.items())
+        raise JobError(message, BAD_REQUEST if all(code == BAD_REQUEST for _, code in ranks_by_fault) else FAILED)
     return value  # type: ignore[return-value]

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
 
+_FEW = 16
+"""Participants at one engine, below which its batches are too small for it to be any faster than with so many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -81,12 +84,26 @@ def rows_of(block: Block) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
-def drawers(ranks: int, cores: int, rounds: int) -> int:
-    """How many ranks draw a run's figures, one per round and one of all, together.
-
-    Each needs a core, and two figures at least to be worth the loading of what draws them.
-    """
-    return max(1, min(ranks, cores, (rounds + 1) // 2))
+def partition_warnings(experiment: Experiment, partition: Sequence[Block]) -> list[str]:
+    """What is wasteful about a partition of language models, one sentence each."""
+    playing = partition if len(partition) == 1 else partition[1:]
+    sizes = [sum(len(s) for s in block if isinstance(experiment.population[s.group], LLMGroup)) for block in playing]
+    engines = [size for size in sizes if size]
+    if not engines:
+        return []
+    warnings = []
+    if len(engines) < len(sizes):
+        idle = len(sizes) - len(engines)
+        warnings.append(
+            f"{idle} of {len(sizes)} playing ranks have no language model to play with: there are only "
+            f"{sum(engines)} participants of kind llm; {len(engines) + 1} ranks are enough"
+        )
+    if max(engines) < _FEW and len(engines) > len(experiment.used_models):
+        warnings.append(
+            f"an engine answers many requests at once, but these {len(engines)} have {max(engines)} participants or "
+            "fewer each; a game on fewer ranks (and GPUs) takes about as long"
+        )
+    return warnings
 
 
 def split(count: int, parts: int) -> list[int]:

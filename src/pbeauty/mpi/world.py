@@ -15,6 +15,19 @@ from pbeauty.mpi.watchdog import SECONDS_TO_BE_HEARD
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+_LAUNCHERS = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "Open MPI's mpirun",
+    "MV2_COMM_WORLD_SIZE": "MVAPICH's launcher",
+    "PMI_SIZE": "the MPI launcher",
+    "PALS_SIZE": "PALS",
+    "JSM_NAMESPACE_SIZE": "jsrun",
+    "WORLD_SIZE": "torchrun, or a launcher like it,",
+}
+"""Variables in which launchers say how many tasks they have started."""
+_RANKS = {"PMIX_RANK": "a launcher with PMIx", "PALS_RANKID": "PALS", "LOCAL_RANK": "torchrun, or a launcher like it,"}
+"""Variables in which they say which of several tasks this is, from 0."""
+
 
 class NoMPIError(ConfigError):
     """There is no MPI library, or one that mpi4py cannot load."""
@@ -47,9 +60,9 @@ def on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
         return error.code
     except BaseException as error:
         # A rank that ends alone leaves the others waiting in a collective for good: end them all.
-        told = "" if isinstance(error, PbeautyError) else traceback.format_exc()
+        trace = "" if isinstance(error, PbeautyError) else traceback.format_exc()
         # In one piece, or what two ranks say at the same time would run into each other.
-        sys.stderr.write(f"{told}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}\n")
+        sys.stderr.write(f"{trace}pbeauty: rank {comm.rank} of {comm.size}: {str(error) or type(error).__name__}\n")
         sys.stderr.flush()
         sys.stdout.flush()
         time.sleep(SECONDS_TO_BE_HEARD)
@@ -61,19 +74,17 @@ def check_world_size(size: int, environ: Mapping[str, str] = os.environ) -> None
     """Refuses to run as one of several processes that do not know of each other.
 
     Raises:
-        ConfigError: if the launcher started several tasks and MPI sees only one.
+        ConfigError: if a launcher started several tasks and MPI sees only one.
     """
     if size > 1:
         return
-    launchers = {
-        "SLURM_STEP_NUM_TASKS": "srun",
-        "OMPI_COMM_WORLD_SIZE": "Open MPI's mpirun",
-        "PMI_SIZE": "the MPI launcher",
-    }
-    for variable, launcher in launchers.items():
-        if environ.get(variable, "1").isdecimal() and int(environ.get(variable, "1")) > 1:
+    for variable, launcher in {**_LAUNCHERS, **_RANKS}.items():
+        text = environ.get(variable, "")
+        tasks = int(text) + (variable in _RANKS) if text.isdecimal() else 1
+        if tasks > 1:
+            count = f"at least {tasks}" if variable in _RANKS else str(tasks)
             raise ConfigError(
-                f"{launcher} started {environ[variable]} tasks, but MPI sees only this one: the launcher and the MPI "
-                "library that mpi4py loaded do not belong together; use the launcher of that library (with srun, "
-                "the matching --mpi=pmi2 or --mpi=pmix)"
+                f"{launcher} started {count} tasks, but MPI sees only this one: the launcher and the MPI library that "
+                "mpi4py loaded do not belong together; use the launcher of that library: its mpirun, or srun with the "
+                f"matching --mpi=pmi2 or --mpi=pmix (or unset {variable}, if this process is alone)"
             )

@@ -239,7 +239,7 @@ def test_results_stay_the_same_between_versions():
 
 @pytest.mark.parametrize("stop_after", [None, 0, 2])
 def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, monkeypatch):
-    monkeypatch.setattr(participants, "_AT_ONCE", 10)
+    monkeypatch.setattr(participants, "_PIECE", 10)
     groups = "[{name: a, count: 25, kind: uniform}, {name: b, count: 15, kind: uniform}]"
     experiment = loads(f"name: x\npopulation: {groups}")
     heard = []

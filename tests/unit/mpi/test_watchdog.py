@@ -44,9 +44,8 @@ FAKES = """
 import sys, time
 from types import SimpleNamespace
 from mpi4py import MPI
-from pbeauty.llm import answering
+from pbeauty.llm import answering, conversations
 from pbeauty.job import runner
-from pbeauty.job import participants
 from pbeauty.mpi import partition
 
 ENGINE = SimpleNamespace(gpus=[], arguments={{"model": "/nonexistent"}}, in_flight=7)
@@ -56,12 +55,12 @@ def play(llm, announcement, rows, replies, loop):
     if rank == {rank} and announcement.round_index == 1:
         while True:
             {hang}
-    rows["guess"], rows["status"] = 10, 0
+    rows["guess"][:], rows["status"][:] = 10, 0
     return True
 
 answering.play = play
-runner.EngineCache.get = lambda kept, comm, experiment, hosted: ENGINE if hosted[comm.rank] else None
-participants.LLMParticipants = lambda experiment, segments, engine, personas: SimpleNamespace(
+runner.EngineCache.get = lambda cache, job, experiment, moderator: ENGINE if job.block else None
+conversations.LLMParticipants = lambda experiment, segments, engine, personas: SimpleNamespace(
     engine=engine, notes=lambda: [], ids=partition.ids(segments)
 )
 from pbeauty.cli.main import main
