@@ -176,13 +176,13 @@ def test_a_file_system_that_takes_its_time_does_not_hold_up_the_round(tmp_path, 
     """The status is written by a thread of its own; whoever plays never waits for it."""
     replaced, slow = live_status.replace_text, threading.Event()
 
-    def replace(path, text):
+    def slowly(path, text, **options):
         slow.wait(LIMIT)
-        replaced(path, text)
+        replaced(path, text, **options)
 
     with LiveStatus(tmp_path, loads(THINKERS), this_process()) as live:
         monkeypatch.setattr(live_status, "SECONDS_BETWEEN_WRITES", 0.01)
-        monkeypatch.setattr(live_status, "replace_text", replace)
+        monkeypatch.setattr(live_status, "replace_text", slowly)
         live.begin_playing(["here"], [100])
         for index in range(3):
             live.begin_round(index)
