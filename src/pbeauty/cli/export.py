@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.records import Ragged
@@ -72,9 +72,11 @@ def import_command(options: argparse.Namespace) -> int:
     made = import_example(options.folder, options.out, options.personas)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
+    for reason in made.left_out:
+        print(f"left out: {reason}", file=sys.stderr)
     for path in made.files:
         print(path)
-    return DONE
+    return FAILED if made.left_out else DONE
 
 
 def export(path: Path, form: str, out: Path | None = None) -> Path:

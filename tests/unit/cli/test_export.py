@@ -154,6 +154,7 @@ def example(tmp_path):
     models += [model("small_1_1", best_of=3), model("mix_2_1"), model("mix_2_2", "a/b")]
     (folder / "model_configs.json").write_text(json.dumps(models))
     system = {
+        "4": "An open {brace",
         "1": "Numbers from 0 to {max_value}; nearest to {ratio} of the average.",
         "2": "0 to {max_value}, nearest to 5 plus {ratio} of the average {odd}",
         "3": "You are: {background}. 0 to {max_value}, {ratio} of the average.",
@@ -169,7 +170,10 @@ def test_the_examples_configuration_becomes_ours(example, tmp_path):
     assert len(cases) == len(load_sweep(tmp_path / "ours/all.yaml").cases) == 5
     random, twice, shifted, mixed, people = cases
     assert (random.population[0].kind, random.game.rounds) == ("uniform", 3)
-    assert (twice.population[0].count, twice.population[0].sampling.temperature) == (101, 0.5)
+    assert [(g.model, g.count, g.sampling.temperature, g.sampling.max_tokens) for g in twice.population] == [
+        ("small", 51, 0.5, 1024),
+        ("small", 50, 0.5, 9),
+    ]
     assert twice.prompts.system["sys-1"] == "Numbers from {low_or_not}".replace("{low_or_not}", "0 to {high}") + (
         "; nearest to {multiplier} of the average."
     )
@@ -182,11 +186,79 @@ def test_the_examples_configuration_becomes_ours(example, tmp_path):
         assert word in notes, word
 
 
-def test_an_import_says_what_is_missing(example, tmp_path, capsys):
-    made = import_example(example, tmp_path / "ours")
-    assert any("left out: its prompt needs backgrounds" in note for note in made.notes)
+def test_an_import_takes_over_what_can_be_and_names_the_rest(example, tmp_path, capsys):
+    with (example / "experiment.csv").open("a") as file:
+        file.write("7,ramdom,4,1,2,small,1,1,1,2/3,3\n,llm,4,1,0,small,1,1,1,2/3,0\n7,llm,4,1,x,small,8,9,1,2/3,1\n")
+        file.write("7,llm,4,1,2,gone,1,1,1,2/3,1\n7,llm,4,1,1,small,4,1,1,2/3,1\n7,llm,4,1,1,small,1,1,1,3/0,1\n")
+        file.write("07,random,4,1,0,small,1,1,,1/2,1\n")
+    assert main(["import", str(example), "--out", str(tmp_path / "ours")]) == 1
+    shown = capsys.readouterr()
+    assert [Path(line).name[:3] for line in shown.out.splitlines()] == ["001", "002", "003", "004", "012", "all", "pro"]
+    assert all(Path(line).exists() for line in shown.out.splitlines())
+    left_out = [line for line in shown.err.splitlines() if not line.startswith("note: ")]
+    for number, reasons in {
+        5: ["its prompt needs backgrounds; give the example's file with --personas"],
+        6: ["agent_type is 'ramdom'; did you mean 'random'?"],
+        7: ["participant_num is ''", "round is '0'", "model_per_host is '0'; expected a whole number from 1 on"],
+        8: ["model_per_host is 'x'", "prompt.json has no usable SYSTEM text 8", "no usable USER text 9"],
+        9: ["model_configs.json has no config_name gone_2_1, gone_2_2"],
+        10: ["prompt.json has no usable SYSTEM text 4"],
+    }.items():
+        (line,) = (line for line in left_out if line.startswith(f"left out: experiment.csv, case {number}: "))
+        assert all(reason in line for reason in reasons), line
+    assert "left out: experiment.csv, case 11: 1 error\n  game.multiplier: the denominator is zero" in shown.err
+    assert len(load_sweep(tmp_path / "ours/all.yaml").cases) == 5
     assert main(["import", str(example), "--out", str(tmp_path / "ours")]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_an_import_names_everything_that_changes(example, tmp_path):
+    models = json.loads((example / "model_configs.json").read_text())
+    models[0] |= {"generate_args": {"temperature": 0.5, "seed": 1234, "max_tokens": None}, "organization": "x"}
+    models[1] |= {"generate_args": None, "tensor_parallel_size": 4}
+    models[2] |= {"generate_args": {"max_tokens": 9}, "model_name": "your_model_path"}
+    (example / "model_configs.json").write_text(json.dumps(models))
+    table = (example / "experiment.csv").read_text().splitlines()
+    rows = [table[0] + ",extra", table[2] + ",1", "40,llm,4,1,1,small,5,1,2,2/3,2,1"]
+    (example / "experiment.csv").write_text("\r\n".join(rows) + "\r\n", encoding="utf-8-sig")
+    prompts = json.loads((example / "prompt.json").read_text())
+    prompts["SYSTEM"]["1"] = "0 to {max_value:d}, {{x}} {ratio:s}{odd}\n\n"
+    prompts["SYSTEM"]["5"] = "nearest to {ratio} of the average plus 5."
+    prompts["USER"]["2"] = "Say {n}"
+    (example / "prompt.json").write_text(json.dumps(prompts), encoding="utf-8-sig")
+    made = import_example(example, tmp_path / "our s")
+    assert made.left_out == []
+    two, shifted = (load(path) for path in made.files if path.name[:3].isdecimal())
+    assert [(model.path, model.tensor_parallel_size) for model in two.models.values()] == [("demo", 1), ("demo", 4)]
+    assert [group.sampling.max_tokens for group in two.population] == [1024, 1024]
+    assert two.prompts.system["sys-1"] == "0 to {high}, {{x}} {multiplier}{{odd}}\n\n", "theirs to the letter"
+    assert two.prompts.user["usr-2"] == "Say {{n}}"
+    assert (shifted.game.offset, shifted.population[0].sampling.max_tokens) == (5, 9)
+    notes = "\n".join(made.notes)
+    for words in (
+        "the column extra of experiment.csv has no counterpart",
+        "generate_args.seed of small_2_1 (1234) is left out",
+        "organization of small_2_1 has no counterpart",
+        "small_2_2 gives no max_tokens: 1024 is written",
+        "SYSTEM text 1 in prompt.json gives {max_value} a format",
+        "the placeholder {odd} in prompt.json has no counterpart",
+        "announcements, the retry and the question that reads a number from a reply are worded by pbeauty",
+        "small_1_1: 'your_model_path' is no folder here and no hub id",
+        f"play case 2 with: mpirun -n 3 pbeauty run '{tmp_path}/our s/002-small-5-1'.yaml",
+    ):
+        assert words in notes, words
+
+
+def test_an_import_that_fails_leaves_nothing_behind(example, tmp_path):
+    for lines in ('{"prompt": "x"}\n{"prompt": " "}\n{"prompt": 3}\nno\n', "\n"):
+        (tmp_path / "people.jsonl").write_text(lines)
+        with pytest.raises(ConfigError, match=r"under `prompt`|is empty") as caught:
+            import_example(example, tmp_path / "more", tmp_path / "people.jsonl")
+    assert "is empty" in str(caught.value)
+    table = (example / "experiment.csv").read_text().splitlines()
+    (example / "experiment.csv").write_text("\n".join([table[0], table[-1]]))
+    with pytest.raises(ConfigError, match=r"no case can be taken over:\nexperiment\.csv, case 1: its prompt needs"):
+        import_example(example, tmp_path / "more")
     (example / "experiment.csv").write_text("participant_num,agent_type\n5,random\n")
     before = (example / "prompt.json").read_text()
     (example / "prompt.json").write_text("{}")
@@ -201,6 +273,11 @@ def test_an_import_says_what_is_missing(example, tmp_path, capsys):
     (example / "prompt.json").write_text(before)
     with pytest.raises(ConfigError, match=r"experiment\.csv has no column agent_server_num, .*, round"):
         import_example(example, tmp_path / "more")
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(ConfigError):
+            import_example(example, out)
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("configs", "people.jsonl", "file")]
 
 
 # --- forecasts ---------------------------------------------------------------------------------------------
