@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 
 _DRAFT = ".draft"
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no text has: control characters, but for tabs and line ends, and halves of characters (surrogates)."""
 
 
 @contextlib.contextmanager
@@ -105,3 +108,15 @@ def printable(text: object, limit: int = 200) -> str:
     """`text` on one line: whatever could steer a terminal is replaced, and what passes `limit` characters cut off."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def csv_cell(value: object) -> object:
+    """A value as a cell of a CSV table, which a spreadsheet must not compute and which must not steer a terminal.
+
+    Text that begins like a formula, or with an apostrophe, gets an apostrophe put before it, which is how spreadsheets
+    mark text; control characters are replaced. Numbers stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    text = CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", value)
+    return f"'{text}" if re.match(r"\s*[=+\-@']", text) else text

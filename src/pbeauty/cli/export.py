@@ -1,32 +1,40 @@
 """`pbeauty export`: a run in other formats; `pbeauty import`: a published configuration as one of ours.
 
 Exporting reads run.h5 and the stored replies, and never imports the runtime.
-csv, jsonl and parquet hold a row per round and participant; agentscope is the result folder of the published example
-"paper_large_scale_simulation" of AgentScope, which its own scripts can read.
+csv, jsonl and parquet hold a row per round and participant, of one run or of many; agentscope is the result folder of
+the published example "paper_large_scale_simulation" of AgentScope, which its own scripts can read.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pbeauty.cli.analyze import add_runs
 from pbeauty.errors import DONE, FAILED, ConfigError
+from pbeauty.files import csv_cell, replaced
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.records import Ragged
 from pbeauty.game.rules import Status
 from pbeauty.storage.replies import last_answers
+from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.validation import reading, round_replies
 
+_AT_ONCE = 1 << 16
+"""Rows that a Parquet file gets at once."""
 FORMATS = ("csv", "jsonl", "parquet", "agentscope")
 
 _SYSTEM_IDS = {
@@ -45,14 +53,15 @@ _USER_IDS = {"direct": "1", "step-by-step": "2"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty export` takes."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or its run.h5")
+    add_runs(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--out", type=Path, metavar="PATH", help="the file, or, for agentscope, the folder")
 
 
 def command(options: argparse.Namespace) -> int:
     """Exports and prints what was written."""
-    print(export(options.run, options.format, options.out))
+    for path in export(options.runs, options.format, options.out):
+        print(path)
     return DONE
 
 
@@ -79,31 +88,42 @@ def import_command(options: argparse.Namespace) -> int:
     return FAILED if made.left_out else DONE
 
 
-def export(path: Path, form: str, out: Path | None = None) -> Path:
-    """Writes a run in another format; returns what was written.
+def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Path]:
+    """Writes runs in another format: all of them into one file, or for agentscope into one folder.
 
     Args:
-        path: run.h5 or the folder that holds it.
+        paths: runs, or folders with runs below.
         form: one of `FORMATS`.
-        out: the file, or, for agentscope, the folder; by default in the run's folder.
+        out: the file (or a folder for it), or, for agentscope, the folder; by default it lies in the folder of the run,
+            or in that above all runs.
+
+    Returns:
+        The file, or, for agentscope, the folder of each run.
 
     Raises:
-        ConfigError: if there is no such run or it is damaged, or a library is missing.
+        ConfigError: if there is no such run, nothing can be written there, or a library is missing.
+        RunFileError: if a run is damaged.
     """
-    with Run(path) as run:
-        folder = run.path.parent
-        try:
-            match form:
-                case "agentscope":
-                    return _agentscope(run, out or folder / "agentscope")
-                case "parquet":
-                    return _parquet(run, out or folder / "guesses.parquet")
-                case "csv":
-                    return _csv(run, out or folder / "guesses.csv")
-                case _:
-                    return _jsonl(run, out or folder / "guesses.jsonl")
-        except OSError as error:
-            raise ConfigError(f"cannot write {out or folder}: {error.strerror or error}") from None
+    files = find_runs(paths)
+    if out is None and len(paths) > 1 and len(files) > 1:
+        raise ConfigError("several folders are to be exported together: say where to, with --out")
+    above = files[0].parent if len(files) == 1 else paths[0]
+    try:
+        if form == "agentscope":
+            return _agentscope(files, out or above / "agentscope", above.resolve().name if len(files) > 1 else None)
+        path = out or above
+        path = path / f"guesses.{form}" if path.is_dir() else path
+        {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[form]({_name(file, paths): file for file in files}, path)
+        return [path]
+    except OSError as error:
+        raise ConfigError(f"cannot write {out or above}: {error.strerror or error}") from None
+
+
+def _name(file: Path, paths: Sequence[Path]) -> str:
+    """What a run is called beside others: its folder, seen from the one that was given."""
+    folder = file.parent
+    above = next((path for path in paths if len(paths) == 1 and folder.is_relative_to(path)), Path())
+    return str(folder.relative_to(above)) if folder.is_relative_to(above) else str(folder)
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
@@ -111,80 +131,89 @@ def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
 
     After the attributes `background_source`, where there are personas.
     """
-    group_of = run.file["participants/group"][:].tolist()
-    names = [str(name) for name in run.file["participants/group"].attrs["labels"]]
-    personas = run.personas
-    columns = {}
-    if personas:
-        columns = {name: (personas.labels[name], codes.tolist()) for name, codes in personas.codes.items()}
-        columns["background_source"] = [source.label for source in Source], personas.source.tolist()
-    labels = [status.name.lower() for status in Status]
-    said = last_words(run, round_index)
+    columns = {name: (run.attributes[name], run.codes(name).tolist()) for name in _attributes(run)}
+    if run.personas:
+        columns["background_source"] = [source.label for source in Source], run.personas.source.tolist()
+    status_labels = [status.name.lower() for status in Status]
+    last = last_replies(run, round_index)
     guesses, status = run.read("guess", round_index).tolist(), run.read("status", round_index).tolist()
     for participant, guess in enumerate(guesses):
         yield {
             "round": round_index + 1,
             "participant": participant,
-            "group": names[group_of[participant]],
-            **{name: values[codes[participant]] for name, (values, codes) in columns.items()},
+            **{name: labels[codes[participant]] for name, (labels, codes) in columns.items()},
             "guess": None if np.isnan(guess) else guess,
-            "status": labels[status[participant]],
-            "reply": said.get(participant),
+            "status": status_labels[status[participant]],
+            "reply": last(participant),
         }
 
 
-class _Said:
-    """The last reply of each participant in a round, by id."""
-
-    def __init__(self) -> None:
-        self.blocks: list[tuple[Ragged, dict[int, int]]] = []
-
-    def get(self, participant: int) -> str | None:
-        """The text; None where there is none."""
-        for texts, place in self.blocks:
-            if participant in place:
-                return bytes(texts[place[participant]]).decode("utf-8", errors="replace")
-        return None
-
-
-def last_words(run: Run, round_index: int) -> _Said:
-    """What each language model said last in a round, extractions apart.
+def last_replies(run: Run, round_index: int) -> Callable[[int], str | None]:
+    """What each language model said last in a round, extractions apart: the text by id, None where there is none.
 
     Raises:
-        ConfigError: if replies are missing or damaged.
+        RunFileError: if replies are missing or damaged.
     """
-    said = _Said()
-    if f"{round_index + 1:04d}" not in run.file["replies"]:
-        return said
-    for path, block in round_replies(run.file, run.path.parent, round_index).items():
-        with reading(path):
-            texts = Ragged.of(block["text"][:], block["text_offsets"][:])
-            ids, last = last_answers(block["participant"][:], block["purpose"][:])
-            said.blocks.append((texts, dict(zip(ids.tolist(), last.tolist(), strict=True))))
-    return said
+    rows: dict[int, tuple[Ragged, int]] = {}
+    if f"{round_index + 1:04d}" in run.file["replies"]:
+        for path, block in round_replies(run.file, run.path.parent, round_index).items():
+            with reading(path):
+                texts = Ragged.of(block["text"][:], block["text_offsets"][:])
+                ids, last = last_answers(block["participant"][:], block["purpose"][:])
+                rows |= {i: (texts, row) for i, row in zip(ids.tolist(), last.tolist(), strict=True)}
+            block.file.close()
+
+    def text(participant: int) -> str | None:
+        texts, row = rows.get(participant, (None, 0))
+        return None if texts is None else bytes(texts[row]).decode("utf-8", errors="replace")
+
+    return text
 
 
-def _csv(run: Run, path: Path) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = None
-        for round_index in range(run.round_count):
-            for row in rows(run, round_index):
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row))
-                    writer.writeheader()
-                writer.writerow(row)
-    return path
+Runs = Mapping[str, Path]
+"""Runs that are exported together, by name. They are opened one after the other: a sweep may have many."""
 
 
-def _jsonl(run: Run, path: Path) -> Path:
-    with path.open("w", encoding="utf-8") as file:
-        for round_index in range(run.round_count):
-            for row in rows(run, round_index):
-                print(json.dumps(row, ensure_ascii=False), file=file)
-    return path
+def _attributes(run: Run) -> list[str]:
+    """The attributes of participants, the group before all others."""
+    return sorted(run.attributes, key=lambda name: name != "group")
 
 
-def _parquet(run: Run, path: Path) -> Path:
+def _columns(runs: Runs) -> list[str]:
+    """The columns of a table of all runs; `run` is there if there are several, before all others."""
+    shown: dict[str, None] = {}
+    source = []
+    for path in runs.values():
+        with Run(path) as run:
+            shown |= dict.fromkeys(_attributes(run))
+            source = ["background_source"] if run.personas else source
+    return [*(["run"] if len(runs) > 1 else []), "round", "participant", *shown, *source, "guess", "status", "reply"]
+
+
+def _all_rows(runs: Runs) -> Iterator[dict[str, Any]]:
+    for name, path in runs.items():
+        with Run(path) as run:
+            for round_index in range(run.round_count):
+                for row in rows(run, round_index):
+                    yield {"run": name} | row if len(runs) > 1 else row
+
+
+def _csv(runs: Runs, path: Path) -> None:
+    columns = _columns(runs)
+    with replaced(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        table = csv.writer(text)
+        table.writerow(map(csv_cell, columns))
+        table.writerows([csv_cell(row.get(column)) for column in columns] for row in _all_rows(runs))
+        text.detach()
+
+
+def _jsonl(runs: Runs, path: Path) -> None:
+    with replaced(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in _all_rows(runs))
+
+
+def _parquet(runs: Runs, path: Path) -> None:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -192,64 +221,67 @@ def _parquet(run: Run, path: Path) -> Path:
         raise ConfigError(
             "parquet needs pyarrow, which is not installed: pip install 'pbeauty[export]'; csv and jsonl need nothing"
         ) from None
-    attributes = [*run.personas.codes, "background_source"] if run.personas else []
-    schema = pyarrow.schema(
-        [
-            ("round", pyarrow.uint32()),
-            ("participant", pyarrow.uint64()),
-            *((name, pyarrow.string()) for name in ("group", *attributes)),
-            ("guess", pyarrow.float64()),
-            ("status", pyarrow.string()),
-            ("reply", pyarrow.string()),
-        ]
-    )
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for round_index in range(run.round_count):
-            writer.write_table(pyarrow.Table.from_pylist(list(rows(run, round_index)), schema))
-    return path
+    kinds = {"round": pyarrow.uint32(), "participant": pyarrow.uint64(), "guess": pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in _columns(runs)])
+    with replaced(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        all_rows = _all_rows(runs)
+        while chunk := list(islice(all_rows, _AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(chunk, schema))
 
 
 # --- the published example ---------------------------------------------------------------------------------
 
 
-def _agentscope(run: Run, out: Path) -> Path:
+def _agentscope(files: Sequence[Path], out: Path, benchmark: str | None) -> list[Path]:
+    """Writes the result folder of each run below that of their benchmark, and returns them.
+
+    Args:
+        files: of the runs.
+        out: the example's `result`.
+        benchmark: the name of all runs together; None for the experiment's.
+    """
     from pbeauty.plots import plot_run
 
-    experiment = run.experiment
-    started = str(run.provenance.get("started", ""))[:19].replace("T", "-") or "unknown"
-    folder = out / experiment.name / _model(experiment) / _settings(run) / started
-    folder.mkdir(parents=True, exist_ok=True)
-    seconds = float(run.seconds.sum())
-    with tempfile.TemporaryDirectory() as drawn:
-        histograms = {path.stem: path for path in plot_run(run.path, Path(drawn)) if path.suffix == ".pdf"}
-        for round_index in range(run.round_count):
-            outcome, said = run.outcome(round_index), last_words(run, round_index)
-            guesses, status = run.read("guess", round_index), run.read("status", round_index)
-            valid = np.flatnonzero(status <= Status.RETRIED)
-            data = {}
-            for participant in valid.tolist():
-                text = said.get(participant)
-                data[f"P{participant}"] = {
-                    "value": float(guesses[participant]),
-                    **({} if text is None else {"raw": text}),
-                    "round": round_index + 1,
-                }
-            numbers = guesses[valid]
-            stats = {
-                "win": outcome.target,
-                "cnt": outcome.n_valid,
-                "avg": float(numbers.mean()),
-                "med": float(np.median(numbers)),
-                "std": float(numbers.std()),
-                "max": float(numbers.max()),
-                "min": float(numbers.min()),
-                "time": seconds,
-            }
-            text = json.dumps({"data": data, "stats": stats}, indent=2)
-            (folder / f"result_{round_index}.json").write_text(text, encoding="utf-8")
-            source = next(path for stem, path in histograms.items() if stem == f"round-{round_index + 1:04d}-histogram")
-            (folder / f"result_{round_index}.pdf").write_bytes(source.read_bytes())
-    return folder
+    folders: list[Path] = []
+    for file in files:
+        with Run(file) as run, tempfile.TemporaryDirectory() as drawn:
+            started = datetime.fromisoformat(str(run.provenance["started"]))
+            above = out / (benchmark or run.experiment.name) / _model(run.experiment) / _settings(run)
+            while (folder := above / f"{started:%Y-%m-%d-%H:%M:%S}") in folders:
+                started += timedelta(seconds=1)  # cases of a sweep may differ in what these names do not tell
+            folder.mkdir(parents=True, exist_ok=True)
+            folders.append(folder)
+            figures = {path.name: path for path in plot_run(run.path, Path(drawn))}
+            for round_index in range(run.round_count):
+                text = json.dumps(_result(run, round_index), indent=2)
+                (folder / f"result_{round_index}.json").write_text(text, encoding="utf-8")
+                histogram = figures[f"round-{round_index + 1:04d}-histogram.pdf"].read_bytes()
+                (folder / f"result_{round_index}.pdf").write_bytes(histogram)
+    return folders
+
+
+def _result(run: Run, round_index: int) -> dict[str, Any]:
+    """A round as the example stores it."""
+    outcome, last = run.outcome(round_index), last_replies(run, round_index)
+    guesses, status = run.read("guess", round_index), run.read("status", round_index)
+    valid = np.flatnonzero(status <= Status.RETRIED)
+    data = {}
+    for participant in valid.tolist():
+        text = last(participant)
+        said = {} if text is None else {"raw": text}
+        data[f"P{participant}"] = {"value": float(guesses[participant]), **said, "round": round_index + 1}
+    numbers = guesses[valid]
+    stats = {
+        "win": outcome.target,
+        "cnt": outcome.n_valid,
+        "avg": float(numbers.mean()),
+        "med": float(np.median(numbers)),
+        "std": float(numbers.std()),
+        "max": float(numbers.max()),
+        "min": float(numbers.min()),
+        "time": float(run.seconds.sum()),
+    }
+    return {"data": data, "stats": stats}
 
 
 def _model(experiment: Experiment) -> str:

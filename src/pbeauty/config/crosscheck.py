@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import ceil, floor
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import CONTROL_CHARACTERS
 from pbeauty.game.experiment import (
     RESERVED,
-    UNPRINTABLE,
     Experiment,
     FixedGroup,
     Game,
@@ -100,7 +100,7 @@ def _check_engines(experiment: Experiment) -> Iterator[Fault]:
     for name, model in experiment.models.items():
         for argument in model.engine.keys() & _SET_BY_US.keys():
             yield ("models", name, "engine", argument), f"it cannot be given here: {_SET_BY_US[argument]}"
-        if UNPRINTABLE.search(json.dumps(model.engine, ensure_ascii=False)):
+        if CONTROL_CHARACTERS.search(json.dumps(model.engine, ensure_ascii=False)):
             yield ("models", name, "engine"), "it has a character that no text has"
 
 

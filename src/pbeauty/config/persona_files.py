@@ -11,8 +11,8 @@ from typing import Any
 
 from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
-from pbeauty.files import open_regular, replaced
-from pbeauty.game.experiment import RESERVED, UNPRINTABLE, Experiment, LLMGroup
+from pbeauty.files import CONTROL_CHARACTERS, open_regular, replaced
+from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source
 
 LONGEST_BACKGROUND = 100_000
@@ -98,7 +98,7 @@ def _person(line: str, where: str, group: str) -> PersonRecord | None:
             raise ConfigError(f"{where}: an attribute cannot have the name {name!r}; prompts use it for something else")
         if not name.isidentifier() or not isinstance(value, str):
             raise ConfigError(f"{where}: {name!r} is no attribute; expected a name and a text or a number")
-        if UNPRINTABLE.search(value) or (name != "background" and not value.isprintable()):
+        if CONTROL_CHARACTERS.search(value) or (name != "background" and not value.isprintable()):
             raise ConfigError(f"{where}: {name!r} has a character that no text has")
     return {name: value.strip() for name, value in entry.items()}
 

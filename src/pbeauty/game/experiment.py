@@ -27,13 +27,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pbeauty.files import CONTROL_CHARACTERS
 from pbeauty.game.prompts import WRITING
 
 DEMO_MODEL = "demo"
 LARGEST = 1e15
 """The largest number that an experiment may name, in size; arithmetic on guesses stays exact far beyond cents."""
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, but for tabs and line ends, and halves of characters (surrogates)."""
 
 
 RESERVED = (
@@ -114,7 +113,7 @@ def _whole(value: Any) -> Any:
 
 
 def _prose(value: str) -> str:
-    if found := UNPRINTABLE.search(value):
+    if found := CONTROL_CHARACTERS.search(value):
         raise PydanticCustomError("fault", "it has the character {code}, which no text has", {"code": repr(found[0])})
     return value
 

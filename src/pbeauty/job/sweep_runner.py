@@ -17,7 +17,7 @@ import numpy as np
 from pbeauty import STARTED
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
-from pbeauty.files import replace_text
+from pbeauty.files import csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, check_models, plan_run, read_checkpoint
 from pbeauty.job.live_status import LIVE_FILE
 from pbeauty.job.runner import EngineCache, play
@@ -178,7 +178,7 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
         for row, found in zip(rows, figures, strict=True)
     ]
     with (sweep.folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *table])
+        csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
     _write_hdf5(sweep.folder / "cases.h5", header, table)
     width = max(len("case"), *(len(row.case.name) for row in rows))
     print(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")

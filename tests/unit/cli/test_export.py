@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import io
 import json
 import re
 import subprocess
@@ -15,6 +16,8 @@ import mpi
 import numpy as np
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made import experiment, make
 
 from pbeauty.cli.check import describe
@@ -24,6 +27,7 @@ from pbeauty.cli.main import main
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
+from pbeauty.files import CONTROL_CHARACTERS, csv_cell
 from pbeauty.game.rules import Status
 from pbeauty.job.stop_requests import time_limit
 from pbeauty.storage.agentscope import COLUMNS, import_example
@@ -51,10 +55,15 @@ def run(tmp_path_factory):
 # --- export ------------------------------------------------------------------------------------------------
 
 
+def one(run, form, out):
+    (path,) = export([run], form, out)
+    return path
+
+
 def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
-    with export(run, "csv", tmp_path / "x.csv").open(newline="") as file:
+    with one(run, "csv", tmp_path / "x.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in one(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == 68
     about = ["round", "participant", "group", "job", "background_source"]
     assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "reply"]
@@ -72,8 +81,8 @@ def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
 
 def test_parquet_is_the_same_or_a_clear_refusal(run, tmp_path, monkeypatch):
     path = tmp_path / "x.parquet"
-    export(run, "parquet", path)
-    lines = [json.loads(line) for line in export(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
+    one(run, "parquet", path)
+    lines = [json.loads(line) for line in one(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
     assert pyarrow.parquet.read_table(path).to_pylist() == lines
     real = builtins.__import__
 
@@ -84,11 +93,11 @@ def test_parquet_is_the_same_or_a_clear_refusal(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'pbeauty\[export\]'"):
-        export(run, "parquet", path)
+        one(run, "parquet", path)
 
 
 def test_the_example_can_read_what_is_exported(run, tmp_path):
-    folder = export(run, "agentscope", tmp_path)
+    folder = one(run, "agentscope", tmp_path)
     *_, benchmark, model, settings, _ = folder.parts
     assert (benchmark, model, settings) == ("talk", "demo", "6-1-34-1-0.667")
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -129,6 +138,73 @@ def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_
                 assert found["stats"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
             assert found["stats"]["win"] == pytest.approx(outcome.target) == pytest.approx(5 + 2 / 3 * valid.mean())
             assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Three cases: one has an attribute, one has no model and nothing played yet, one plays two rounds."""
+    folder = tmp_path_factory.mktemp("sweep") / "temperatures"
+    people = {"job": (["nurse", "=1+1"], [0, 1, 1])}
+    said = [[(0, 0, '=HYPERLINK("x")'), (1, 0, "+5"), (2, 0, "\x1b[31m7\n@x")]]
+    make(folder / "cold", [[10.0, 20.0, 30.0]], said=said, columns=people, name="cold")
+    make(folder / "warm/again", [[1.0, 2.0], [3.0, 4.0]], name="warm")
+    make(folder / "new", np.empty((0, 2)), described=experiment(2, name="new"))
+    return folder
+
+
+def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):
+    assert main(["export", str(sweep), "--format", "csv"]) == 0
+    with (sweep / "guesses.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["run", "round", "participant", "group", "job", "guess", "status", "reply"]
+    assert [(row["run"], row["round"], row["guess"]) for row in table] == [
+        *(("cold", "1", guess) for guess in ("10.0", "20.0", "30.0")),
+        *(("warm/again", str(number), guess) for number, guess in ((1, "1.0"), (1, "2.0"), (2, "3.0"), (2, "4.0"))),
+    ]
+    assert [row["job"] for row in table] == ["nurse", "'=1+1", "'=1+1", "", "", "", ""]
+    path = one(sweep, "parquet", tmp_path)
+    assert path == tmp_path / "guesses.parquet"
+    found = pyarrow.parquet.read_table(path).to_pylist()
+    lines = [json.loads(line) for line in one(sweep, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [{name: row[name] for name in line} for row, line in zip(found, lines, strict=True)] == lines
+    with pytest.raises(ConfigError, match="say where to, with --out"):
+        export([sweep / "cold", sweep / "warm"], "csv")
+    two = export([sweep / "cold/run.h5", sweep / "warm"], "csv", tmp_path / "two.csv")
+    assert len(two[0].read_text().splitlines()) == 9, "a reply has two lines"
+
+
+def test_cells_are_nothing_that_a_spreadsheet_computes_or_a_terminal_obeys(sweep, tmp_path):
+    text = one(sweep / "cold", "csv", tmp_path / "x.csv").read_text()
+    assert "\x1b" not in text
+    replies = [row["reply"] for row in csv.DictReader(text.splitlines(keepends=True))]
+    assert replies == ['\'=HYPERLINK("x")', "'+5", "\N{REPLACEMENT CHARACTER}[31m7\n@x"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_cell_can_be_read_back_and_begins_like_no_formula(text):
+    cell = csv_cell(text)
+    assert re.match(r"[\s]*[=+@-]", cell) is None
+    file = io.StringIO(newline="")
+    csv.writer(file).writerow([cell, -5.5])
+    ((found, number),) = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert number == "-5.5"
+    assert (found[1:] if found.startswith("'") else found) == CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def test_an_example_of_a_sweep_is_one_benchmark(sweep, tmp_path):
+    folders = export([sweep], "agentscope", tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in folders] == [
+        "temperatures/random/1-1-3-1-0.667/2026-01-01-00:00:00",
+        "temperatures/random/1-1-2-1-0.667/2026-01-01-00:00:00",
+        "temperatures/random/1-1-2-1-0.667/2026-01-01-00:00:01",
+    ]
+    reader = Path(__file__).parents[2] / "support/read_agentscope.py"
+    done = subprocess.run([sys.executable, "-I", reader, tmp_path], capture_output=True, text=True, check=True)
+    games = json.loads(done.stdout)
+    assert [(game["benchmark"], game["count"], len(game["rounds"])) for game in games] == [
+        ("temperatures", 2, 2),
+        ("temperatures", 3, 1),
+    ]
 
 
 # --- import ------------------------------------------------------------------------------------------------
