@@ -18,7 +18,9 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"pbeauty": ["demo/*", "analysis/*.yaml", "cli/*.j2", "plots/*.mplstyle", "py.typed"]},
+    package_data={
+        "pbeauty": ["demo/*", "analysis/*.yaml", "cli/*.j2", "plots/*.mplstyle", "plots/fonts/*", "py.typed"]
+    },
     install_requires=[
         "h5py>=3.13",
         "jinja2>=3.1",

@@ -58,14 +58,20 @@ def command(options: argparse.Namespace) -> int:
 
 def plot_add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty plot` takes."""
+    from pbeauty.plots import KINDS
+
     add_runs(parser)
+    parser.add_argument(
+        "--only", action="append", default=[], choices=KINDS, metavar="KIND",
+        help=f"draw this kind of figure and no other: {', '.join(KINDS)}; may be given several times",
+    )  # fmt: skip
 
 
 def plot_command(options: argparse.Namespace) -> int:
-    """Draws, and prints the path of each figure."""
+    """Draws, on all cores, and prints the path of each figure."""
     from pbeauty.plots import plot_all
 
-    for path in plot_all(options.runs):
+    for path in plot_all(options.runs, options.only):
         print(path, flush=True)
     return DONE
 

@@ -8,44 +8,45 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import json
-import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pbeauty import __version__
 from pbeauty.analysis import levels
-from pbeauty.analysis.findings import CAUTIONS, Examined, examine
+from pbeauty.analysis.findings import CAUTIONS, Examined, Findings, examine
 from pbeauty.cli.analyze import add_confidence, add_runs
-from pbeauty.cli.tables import Table, number, run_tables, sweep_tables
+from pbeauty.cli.tables import Table, headline, number, run_tables, sweep_tables
 from pbeauty.config.loader import dumps
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import printable, replace_text
+from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.prompt_variables import population_variables
+from pbeauty.game.prompts import SYSTEM_PROMPTS, needed, system_message, user_message
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
-from pbeauty.plots.figures import Drawn, draw, draw_round, draw_sweep
-from pbeauty.plots.style import HOUSE_STYLE
+from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
+from pbeauty.plots.figures import notes
 from pbeauty.storage.run_reader import Reply, Run
 
-MOST_HISTOGRAMS = 3
-MOST_FULL = 3
 MOST_RUNS = 20
 """Runs with sections of their own; beyond, a page is neither light nor read."""
+MOST_FULL = 3
+"""On a page about more runs, a run has its histograms, and the figures of `_FEW`."""
+MOST_HISTOGRAMS = 200
+"""On one page; with more rounds, of each run so many as leave room for the others."""
+_FEW = ("rounds", "trajectory", "ridgelines")
 _LONGEST_REPLY, _LONGEST_VALUE = 1500, 400
-_HIDDEN = ("ranks", "earlier_jobs", "forecast")
-"""What is in a run's provenance and not copied into its page: it is summed up, or shown in a table."""
+_HIDDEN = ("ranks", "earlier_jobs")
+"""What is in a run's provenance and not copied into its page: it is summed up."""
 _ROUNDS_SAMPLED = 2
-_DPI, _COLOURS = 160, 64
-_FEW = ("trajectory-intervals", "ridgelines")
-"""What is shown of each run of a page about more runs than `MOST_FULL`."""
 _TEMPLATE = "report.html.j2"
 
 
@@ -94,13 +95,15 @@ class Section:
 
     title: str
     path: str
-    mark: str | None
-    """What says that the run is unfinished."""
-    facts: list[tuple[str, str]]
+    marks: list[str]
+    """What every figure of the run is marked with: that it is unfinished, that the demo model plays."""
+    headline: list[str]
     notes: list[str]
     pictures: list[Picture]
+    histograms: list[Picture]
     tables: list[Table]
     samples: list[Sample]
+    prompts: list[tuple[str, str]]
     experiment: str
     provenance: list[tuple[str, str]]
 
@@ -122,15 +125,14 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
     if out is None:
         out = (paths[0] if paths[0].is_dir() else paths[0].parent) / "report.html"
     findings = examine(paths, confidence)
-    shown = findings.examined[:MOST_RUNS]
-    comparing = [picture(drawn) for drawn in draw_sweep(findings.variation)] if findings.variation else []
+    variation = findings.variation
     page = _render(
-        sections=[_section(one, samples, full=len(shown) <= MOST_FULL) for one in shown],
-        left_out=len(findings.examined) - len(shown),
-        pictures=comparing,
+        sections=[_section(one, samples, findings) for one in findings.examined[:MOST_RUNS]],
+        left_out=max(0, len(findings.examined) - MOST_RUNS),
+        pictures=[picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
         tables=sweep_tables(findings),
-        varied=findings.variation.varied if findings.variation else [],
-        variation_notes=findings.variation.notes if findings.variation else [],
+        varied=variation.varied if variation else [],
+        variation_notes=variation.notes if variation else [],
         unfinished=[one for one in findings.examined if one.analysis.unfinished],
         runs=len(findings.examined),
         confidence=f"{100 * confidence:g} %",
@@ -163,53 +165,54 @@ def readable(text: str, limit: int = _LONGEST_REPLY) -> str:
     return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
 
 
-@HOUSE_STYLE
-def picture(drawn: Drawn) -> Picture:
-    """A figure as a PNG of few colours in a data URI: a tenth of the size of the same figure as SVG."""
-    drawn_at, small = io.BytesIO(), io.BytesIO()
-    drawn.figure.savefig(drawn_at, format="png", dpi=_DPI)
-    Image.open(drawn_at).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return Picture("data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), drawn.caption)
+def picture(drawing: Drawing) -> Picture:
+    """A figure in a data URI, as PNG: a tenth of the size of the same figure as SVG."""
+    return Picture("data:image/png;base64," + base64.b64encode(png(drawing.draw())).decode(), drawing.caption)
 
 
 # --- one run -------------------------------------------------------------------------------------------------
 
 
-def _section(one: Examined, count: int, *, full: bool) -> Section:
-    analysis, game = one.analysis, one.analysis.game
-    offset = f"{number(game.offset)} + " if game.offset else ""
+def _section(one: Examined, samples: int, findings: Findings) -> Section:
+    analysis, runs = one.analysis, len(findings.examined)
+    cases = findings.variation.cases if findings.variation else []
+    case = next((f": {case.short}" for case in cases if case.settings and analysis in case.analyses), "")
     with Run(one.path) as run:
-        rounds = range(run.round_count)
-        chosen = rounds if len(rounds) <= MOST_HISTOGRAMS else [0, len(rounds) // 2, len(rounds) - 1]
-        rest = [drawn for drawn in draw(run, analysis, one.comparisons) if full or drawn.stem in _FEW]
-        pictures = [picture(drawn) for drawn in [*(_histogram(run, i) for i in chosen if full), *rest]]
-        sampled = list(_sampled(run, count))
-        facts = [
-            ("participants", f"{analysis.participants:,}"),
-            ("rounds", f"{analysis.rounds} of {game.rounds}"),
-            ("target", f"{offset}{game.multiplier} × {game.aggregate}"),
-            ("range", f"{game.low:g} to {game.high:g}"),
-            ("equilibrium", number(analysis.equilibrium)),
-            ("seed", str(analysis.seed)),
-            ("groups", ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in one.experiment.population)),
-        ]
+        drawings = list(run_drawings(run, analysis, one.comparisons))
+        rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
+        most = max(2, MOST_HISTOGRAMS // min(runs, MOST_RUNS))
+        if len(rounds) > most:
+            rounds = [rounds[index] for index in np.linspace(0, len(rounds) - 1, most).round().astype(int)]
+        shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
         return Section(
-            title=analysis.name,
+            title=f"{analysis.name}{case}",
             path=analysis.path,
-            mark=analysis.unfinished,
-            facts=facts,
+            marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
+            headline=headline(one),
             notes=analysis.notes,
-            pictures=pictures,
-            tables=run_tables(one) + _forecast(run),
-            samples=sampled,
+            pictures=[picture(drawing) for drawing in shown],
+            histograms=[picture(drawing) for drawing in rounds],
+            tables=run_tables(one),
+            samples=list(_sampled(run, samples)),
+            prompts=list(_prompts(one.experiment)),
             experiment=dumps(one.experiment),
             provenance=_provenance(run.provenance),
         )
 
 
-def _histogram(run: Run, index: int) -> Drawn:
-    caption = f"The distribution of guesses in round {index + 1}."
-    return Drawn(f"round-{index + 1}", caption, draw_round(run, index))
+def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """The prompts of each group of language models in full; what differs between its members stays in braces."""
+    own = experiment.prompts
+    for group in experiment.population:
+        if isinstance(group, LLMGroup):
+            variables = population_variables(experiment)
+            template = {**SYSTEM_PROMPTS, **own.system}[group.system_prompt]
+            variables |= {name: f"{{{name}}}" for name in needed(template, variables) if name not in variables}
+            yield f"{group.name}: system", system_message(group.system_prompt, variables, own.system)
+            yield f"{group.name}: user, round 1", user_message(group.user_prompt, 0, variables, {}, own.user)
+            if experiment.game.rounds > 1:
+                announced = {str(quantity): "…" for quantity in experiment.game.announce}
+                yield f"{group.name}: user, round 2", user_message(group.user_prompt, 1, variables, announced, own.user)
 
 
 def _sampled(run: Run, count: int) -> Iterator[Sample]:
@@ -269,57 +272,28 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values, as text of bounded length; ranks are summed up by host."""
     found = [(key, _text(value)) for key, value in provenance.items() if key not in _HIDDEN and value is not None]
     ranks = provenance.get("ranks") or []
-    hosts: dict[str, int] = {}
-    for rank in ranks:
-        hosts[str(rank.get("host"))] = hosts.get(str(rank.get("host")), 0) + 1
+    hosts = Counter(str(rank.get("host")) for rank in ranks)
     if hosts:
-        found.append(("hosts", ", ".join(f"{host} ({count} ranks)" for host, count in hosts.items())[:_LONGEST_VALUE]))
+        found.append(("hosts", _cut(", ".join(f"{host} ({count} ranks)" for host, count in hosts.items()))))
     gpus = [str(gpu) for rank in ranks for gpu in rank.get("gpus") or []]
     if gpus:
-        found.append(("GPUs", f"{len(gpus)}: {', '.join(dict.fromkeys(gpus))}"[:_LONGEST_VALUE]))
+        found.append(("GPUs", _cut(f"{len(gpus)}: {', '.join(dict.fromkeys(gpus))}")))
     engines = {json.dumps(rank["engine"], sort_keys=True) for rank in ranks if rank.get("engine")}
-    found += [("engine", engine[:_LONGEST_VALUE]) for engine in sorted(engines)]
+    found += [("engine", _cut(engine)) for engine in sorted(engines)]
     if earlier := provenance.get("earlier_jobs"):
         found.append(("jobs before", f"{len(earlier)}: the run was interrupted and gone on with"))
     return found
 
 
-def _forecast(run: Run) -> list[Table]:
-    """A table of forecast against actual; none where nothing can be forecast.
-
-    The forecast that the run was started with is in its provenance, `forecast`, where there was one: `seconds` of all
-    rounds. For every later round there is also the plainest one, the average time of the rounds before it, which is
-    what a live view can tell at that point.
-    """
-    made = run.provenance.get("forecast")
-    seconds = run.seconds
-    table = []
-    if isinstance(made, Mapping) and isinstance(made.get("seconds"), (int, float)) and run.finished:
-        table.append(_row("all rounds, before the start", float(made["seconds"]), float(seconds.sum())))
-    table += [
-        _row(f"round {index + 1}, from those before", float(np.mean(seconds[:index])), float(seconds[index]))
-        for index in range(1, seconds.size)
-    ]
-    headings = ("what", "forecast (s)", "actual (s)", "actual / forecast")
-    return [Table("Time: forecast against actual", headings, table)] if table else []
-
-
-def _row(what: str, expected: float, actual: float) -> list[str]:
-    ratio = actual / expected if expected else math.nan
-    return [what, number(expected), number(float(actual)), number(ratio)]
-
-
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _cut(", ".join(f"{key} {_text(item)}" for key, item in value.items()))
+    if isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
+        return f"{sum(value):,.0f} on {len(value)} rank(s)"
     if isinstance(value, list):
-        text = " ".join(map(str, value))
-    elif isinstance(value, Mapping):
-        text = ", ".join(f"{key} {_sum(item)}" for key, item in value.items())
-    else:
-        text = str(value)
+        return _cut(" ".join(map(str, value)))
+    return number(value) if isinstance(value, float) else _cut(str(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-
-
-def _sum(value: Any) -> Any:
-    """One figure of what there is a list of, a figure for each rank."""
-    numeric = isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value)
-    return f"{sum(value):,.0f} on {len(value)} rank(s)" if numeric else value

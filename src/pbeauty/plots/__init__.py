@@ -1,36 +1,37 @@
-"""Figures: every one is a function that takes arrays and returns a matplotlib figure; `draw` makes those of a run.
+"""Figures: every one is a function that takes arrays and returns a matplotlib figure.
 
-`save` writes a figure as PDF and as PNG. All of them have the house style (`plots.style`).
+`plot_run` draws a run's rounds, `plot_all` everything about runs; `save` writes a figure as PDF and as PNG. All of them
+have the house style (`plots.style`).
 """
 
-from pbeauty.plots.figures import Drawn, draw, draw_sweep, plot_all, plot_run
-from pbeauty.plots.groups import beside_others, by_group
-from pbeauty.plots.histogram import Bars, bars, histogram
-from pbeauty.plots.rounds import ridgelines, shares
-from pbeauty.plots.style import save, stamp
-from pbeauty.plots.sweep import against, small_multiples
-from pbeauty.plots.trajectory import people, trajectory
-from pbeauty.plots.work import lengths, times
+from pbeauty.plots.figures import KINDS, Drawing, plot_all, plot_run, run_drawings, sweep_drawings
+from pbeauty.plots.groups import by_group, forest, group_histograms
+from pbeauty.plots.histogram import Bars, count_guesses, histogram
+from pbeauty.plots.rounds import lengths, ridgelines, shares, times
+from pbeauty.plots.style import png, save, stamp
+from pbeauty.plots.sweep import small_multiples
+from pbeauty.plots.trajectory import trajectory
 
 __all__ = [
+    "KINDS",
     "Bars",
-    "Drawn",
-    "against",
-    "bars",
-    "beside_others",
+    "Drawing",
     "by_group",
-    "draw",
-    "draw_sweep",
+    "count_guesses",
+    "forest",
+    "group_histograms",
     "histogram",
     "lengths",
-    "people",
     "plot_all",
     "plot_run",
+    "png",
     "ridgelines",
+    "run_drawings",
     "save",
     "shares",
     "small_multiples",
     "stamp",
+    "sweep_drawings",
     "times",
     "trajectory",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,42 +16,52 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
-from pbeauty.analysis.group_stats import EVERYBODY, GroupStats
-from pbeauty.analysis.references import human_means, load
-from pbeauty.analysis.run_analysis import Analysis, analyse
-from pbeauty.analysis.variation import Variation, settings, vary
+from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.intervals import NONE
+from pbeauty.analysis.references import human_means, published_rules
+from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
+from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import LLMGroup
-from pbeauty.game.rules import Status
-from pbeauty.plots.groups import beside_others, by_group
-from pbeauty.plots.histogram import histogram
-from pbeauty.plots.rounds import ridgelines, shares
+from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.rules import Outcome, Status
+from pbeauty.plots.groups import by_group, forest, group_histograms
+from pbeauty.plots.histogram import count_guesses, histogram
+from pbeauty.plots.rounds import lengths, ridgelines, shares, times
 from pbeauty.plots.style import save, stamp
-from pbeauty.plots.sweep import against, small_multiples
+from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
-from pbeauty.plots.work import lengths, times
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.schema import TIME_PARTS
 
-_MOST_KEYS = 8
-"""More keys than this vary between runs that are no sweep, and nothing is to be seen along any of them."""
+KINDS = ("sweep", "rounds", "trajectory", "ridgelines", "levels", "groups", "published", "replies", "times")
+"""Kinds of figures, which can be asked for by name; `sweep` are those that compare runs."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure, the file name that it gets, and what it shows in words."""
+class Drawing:
+    """A figure that can be drawn."""
 
+    kind: str
+    """One of `KINDS`."""
     stem: str
+    """Of its files."""
     caption: str
-    figure: Figure
+    """What it shows, in words."""
+    plot: Callable[[], Figure]
+    notes: Sequence[str | None] = ()
+    """What is marked on it."""
+
+    def draw(self) -> Figure:
+        """The figure."""
+        return stamp(self.plot(), *self.notes)
 
 
-# --- one run -------------------------------------------------------------------------------------------------
+# --- one run, without its analysis ---------------------------------------------------------------------------
 
 
 def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1)) -> list[Path]:
-    """Draws every finished round of a run and its trajectory, as PDF and as PNG.
+    """Draws the histogram of every finished round of a run, and its trajectory, as PDF and as PNG.
 
     Args:
         path: a `run.h5`, or the folder that holds one.
@@ -61,259 +74,308 @@ def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1
     Raises:
         ConfigError: if `path` is not a run that can be read.
     """
-    written = []
-    index, of = share
     with Run(path) as run:
         out = run.path.parent / "plots" if out is None else out
-        for round_index in range(index, run.round_count, of):  # one at a time: a round may hold millions of guesses
-            written += save(draw_round(run, round_index), out / f"round-{round_index + 1:04d}-histogram")
-        if run.round_count and run.round_count % of == index:
-            written += save(_trajectory(run), out / "trajectory")
-    return written
+        drawings = islice(chain(round_drawings(run), _trajectory(run)), *(share[0], None, share[1]))
+        return [file for drawing in drawings for file in save(drawing.draw(), out / drawing.stem)]
 
 
-def _trajectory(run: Run) -> Figure:
-    outcomes = [run.outcome(index) for index in range(run.round_count)]
-    target, mean, median, lower, upper = (
-        np.array([getattr(outcome, name) for outcome in outcomes])
-        for name in ("target", "mean", "median", "lower_quartile", "upper_quartile")
-    )
-    figure = trajectory(
-        run.experiment.game,
-        mean=mean,
-        median=median,
-        target=target,
-        lower=lower,
-        upper=upper,
-        title=run.experiment.name,
-    )
-    return stamp(figure, unfinished(run))
+def round_drawings(run: Run) -> Iterator[Drawing]:
+    """The histogram of each finished round, with level-k marks, target and aggregate; one round is read at a time."""
+    rounds = run.experiment.game.rounds
+    for index in range(run.round_count):
+        caption = f"The distribution of guesses in round {index + 1} of {rounds}."
+        notes = [DEMO if is_demo(run.experiment) else None]
+        yield Drawing(
+            "rounds", f"round-{index + 1:04d}-histogram", caption, lambda index=index: _round(run, index), notes
+        )
 
 
-def draw_round(run: Run, index: int) -> Figure:
-    """The histogram of a round, from 0, with level-k marks, target and aggregate."""
+def _round(run: Run, index: int) -> Figure:
     game, outcome = run.experiment.game, run.outcome(index)
-    figure = histogram(
-        (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
+    bars = count_guesses(
+        lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
+        game,
+        [outcome.target, getattr(outcome, game.aggregate)],
+    )
+    return histogram(
+        bars,
         game,
         target=outcome.target,
         mean=outcome.mean,
         median=outcome.median,
         n_unusable=run.guesses.shape[1] - outcome.n_valid,
         levels=levels.marks(game, levels.reference(run, index)),
-        title=f"{run.experiment.name}: round {index + 1}",
+        title=f"{run.experiment.name}: round {index + 1} of {game.rounds}",
     )
-    return stamp(figure, unfinished(run))
 
 
-def unfinished(run: Run) -> str | None:
-    """What a figure of an unfinished run is marked with; None for a finished one."""
-    if run.finished:
-        return None
-    return f"UNFINISHED RUN: {run.round_count} of {run.experiment.game.rounds} rounds"
+def _trajectory(run: Run, analysis: Analysis | None = None) -> Iterator[Drawing]:
+    """Means, medians and targets by round; with the analysis of the run, intervals too. Nothing of a single round."""
+    if run.round_count < 2:
+        return
+    experiment, game, demo = run.experiment, run.experiment.game, is_demo(run.experiment)
+    played = published_rules(game) and (game.offset, game.low, game.high) == (0, 0, 100)
+
+    def plot() -> Figure:
+        outcomes: list[Outcome] = [run.outcome(index) for index in range(run.round_count)]
+        names = {
+            "mean": "mean",
+            "median": "median",
+            "target": "target",
+            "lower": "lower_quartile",
+            "upper": "upper_quartile",
+        }
+        return trajectory(
+            game,
+            **{name: [getattr(outcome, field) for outcome in outcomes] for name, field in names.items()},
+            intervals=(ends(analysis.of(), "low"), ends(analysis.of(), "high")) if analysis else None,
+            people=human_means(game.p) if played and not demo else None,
+            title=f"{experiment.name}: guesses by round",
+        )
+
+    with_intervals = " The bars are intervals of the means." if analysis else ""
+    caption = f"Mean, median and target by round, and the quartiles of the guesses.{with_intervals}"
+    yield Drawing("trajectory", "trajectory", caption, plot, notes(experiment, run.round_count))
 
 
-def draw(run: Run, analysis: Analysis, comparisons: Sequence[Comparison] = ()) -> Iterator[Drawn]:
-    """All figures of a run but the histograms of its rounds; those for which there are no data are left out.
+def notes(experiment: Experiment, rounds: int) -> list[str | None]:
+    """What the figures of a run of so many finished rounds are marked with."""
+    whole = experiment.game.rounds
+    return [
+        f"UNFINISHED RUN: {rounds} of {whole} rounds" if rounds < whole else None,
+        DEMO if is_demo(experiment) else None,
+    ]
+
+
+# --- one run, with its analysis ------------------------------------------------------------------------------
+
+
+def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison] = ()) -> Iterator[Drawing]:
+    """All figures of a run for which there are data.
 
     Args:
-        run: open.
+        run: open, for as long as figures are drawn.
         analysis: of the same run.
         comparisons: with what has been published.
     """
-    for drawn in _draw(run, analysis, comparisons):
-        stamp(drawn.figure, analysis.unfinished)
-        yield drawn
-
-
-def _draw(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]) -> Iterator[Drawn]:
-    name, game = analysis.name, analysis.game
+    yield from round_drawings(run)
     cells = [cell for cell in analysis.of() if cell.n_valid]
     if not cells:
         return
-    mean, low, high = (cells_mean(cells, end) for end in ("value", "low", "high"))
-    target = [cell.target for cell in cells]
-    yield Drawn(
-        "trajectory-intervals",
-        "Mean with its interval, median and target by round; the band holds the middle half of the guesses.",
-        trajectory(
-            game, mean=mean, median=[c.median for c in cells], target=target, intervals=(low, high),
-            lower=[c.lower_quartile for c in cells], upper=[c.upper_quartile for c in cells],
-            title=f"{name}: guesses by round",
-        ),
-    )  # fmt: skip
+    yield from _trajectory(run, analysis)
+    marks = notes(run.experiment, analysis.rounds)
+    for kind, stem, caption, plot in chain(_guesses(analysis, cells, comparisons), _replies(run, analysis)):
+        yield Drawing(kind, stem, caption, plot, marks)
+
+
+_Planned = tuple[str, str, str, Callable[[], Figure]]
+
+
+def _guesses(analysis: Analysis, cells: Sequence[GroupStats], comparisons: Sequence[Comparison]) -> Iterator[_Planned]:
+    name, game, mean = analysis.name, analysis.game, ends(cells, "value")
     counted = [cell.counted for cell in cells if cell.counted]
-    yield Drawn(
-        "ridgelines",
-        "The distribution of guesses in every round, with mean and target.",
-        ridgelines(
-            game, counted[0].edges, [bins.counts for bins in counted], mean=mean, target=target,
-            title=f"{name}: all rounds",
-        ),
-    )  # fmt: skip
+    if len(counted) > 1:
+        yield (
+            "ridgelines", "ridgelines", "The distribution of guesses in every round, with mean and target.",
+            lambda: ridgelines(
+                game, counted[0].edges, [bins.counts for bins in counted], mean=mean,
+                target=[cell.target for cell in cells], title=f"{name}: all rounds",
+            ),
+        )  # fmt: skip
     if all(cell.levels for cell in cells):
         values = [[cell.levels[label].value for label in levels.LABELS] for cell in cells]
-        subtitle = "windows of a quarter step around the guesses of level-k reasoners (Nagel 1995)"
-        yield Drawn(
-            "levels",
-            "Shares of guesses by level of reasoning.",
-            shares(levels.LABELS, values, title=f"{name}: levels", subtitle=subtitle, ylabel="share of guesses (%)"),
-        )
-    for by in dict.fromkeys(cell.by for cell in analysis.cells if cell.by != EVERYBODY):
-        yield _by(analysis, by, mean)
+        subtitle = "classes around the guesses of level-k participants (Nagel 1995)"
+        yield (
+            "levels", "levels", "Shares of guesses by level of reasoning.",
+            lambda: shares(levels.LABELS, values, title=f"{name}: levels", subtitle=subtitle,
+                           ylabel="share of guesses (%)"),
+        )  # fmt: skip
+    for by in analysis.ways:
+        yield from _by(analysis, by, mean)
     if comparisons:
-        yield _published(analysis, comparisons)
-        if len(cells) > 1 and any(c.what == "language model" for c in comparisons):
-            yield _published_rounds(analysis, cells)
-    yield from _work(run, analysis)
+        caption = "The first round's mean among the published ones of people and language models."
+        yield "published", "published", caption, lambda: _published(analysis, comparisons)
 
 
-def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Drawn:
+def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator[_Planned]:
     cells = analysis.of(by)
     names = list(dict.fromkeys(cell.label for cell in cells))
-    of = {(cell.label, cell.round): cell.mean for cell in cells}
-    values, lows, highs = (
-        [[getattr(of[name, index + 1], end) for index in range(everybody.size)] for name in names]
+    of = {(cell.label, cell.round): cell for cell in cells}
+    count = everybody.size
+    values = [
+        [[getattr(of[name, index + 1].mean, end) for index in range(count)] for name in names]
         for end in ("value", "low", "high")
-    )
-    figure = by_group(
-        analysis.game, names, values, lows, highs, others=everybody, title=f"{analysis.name}: means by {by}"
-    )
-    return Drawn(f"by-{by}", f"Mean guess by {by} and round, with intervals; the pale line is everybody.", figure)
+    ]
+    title = f"{analysis.name}: means by {by}"
+    caption = f"Mean guess by {by} and round, with intervals."
+    if count == 1:
+        panels = {"round 1": [[row[0] for row in rows] for rows in values]}
+        yield "groups", f"by-{by}", caption, lambda: forest(names, panels, title=title, subtitle="bars are intervals")
+    else:
+        yield (
+            "groups", f"by-{by}", caption,
+            lambda: by_group(analysis.game, names, *values, everybody=everybody, title=title),
+        )  # fmt: skip
+    rounds = sorted({1, count})
+    counted = {
+        f"round {number}": [bins.counts for name in names if (bins := of[name, number].counted)] for number in rounds
+    }
+    if all(len(rows) == len(names) for rows in counted.values()):
+        edges = next(bins.edges for cell in cells if (bins := cell.counted))
+        title = f"{analysis.name}: guesses by {by}"
+        yield (
+            "groups", f"by-{by}-histograms", f"The distribution of guesses by {by}, in the first and the last round.",
+            lambda: group_histograms(analysis.game, names, edges, counted, title=title, by=by),
+        )  # fmt: skip
 
 
-def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Drawn:
-    ours = analysis.of()[0]
-    rows = [("this run", ours.mean, "ours")]
-    shown = [c for c in comparisons if c.round == 1 and c.what != "people by round"]
-    rows += [(f"{c.reference} ({c.source})", c.theirs, c.what) for c in shown]
-    names, means, kinds = zip(*rows, strict=True)
-    values, lows, highs = ([getattr(mean, end) for mean in means] for end in ("value", "low", "high"))
-    figure = beside_others(names, values, lows, highs, kinds, title=f"{analysis.name}: round 1 beside published means")
-    return Drawn("published", "The first round's mean among the published ones of people and language models.", figure)
+def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Figure:
+    kinds = {"people": "people", "language model": "language models"}
+    rows = [("this run", analysis.of()[0].mean, "this run")]
+    rows += [
+        (f"{c.reference} ({c.source})", c.theirs, kinds[c.what])
+        for c in comparisons
+        if c.round == 1 and c.what in kinds
+    ]
+    rows.sort(key=lambda row: -row[1].value)
+    names, means, kind = zip(*rows, strict=True)
+    values = [[getattr(mean, end) for mean in means] for end in ("value", "low", "high")]
+    title = f"{analysis.name}: round 1 beside published means"
+    return forest(names, {"": values}, kinds=kind, title=title, subtitle="bars are intervals of the means")
 
 
-def _published_rounds(analysis: Analysis, cells: Sequence[GroupStats]) -> Drawn:
-    """The published rounds of language models, as many as the run has, and people behind them."""
-    count = len(cells)
-    names, rows = ["this run"], [cells_mean(cells, end) for end in ("value", "low", "high")]
-    means, lows, highs = ([row] for row in rows)
-    nothing = np.full(count, np.nan)
-    for path in load().llm_trajectories:
-        row = nothing.copy()
-        for number, mean in zip(path.rounds, path.means, strict=True):
-            if number <= count:
-                row[number - 1] = mean
-        names.append(path.model)
-        means.append(row)
-        lows.append(nothing)
-        highs.append(nothing)
-    human = human_means(analysis.game.p)
-    people = nothing.copy()
-    if human:
-        people[: len(human.average)] = human.average[:count]
-    sources = "; ".join(dict.fromkeys(path.source.short for path in load().llm_trajectories))
-    figure = by_group(
-        analysis.game, names, means, lows, highs, others=people,
-        others_name=f"people ({human.source.short})" if human else "people",
-        title=f"{analysis.name}: rounds beside published ones",
-    )  # fmt: skip
-    return Drawn("published-rounds", f"Means by round beside published language models ({sources}).", figure)
-
-
-def cells_mean(cells: Sequence[GroupStats], end: str) -> NDArray[np.float64]:
-    """One end, or the value, of the means of cells, float64[cell]."""
+def ends(cells: Sequence[GroupStats], end: str) -> NDArray[np.float64]:
+    """One end, `low` or `high`, or the `value` of the means of cells, float64[cell]."""
     return np.array([getattr(cell.mean, end) for cell in cells])
 
 
-def _work(run: Run, analysis: Analysis) -> Iterator[Drawn]:
-    name, cells = analysis.name, analysis.of()
-    statuses = list(cells[0].statuses)
+def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
+    """What became of replies, how long they were, and how long rounds took."""
+    name, cells, count = analysis.name, analysis.of(), run.round_count
     if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in cells):
-        yield Drawn(
-            "statuses",
-            "What became of the replies, by round.",
-            shares(
-                statuses, [[cell.statuses[status].value for status in statuses] for cell in cells],
-                title=f"{name}: statuses of replies", subtitle="up to `retried`, the guess counts",
-                ylabel="share of participants (%)",
+        statuses = [name for name in cells[0].statuses if any(cell.statuses[name].value for cell in cells)]
+        values = [[cell.statuses[status].value for status in statuses] for cell in cells]
+        yield (
+            "replies", "statuses", "What became of the replies, by round.",
+            lambda: shares(
+                statuses, values, title=f"{name}: statuses of replies",
+                subtitle="ok, extracted and retried have a guess that counts", ylabel="share of participants (%)",
             ),
         )  # fmt: skip
-    rounds = run.file["rounds"]
-    if "output_tokens" in rounds:
+    if "output_tokens" in run.file["rounds"]:
         limits = {group.sampling.max_tokens for group in run.experiment.population if isinstance(group, LLMGroup)}
-        said = [tokens[tokens > 0] for tokens in (run.read("output_tokens", index) for index in range(run.round_count))]
-        if all(tokens.size for tokens in said):
-            quantiles = [np.percentile(tokens, [5, 25, 50, 75, 95]) for tokens in said]
+        sampled = [tokens[tokens > 0] for tokens in (run.read("output_tokens", index) for index in range(count))]
+        if all(tokens.size for tokens in sampled):
+            quantiles = [np.percentile(tokens, [5, 25, 50, 75, 95]) for tokens in sampled]
             limit = limits.pop() if len(limits) == 1 else None
-            figure = lengths(quantiles, limit=limit, title=f"{name}: length of replies")
-            yield Drawn("lengths", "Tokens sampled per participant, by round.", figure)
-    if "seconds" in rounds:
-        split = all(part in rounds for part in TIME_PARTS)
-        parts = {what: run.read(part) for part, what in TIME_PARTS.items()} if split else {}
-        if not split or any(np.isnan(seconds).any() for seconds in parts.values()):
-            parts = {"whole round": run.seconds}
-        rate = analysis.participants * run.round_count / max(float(run.seconds.sum()), 1e-9)
-        figure = times(parts, title=f"{name}: time per round", subtitle=f"{rate:,.0f} participants/s over all rounds")
-        yield Drawn("times", "Wall time of each round.", figure)
+            yield (
+                "replies", "lengths", "Tokens sampled per participant, by round.",
+                lambda: lengths(quantiles, limit=limit, title=f"{name}: length of replies"),
+            )  # fmt: skip
+    split = all(part in run.file["rounds"] for part in TIME_PARTS)
+    parts = {what: run.read(part) for part, what in TIME_PARTS.items()} if split else {}
+    if not split or any(np.isnan(seconds).any() for seconds in parts.values()):
+        parts = {"whole round": run.seconds}
+    rate = f"{analysis.participants * count / max(float(run.seconds.sum()), 1e-9):,.0f} participants/s over all rounds"
+    yield (
+        "times", "times", "Wall time of each round.",
+        lambda: times(parts, title=f"{name}: time per round", subtitle=rate),
+    )  # fmt: skip
 
 
 # --- several runs --------------------------------------------------------------------------------------------
 
 
-def draw_sweep(variation: Variation) -> Iterator[Drawn]:
-    """What compares the cases of several runs: small multiples, and last and first means against each varied key."""
-    partly = [a for case in variation.cases for a in case.analyses if not a.finished]
-    mark = f"UNFINISHED: {len(partly)} of the runs" if partly else None
-    played: dict[str, list[list[float]]] = {}
-    for case in variation.cases:
-        found = [[cell.mean.value for cell in a.of() if cell.n_valid] for a in case.analyses]
-        if any(found):
-            played[case.short] = [run for run in found if run]
-    if not played:
+def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
+    """What compares the cases of several runs: their means in the first and the last round, and round by round."""
+    analyses = [analysis for case in variation.cases for analysis in case.analyses]
+    marks = [DEMO if any(analysis.demo for analysis in analyses) else None]
+    if partly := sum(not analysis.finished for analysis in analyses):
+        marks.insert(0, f"UNFINISHED: {partly} of the runs")
+    keys = " · ".join(key.rpartition(".")[2] for key in variation.varied)
+    last = max((one.round for one in variation.stats), default=0)
+    if not last:
         return
-    names = " · ".join(key.rpartition(".")[2] for key in variation.varied)
-    panels = f"panels: {names}; thin lines are runs, thick ones their mean" if names else ""
-    figure = small_multiples(played, title="Means by round and case", subtitle=panels)
-    yield Drawn("sweep-rounds", "Means by round, a panel per case.", stamp(figure, mark))
-    for key in variation.varied[:_MOST_KEYS]:
-        rows = [
-            (case.settings[key], cell.mean.value)
-            for case in variation.cases
-            for a in case.analyses
-            for cell in a.of()
-            if cell.n_valid and cell.round == 1
+    of = {(one.case, one.round): one.mean for one in variation.stats}
+    cases = [case for case in variation.cases if (case.label, 1) in of]
+    panels = {
+        f"round {number}": [
+            [getattr(of.get((case.label, number), NONE), end) for case in cases] for end in ("value", "low", "high")
         ]
-        values, means = [value for value, _ in rows], [mean for _, mean in rows]
-        figure = against(values, means, name=key, title=f"First-round means against {key}")
-        yield Drawn(f"sweep-{key}", f"First-round mean of every run against {key}.", stamp(figure, mark))
+        for number in sorted({1, last})
+    }
+    names = [case.short for case in cases]
+    over = "bars: intervals over sessions; over participants where there is one, in round 1 only"
+    yield Drawing(
+        "sweep", "sweep-means", "The mean guess of every case, with intervals.",
+        lambda: forest(names, panels, title=f"Mean guess by {keys or 'case'}", subtitle=over), marks,
+    )  # fmt: skip
+    if last > 1:
+        played = {case.short: _sessions(case) for case in cases}
+        several = any(len(sessions) > 1 for sessions in played.values())
+        subtitle = f"panels: {keys}" + ("; thin lines are sessions, thick ones their mean" if several else "")
+        yield Drawing(
+            "sweep", "sweep-rounds", "Means by round, a panel per case.",
+            lambda: small_multiples(played, title="Means by round and case", subtitle=subtitle), marks,
+        )  # fmt: skip
 
 
-def plot_all(paths: Sequence[Path]) -> Iterator[Path]:
-    """Draws and saves everything about the runs that the paths mean.
+def _sessions(case: Case) -> list[list[float]]:
+    played = ([cell.mean.value for cell in analysis.of() if cell.n_valid] for analysis in case.analyses)
+    return [means for means in played if means]
+
+
+def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int | None = None) -> Iterator[Path]:
+    """Draws and saves figures about the runs that the paths mean.
 
     Args:
         paths: runs, or folders with runs below. The figures of a run are in `plots` beside it, those that compare
             runs in `plots` in the folder that holds them all.
+        only: the kinds to draw; all of them unless given.
+        processes: how many draw at the same time; one on each core unless given.
 
     Yields:
-        The files, as they are written.
+        The files, as they are written, those that compare runs first.
 
     Raises:
         ConfigError: if one of them cannot be read.
     """
-    found, analysed = find_runs(paths), []
-    for path in found:
-        yield from plot_run(path)
-        with Run(path) as run:
-            analysis = analyse(run)
-            for drawn in draw(run, analysis, compare(analysis)):
-                yield from save(drawn.figure, run.path.parent / "plots" / drawn.stem)
-            analysed.append((settings(run.experiment), analysis))
-    if len(found) > 1:
-        try:
-            common = Path(os.path.commonpath([path.resolve().parent for path in found]))
-        except ValueError:
-            raise ConfigError("the runs have no folder in common to put the figures that compare them") from None
-        for drawn in draw_sweep(vary(analysed)):
-            yield from save(drawn.figure, common / "plots" / drawn.stem)
+    found, kinds = find_runs(paths), set(only or KINDS)
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ProcessPoolExecutor(max(1, min(processes, 4 * len(found)))) as pool:
+        needed = kinds - {"rounds"} - ({"sweep"} if len(found) == 1 else set())
+        analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
+        parts = -(-processes // len(found))  # a run is divided where there are fewer of them than processes
+        shares_of = [
+            (path, one, kinds, (part, parts))
+            for path, one in zip(found, analysed, strict=True)
+            for part in range(parts)
+        ]
+        written = [pool.submit(_draw_share, *share) for share in shares_of] if kinds - {"sweep"} else []
+        if len(found) > 1 and "sweep" in kinds:
+            yield from _compare(found, analysed)
+        for future in written:
+            yield from future.result()
+
+
+def _analysed(path: Path) -> tuple[dict[str, Any], Analysis]:
+    with Run(path) as run:
+        return settings(run.experiment), analyse(run)
+
+
+def _draw_share(path: Path, analysed: Any, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
+    with Run(path) as run:
+        every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else round_drawings(run)
+        drawings = [drawing for drawing in every if drawing.kind in kinds][share[0] :: share[1]]
+        return [file for one in drawings for file in save(one.draw(), run.path.parent / "plots" / one.stem)]
+
+
+def _compare(found: Sequence[Path], analysed: Sequence[tuple[dict[str, Any], Analysis]]) -> Iterator[Path]:
+    try:
+        common = Path(os.path.commonpath([path.resolve().parent for path in found]))
+    except ValueError:
+        raise ConfigError("the runs have no folder in common to put the figures that compare them") from None
+    for drawing in sweep_drawings(vary(analysed)):
+        yield from save(drawing.draw(), common / "plots" / drawing.stem)

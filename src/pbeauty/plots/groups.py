@@ -1,9 +1,9 @@
-"""Groups beside each other, and runs beside what has been published."""
+"""Groups, cases and published results beside each other."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,18 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, PALE, SERIES, VERMILION, band, headed, rule, shortened
+from pbeauty.plots.rounds import combined
+from pbeauty.plots.style import BLACK, BLUE, GREY, HOUSE_STYLE, PALE, SERIES, SKY, VERMILION, band, headed, page, rule
+from pbeauty.plots.style import shortened as short
+
+MOST_ROWS = 80
+MOST_PANELS = 8
+_KINDS: dict[str, dict[str, Any]] = {
+    "": {"color": BLUE, "marker": "o"},
+    "this run": {"color": BLACK, "marker": "o"},
+    "people": {"color": VERMILION, "marker": "D"},
+    "language models": {"color": GREY, "marker": "s"},
+}
 
 
 @HOUSE_STYLE
@@ -23,8 +34,7 @@ def by_group(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    others: ArrayLike | None = None,
-    others_name: str = "everybody",
+    everybody: ArrayLike | None = None,
     title: str = "Means by group",
 ) -> Figure:
     """The mean of each group by round, with intervals.
@@ -35,27 +45,17 @@ def by_group(
         mean: float64[group, round], NaN where a group has no valid guess.
         low: the lower ends of the intervals, likewise.
         high: the upper ends.
-        others: float64[round], what the groups are to be seen against, as a pale line: the mean of everybody.
-        others_name: what that line is called.
+        everybody: float64[round], the mean of all participants, as a pale line.
         title: the headline.
     """
     mean, low, high = (np.atleast_2d(np.asarray(values, float)) for values in (mean, low, high))
     most = len(SERIES)
     left_out = f"; {len(names) - most} of {len(names)} groups left out" if len(names) > most else ""
-    figure = headed(title, f"{rule(game)}; bars are intervals of the means{left_out}")
-    axes = figure.add_axes((0.095, 0.12, 0.64, 0.68))
+    figure, axes = page(title, f"{rule(game)}; bars are intervals of the means{left_out}", (0.095, 0.145, 0.62, 0.655))
     count = mean.shape[1]
     rounds = np.arange(1, count + 1)
-    if others is not None:
-        axes.plot(
-            rounds,
-            others,
-            color=PALE,
-            linewidth=3,
-            label=shortened(figure, others_name, 1.15, 8.5),
-            zorder=1.5,
-            gid="others",
-        )
+    if everybody is not None:
+        axes.plot(rounds, everybody, color=PALE, linewidth=3, label="everybody", zorder=1.5, gid="everybody")
     shown = min(len(names), most)
     for index, name in enumerate(names[:most]):
         # Side by side, so that intervals of groups that guess alike do not hide each other.
@@ -63,65 +63,116 @@ def by_group(
         reach = np.nan_to_num([mean[index] - low[index], high[index] - mean[index]])
         axes.errorbar(
             places, mean[index], reach, **SERIES[index], linewidth=1.2, markersize=4, elinewidth=0.9, capsize=2,
-            label=shortened(figure, name, 1.15, 8.5), zorder=3, gid=name,
+            label=short(figure, name, 1.3, 8.5), zorder=3, gid=name,
         )  # fmt: skip
     axes.set(xlabel="round", ylabel="mean guess", xlim=(0.6, count + 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    figure.legend(loc="upper left", bbox_to_anchor=(0.75, 0.81), handlelength=2.6, labelspacing=0.8)
+    figure.legend(loc="upper left", bbox_to_anchor=(0.725, 0.81), handlelength=2.6, labelspacing=0.8)
     return figure
 
 
 @HOUSE_STYLE
-def beside_others(
+def group_histograms(
+    game: Game,
     names: Sequence[str],
-    mean: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    kinds: Sequence[str],
+    edges: ArrayLike,
+    counts: Mapping[str, ArrayLike],
     *,
-    title: str = "First-round means beside published ones",
-    subtitle: str = "bars are intervals of the means, where the spread was published",
+    title: str,
+    by: str = "group",
 ) -> Figure:
-    """Means as dots on one axis, in order of size: ours among those of people and of language models.
+    """The distribution of guesses of each group, a row per group, a column per round.
 
     Args:
-        names: of the rows.
-        mean: float64[row].
-        low: the lower ends of intervals, NaN where there are none.
-        high: the upper ends.
-        kinds: of the rows: `ours`, `people`, or anything else, for the published models.
+        game: the rules.
+        names: of the groups; those after the eighth are left out, and the figure says so.
+        edges: float64[bin + 1].
+        counts: int64[group, bin], by heading of the column; shares are of the group.
+        title: the headline.
+        by: what groups are made by.
+    """
+    rows = min(len(names), MOST_PANELS)
+    height = 1.25 + 0.82 * rows
+    some = f"; {rows} of {len(names)} shown" if rows < len(names) else ""
+    figure = headed(title, f"shares of the usable guesses of each {by} (%){some}", height)
+    left, bottom, width, tall = band((0.5, 0.58, 0.2, 0.8), height)
+    grid = figure.add_gridspec(
+        rows, len(counts), left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.1
+    )
+    for column, (heading, of_groups) in enumerate(counts.items()):
+        for row in range(rows):
+            axes = figure.add_subplot(grid[row, column])
+            own = np.asarray(of_groups)[row]
+            own_edges, own = combined(edges, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20)
+            axes.stairs(100 * own / max(own.sum(), 1), own_edges, fill=True, color=SKY)
+            axes.set(xlim=(game.low, game.high))
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            name = short(figure, f"{names[row]} ({own.sum():,}), {heading}", 5.6 / len(counts), 7.5)
+            axes.set_title(name, fontsize=7.5, loc="left", pad=2)
+            if row < rows - 1:
+                axes.tick_params(labelbottom=False)
+    figure.supxlabel("guess", fontsize=8.5, y=0.17 / height)
+    return figure
+
+
+@HOUSE_STYLE
+def forest(
+    names: Sequence[str],
+    panels: Mapping[str, Sequence[ArrayLike]],
+    *,
+    kinds: Sequence[str] = (),
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """Means as dots with intervals, a row each, from the top in the order given; several panels share the rows.
+
+    Args:
+        names: of the rows; those after the eightieth are left out, and the figure says so.
+        panels: by heading, means and the lower and upper ends of their intervals, float64[row] each; NaN for none.
+        kinds: of the rows, where they differ: `this run`, `people`, `language models`; named in a legend.
         title: the headline.
         subtitle: the line below it.
     """
-    mean, low, high = (np.asarray(values, float) for values in (mean, low, high))
-    order = np.argsort(mean, kind="stable")
-    height = 1.5 + 0.17 * len(names)
-    figure = headed(title, subtitle, height)
-    axes = figure.add_axes(band((3.05, 0.5, 0.2, 0.8), height))
-    looks: dict[str, dict[str, Any]] = {
-        "ours": {"color": BLACK, "marker": "o", "label": "this run"},
-        "people": {"color": VERMILION, "marker": "D", "label": "people"},
-    }
-    other: dict[str, Any] = {"color": GREY, "marker": "s", "label": "language models"}
-    seen = set()
-    for row, index in enumerate(order):
-        look = dict(looks.get(kinds[index], other))
-        if look["label"] in seen:
-            look["label"] = None
-        seen.add(look["label"])
-        if math.isfinite(low[index]) and math.isfinite(high[index]):
-            axes.plot([low[index], high[index]], [row, row], color=look["color"], linewidth=1.2, zorder=2.5)
-        axes.plot([mean[index]], [row], linestyle="none", markersize=5, zorder=3, **look)
-        if kinds[index] == "ours":
-            axes.axvline(mean[index], color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1.5)
-    axes.set_yticks(range(len(names)), [shortened(figure, names[index], 2.6, 7.5) for index in order])
-    for text, index in zip(axes.get_yticklabels(), order, strict=True):
-        text.set_fontweight("bold" if kinds[index] == "ours" else "normal")
-    axes.set(xlabel="mean guess", ylim=(-0.7, len(names) - 0.3))
-    axes.tick_params(axis="y", length=0, labelsize=7.5)
-    axes.grid(axis="x")
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    handles = axes.get_legend_handles_labels()
-    figure.legend(*handles, loc="upper left", bbox_to_anchor=(0.465, 1 - 0.5 / height), ncols=3, handletextpad=0.2)
+    rows = min(len(names), MOST_ROWS)
+    some = f"{rows} of {len(names)} shown; " if rows < len(names) else ""
+    legend = 0.22 if kinds else 0
+    height = 1.4 + legend + 0.17 * max(rows, 4)
+    figure = headed(title, some + subtitle, height)
+    label_width = 3.6 if len(panels) == 1 else 2.6
+    texts = [short(figure, name, label_width - 0.15, 7.5) for name in names[:rows]]
+    label_width = min(label_width, 0.4 + 0.062 * max(map(len, texts)))
+    left, bottom, width, tall = band((label_width, 0.58, 0.2, 0.78 + legend), height)
+    grid = figure.add_gridspec(
+        1, len(panels), left=left, bottom=bottom, right=left + width, top=bottom + tall, wspace=0.08
+    )
+    places = np.arange(rows)[::-1]
+    for column, (heading, values) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[0, column])
+        mean, low, high = (np.asarray(value, float)[:rows] for value in values)
+        axes.hlines(places, low, high, color=GREY, linewidth=1.2, zorder=2.5, gid="intervals")
+        for kind in dict.fromkeys(kinds or [""]):
+            of_kind = np.array([kind == other for other in kinds[:rows]] or [True] * rows)
+            axes.plot(
+                mean[of_kind], places[of_kind], **_KINDS[kind], linestyle="none", markersize=5, zorder=3, gid="means",
+                label=kind if column == 0 else None,
+            )  # fmt: skip
+        for place, kind in zip(places, kinds, strict=False):
+            if kind == "this run":
+                axes.axvline(mean[rows - 1 - place], color=PALE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1.5)
+        axes.set_title(heading, fontsize=8.5, loc="left", pad=4)
+        axes.set(xlabel="mean guess", ylim=(-0.7, rows - 0.3))
+        axes.set_yticks(places, texts if column == 0 else [""] * rows)
+        axes.tick_params(axis="y", length=0, labelsize=7.5)
+        axes.xaxis.set_major_locator(MaxNLocator(10 // len(panels), steps=[1, 2, 2.5, 5, 10]))
+        axes.grid(axis="x")
+        axes.grid(axis="y", color="#f0f0f0")
+        axes.spines["left"].set_visible(False)
+        for text, kind in zip(axes.get_yticklabels(), kinds, strict=False):
+            text.set_fontweight("bold" if kind == "this run" else "normal")
+        if rows == 1 and not math.isfinite(float(low[0])):
+            axes.margins(x=0.5)
+    if kinds:
+        figure.legend(loc="upper left", bbox_to_anchor=(0.005, 1 - 0.5 / height), ncols=3, handletextpad=0.2)
     return figure

@@ -1,9 +1,9 @@
-"""How the guesses of one round are distributed."""
+"""How the guesses of a round are distributed: of everybody, and of each group."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,18 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import DARK, GREY, HOUSE_STYLE, LOOKS, SKY, page, rule, value_label
+from pbeauty.plots.style import BLACK, DARK, GREY, HOUSE_STYLE, LOOKS, SKY, page, rule, value_label
 
-MOST_BARS = 120
-"""Bars of [0, 100] are then 1 wide: wide enough to print, narrow enough to tell 33 from 35."""
+FEWEST_BARS, MOST_BARS = 20, 120
+"""120 bars are wide enough to print; on [0, 100] they are 1 wide, narrow enough to tell 33 from 35."""
+_BULK = 0.99
+"""The share of the guesses that is shown at least; what is farther out is counted beside the bars."""
+_FULL = 0.4
+"""Guesses that cover more than this share of the game's range are shown in all of it."""
+_COARSE = 4096
+"""Bins in which guesses are counted to find where most of them are."""
 _CLOSE, _MULTIPLE = 1e-9, 1e-6
-"""How far from an edge, and from a multiple of the width, a guess may be that still is on it, in widths."""
+"""How far from an edge, and from a multiple of a number, a guess may be that still is on it, in widths of bars."""
 
 Floats = NDArray[np.float64]
 
@@ -29,56 +35,94 @@ class Bars:
     """How many guesses there are in each bar of a histogram."""
 
     edges: Floats
-    """float64[bar + 1]; they cover [low, high], both ends included."""
+    """float64[bar + 1]"""
     counts: NDArray[np.int64]
-    """int64[bar]."""
+    """int64[bar]"""
+    below: int = 0
+    """Guesses below the first bar."""
+    above: int = 0
+    """Guesses above the last one."""
+
+    @property
+    def total(self) -> int:
+        """All guesses."""
+        return int(self.counts.sum()) + self.below + self.above
 
 
-def bars(pieces: Iterable[Floats], game: Game) -> Bars:
-    """Counts guesses in bars.
+def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, marks: Sequence[float] = ()) -> Bars:
+    """Counts guesses in bars, over the game's whole range or, where nearly all lie close together, over that part.
 
-    Bars are 1, 2 or 5 times a power of ten wide. Where most guesses are multiples of the width (people like
-    integers), bars are centred on the multiples, so that each holds one of them and none sits on an edge;
-    elsewhere the multiples are the edges, so that the bars at both ends of the range are whole.
+    Bars are 1, 2 or 5 times a power of ten wide, and the fewer the fewer guesses there are. Where most guesses are
+    round numbers (people like integers), edges lie between them, so that no guess sits on an edge; elsewhere edges are
+    at multiples of the width, so that the bars at both ends of the range are whole.
 
     Args:
-        pieces: float64[guess] each, all in [low, high].
+        pieces: float64[guess], all in [low, high]; or what gives such arrays one after the other, each time anew.
         game: the rules.
+        marks: what should be in sight besides, such as the target; no matter where it is outside the range.
 
     Raises:
         ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
-    span = game.high - game.low
-    power = 10.0 ** math.floor(math.log10(span / MOST_BARS))
-    width = next(step * power for step in (1, 2, 5, 10) if span / (step * power) <= MOST_BARS)
+    again: Callable[[], Iterable[Floats]] = (lambda: [pieces]) if isinstance(pieces, np.ndarray) else pieces
+    total, low, high = _range(again, game, [mark for mark in marks if game.low <= mark <= game.high])
+    most = min(max(round(6 * math.sqrt(total)), FEWEST_BARS), MOST_BARS)
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    width = next(step * power for step in (1, 2, 5, 10) if (high - low) / (step * power) <= most * (1 + _CLOSE))
+    unit = min(width, 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1))
     # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from opening a bar of its own.
-    first, last = math.floor(game.low / width + _CLOSE), math.ceil(game.high / width - _CLOSE)
-    # Halves of bars, from one below the first to one above the last, serve both ways to lay them.
-    halves = np.zeros(2 * (last - first) + 3, np.int64)
-    multiples = total = 0
-    for guesses in pieces:
+    first, last = math.floor(low / width + _CLOSE), math.ceil(high / width - _CLOSE)
+    decimals = 12 - math.floor(math.log10(game.high - game.low))
+    between = np.arange(first, last + 2) * width - unit / 2
+    if between[-2] + _CLOSE * width > high:  # the last bar would begin beyond the end
+        between = between[:-1]
+    laid = [np.round(edges, decimals) for edges in (np.arange(first, last + 1) * width, between)]
+    found = [np.zeros(edges.size + 1, np.int64) for edges in laid]
+    round_numbers = 0
+    for guesses in again():
+        units = guesses / unit
+        round_numbers += int(np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE))
+        for edges, counts in zip(laid, found, strict=True):
+            place = np.floor((guesses - edges[0]) / width + _CLOSE) + 1  # 0 is below the first bar
+            counts += np.bincount(np.clip(place, 0, edges.size).astype(np.int64), minlength=counts.size)
+    edges, counts = laid[1], found[1]
+    if 2 * round_numbers <= total:
+        edges, counts = laid[0], found[0]
+        if edges[-1] >= game.high:  # the upper end of the range belongs to the last bar
+            counts[-2:] = counts[-2] + counts[-1], 0
+    return Bars(edges, counts[1:-1], below=int(counts[0]), above=int(counts[-1]))
+
+
+def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[float]) -> tuple[int, float, float]:
+    """The number of guesses, and from where to where they are to be shown."""
+    span, total = game.high - game.low, 0
+    counts, least, greatest = np.zeros(_COARSE, np.int64), math.inf, -math.inf
+    for guesses in pieces():
         if not np.all((guesses >= game.low) & (guesses <= game.high)):
             raise ValueError(f"a histogram needs guesses in [{game.low}, {game.high}]; there are others")
-        place = guesses / width
-        multiples += int(np.count_nonzero(np.abs(place - np.rint(place)) < _MULTIPLE))
-        half = np.floor(2 * place + _CLOSE).astype(np.int64) - (2 * first - 1)
-        halves += np.bincount(half, minlength=halves.size)
-        total += guesses.size
+        if guesses.size:
+            place = ((guesses - game.low) / span * _COARSE).astype(np.int64)
+            counts += np.bincount(np.minimum(place, _COARSE - 1), minlength=_COARSE)
+            least, greatest = min(least, float(guesses.min())), max(greatest, float(guesses.max()))
+            total += guesses.size
     if not total:
         raise ValueError("a histogram needs guesses; there are none")
-    decimals = 12 - math.floor(math.log10(span))
-    if multiples > total / 2:
-        begin, end = math.floor(game.low / width + 0.5 + _CLOSE), math.ceil(game.high / width + 0.5 - _CLOSE)
-        counts = halves[:-1].reshape(-1, 2).sum(axis=1)[begin - first : end - first]
-        return Bars(np.round((np.arange(begin, end + 1) - 0.5) * width, decimals), counts)
-    counts = halves[1:-2].reshape(-1, 2).sum(axis=1)
-    counts[-1] += halves[-2]  # the upper end belongs to the last bar
-    return Bars(np.round(np.arange(first, last + 1) * width, decimals), counts)
+    edges, below = np.linspace(game.low, game.high, _COARSE + 1), np.cumsum(counts)
+    out = int((1 - _BULK) / 2 * total)  # at either end
+    low = max(least, float(edges[np.searchsorted(below, out, side="right")]))
+    high = min(greatest, float(edges[np.searchsorted(below, total - out) + 1]))
+    low, high = min(low, *marks, high), max(high, *marks, low)
+    if high - low > _FULL * span:
+        return total, game.low, game.high
+    room = 0.15 * (high - low) or 0.05 * span
+    low, high = low - room, high + room
+    near = 1.5 * (high - low)
+    return total, game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
 
 
 @HOUSE_STYLE
 def histogram(
-    guesses: Floats | Iterable[Floats],
+    bars: Bars,
     game: Game,
     *,
     target: float,
@@ -88,49 +132,61 @@ def histogram(
     levels: Sequence[float] = (),
     title: str = "Guesses",
 ) -> Figure:
-    """The distribution of one round's guesses over the game's whole range, with the target and the aggregate.
+    """The distribution of one round's guesses, with the target and the aggregate.
 
     Args:
-        guesses: float64[guess], the valid ones, in [low, high]; or such arrays, one after the other.
-        game: the rules; its range is the axis.
+        bars: the valid guesses, as `count_guesses` counts them; they are the axis.
+        game: the rules.
         target: the number to be nearest to; may lie outside the range.
         mean: the mean of the guesses.
         median: their median, marked instead of the mean where the target is made from it.
         n_unusable: how many replies gave no valid guess.
         levels: the guesses of level-k reasoners of levels 0, 1, ... (`pbeauty.analysis.levels.marks`).
         title: the headline.
-
-    Raises:
-        ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
-    counted = bars([guesses] if isinstance(guesses, np.ndarray) else guesses, game)
-    edges, n_usable = counted.edges, int(counted.counts.sum())
-    shares = 100 * counted.counts / n_usable
-    count = n_usable + n_unusable
+    shares, edges = 100 * bars.counts / bars.total, bars.edges
+    count = bars.total + n_unusable
     players = f"{count:,} participant{'s' * (count != 1)}, {n_unusable:,} without a usable guess"
-    figure, axes = page(title, f"{players}; {rule(game)}", (0.095, 0.12, 0.885, 0.645))
+    figure, axes = page(title, f"{players}; {rule(game)}", (0.095, 0.145, 0.885, 0.62))
     axes.stairs(shares, edges, fill=True, color=SKY, zorder=2)
-    margin = 0.012 * (game.high - game.low)
-    top = (1.16 if levels else 1.05) * shares.max()
-    axes.set(xlim=(min(edges[0], game.low - margin), max(edges[-1], game.high + margin)), ylim=(0, top))
-    axes.set(xlabel=f"guess (bars are {edges[1] - edges[0]:.6g} wide)", ylabel="share of the usable guesses (%)")
+    ends = max(edges[0], game.low), min(edges[-1], game.high)
+    margin = 0.012 * (ends[1] - ends[0])
+    axes.set(xlim=(min(edges[0], ends[0] - margin), max(edges[-1], ends[1] + margin)))
+    axes.set_ylim(0, (1.16 if levels else 1.05) * shares.max())
+    part = "" if ends == (game.low, game.high) else f"; the range of the game is {game.low:g} to {game.high:g}"
+    axes.set(xlabel=f"guess (bars are {edges[1] - edges[0]:.6g} wide{part})", ylabel="share of the usable guesses (%)")
     axes.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
-    _mark(figure, axes, game, {"target": target, **aggregate})
-    _mark_levels(axes, game, levels)
+    _mark(figure, axes, ends, {"target": target, **aggregate})
+    _mark_levels(axes, ends, levels)
+    _note_outside(axes, bars)
     return figure
 
 
-def _mark_levels(axes: Axes, game: Game, levels: Sequence[float]) -> None:
+def _note_outside(axes: Axes, bars: Bars) -> None:
+    """How many guesses lie beyond either end of the axis."""
+    for guesses, x, side, text in (
+        (bars.below, 0.005, "left", f"← {bars.below:,} below {bars.edges[0]:g}"),
+        (bars.above, 0.995, "right", f"{bars.above:,} above {bars.edges[-1]:g} →"),
+    ):
+        if guesses:
+            text = f"{text} ({100 * guesses / bars.total:.2g} %)"
+            axes.text(
+                x, 0.5, text, ha=side, color=BLACK, fontsize=7.5, transform=axes.transAxes, zorder=4, gid="outside",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # fmt: skip
+
+
+def _mark_levels(axes: Axes, ends: tuple[float, float], levels: Sequence[float]) -> None:
     """Draws where level-k reasoners would guess, as far as the labels keep apart."""
     placed: list[float] = []
     for level, place in enumerate(levels):
-        if not game.low <= place <= game.high:
+        if not ends[0] <= place <= ends[1]:
             continue
         line = axes.plot([place, place], [0, 0.925], color=GREY, linestyle=(0, (1, 1.5)), linewidth=0.8, zorder=2.5)[0]
         line.set(transform=axes.get_xaxis_transform(), gid=f"level {level}")
-        if all(abs(place - other) > 0.035 * (game.high - game.low) for other in placed):
+        if all(abs(place - other) > 0.035 * (ends[1] - ends[0]) for other in placed):
             axes.text(
                 place, 0.99, f"L{level}", color=DARK, fontsize=7.5, ha="center", va="top", zorder=3.5,
                 transform=axes.get_xaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
@@ -138,18 +194,18 @@ def _mark_levels(axes: Axes, game: Game, levels: Sequence[float]) -> None:
             placed.append(place)
 
 
-def _mark(figure: Figure, axes: Axes, game: Game, marks: Mapping[str, float]) -> None:
+def _mark(figure: Figure, axes: Axes, ends: tuple[float, float], marks: Mapping[str, float]) -> None:
     """Draws two values as lines up to labels above the axes, where there is no data to collide with.
 
-    A value outside the range has no line, only a label at that end of the axis with an arrow.
+    A value outside the axis has no line, only a label at that end of the axis with an arrow.
     """
     above = axes.get_xaxis_transform()
     items = sorted(marks.items(), key=lambda item: item[1])
-    places = [float(np.clip(value, game.low, game.high)) for _, value in items]
+    places = [float(np.clip(value, *ends)) for _, value in items]
     labels = [value_label(name, value) for name, value in items]
-    if items[0][1] < game.low:
+    if items[0][1] < ends[0]:
         labels[0] = f"← {labels[0]}"
-    if items[-1][1] > game.high:
+    if items[-1][1] > ends[1]:
         labels[-1] = f"{labels[-1]} →"
     texts = [axes.text(0, 0, label, color=LOOKS[name]["color"]) for label, (name, _) in zip(labels, items, strict=True)]
     pixels = [float(axes.transData.transform((place, 0))[0]) for place in places]

@@ -1,16 +1,17 @@
-"""All rounds of a game in one figure: ridgelines, and what share of guesses each level has."""
+"""All rounds of a game in one figure: guesses as ridgelines, shares of levels and statuses, time, length of replies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, DARK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, band, headed, rule
+from pbeauty.plots.style import BLACK, BLUE, DARK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, band, headed, page, rule
 
 MOST_RIDGES = 20
 _FILLS = ("#0B3C5D", "#0072B2", "#56B4E9", "#B5DDF3", "#F3E3C3", "#E69F00", "#D55E00", "#FFFFFF")
@@ -37,25 +38,22 @@ def ridgelines(
         target: float64[round], drawn as triangles.
         title: the headline.
     """
-    edges, counts = np.asarray(edges, float), np.asarray(counts, float)
-    total = counts.shape[0]
+    counts = np.asarray(counts)
+    total = len(counts)
     shown = np.unique(np.linspace(0, total - 1, min(total, MOST_RIDGES)).round().astype(int))
-    step = max(1, counts.shape[1] // 100)  # bins finer than a hundredth of the range are combined, around multiples
-    starts = np.unique(np.append(0, np.arange((step + 1) // 2, counts.shape[1], step)))
-    edges, counts = np.append(edges[starts], edges[-1]), np.add.reduceat(counts[shown], starts, axis=1)
+    edges, counts = combined(edges, counts[shown], 100)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # The square root keeps rounds readable beside one in which nearly all guess the same.
     heights = 1.7 * np.sqrt(parts / max(parts.max(), 1e-300))
     height = min(8.0, 1.7 + 0.42 * shown.size)
     some = f"; {shown.size} of {total} rounds" if shown.size < total else ""
     figure = headed(title, f"{rule(game)}; heights are square roots of shares{some}", height)
-    axes = figure.add_axes(band((0.75, 0.5, 0.2, 0.82), height))
+    axes = figure.add_axes(band((0.75, 0.58, 0.2, 0.82), height))
     for row, ridge in enumerate(heights):
         base = shown.size - 1 - row
         axes.stairs(base + ridge, edges, baseline=base, fill=True, color=SKY, alpha=0.85, zorder=2 + 2 * row)
         axes.stairs(base + ridge, edges, baseline=None, color=DARK, linewidth=0.5, zorder=2.1 + 2 * row)
     places = np.arange(shown.size)[::-1]
-    top = 2 + 2 * shown.size
     for name, values in (("mean", mean), ("target", target)):
         if values is not None:
             points = np.asarray(values, float)[shown]
@@ -63,7 +61,7 @@ def ridgelines(
             look = {key: LOOKS[name][key] for key in ("color", "marker")}
             axes.plot(
                 points[inside], places[inside], **look, linestyle="none", markersize=5, markeredgewidth=0.7,
-                markeredgecolor="white", zorder=top, label=name, clip_on=False, gid=name,
+                markeredgecolor="white", zorder=2 + 2 * shown.size, label=name, clip_on=False, gid=name,
             )  # fmt: skip
     axes.set(xlim=(game.low, game.high), ylim=(-0.15, shown.size - 1 + max(1.0, 1.05 * float(heights[0].max()))))
     axes.set_xlabel("guess")
@@ -75,6 +73,21 @@ def ridgelines(
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="upper left", bbox_to_anchor=(0.1, 1 - 0.52 / height), ncols=2)
     return figure
+
+
+def combined(edges: ArrayLike, counts: ArrayLike, most: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Bins joined until there are hardly more than `most`, around multiples of their common width.
+
+    Args:
+        edges: float64[bin + 1].
+        counts: int64[..., bin].
+        most: how many bins.
+    """
+    edges, counts = np.asarray(edges, float), np.asarray(counts)
+    bins = counts.shape[-1]
+    step = max(1, bins // most)
+    starts = np.unique(np.append(0, np.arange((step + 1) // 2, bins, step)))
+    return np.append(edges[starts], edges[-1]), np.add.reduceat(counts, starts, axis=-1)
 
 
 @HOUSE_STYLE
@@ -98,23 +111,77 @@ def shares(
     percent = 100 * np.nan_to_num(np.asarray(values, float).reshape(-1, len(names)))
     if len(names) > len(_FILLS):
         raise ValueError(f"{len(names)} kinds; {len(_FILLS)} can be told apart")
-    rounds = np.arange(1, len(percent) + 1)
-    figure = headed(title, subtitle)
-    axes = figure.add_axes((0.095, 0.12, 0.665, 0.68))
-    bottom = np.zeros(len(percent))
-    width = 0.78 if len(rounds) > 1 else 0.3
-    for index, name in enumerate(names):
-        axes.bar(
-            rounds, percent[:, index], width, bottom, label=name, color=_FILLS[index], hatch=_HATCHES[index],
-            edgecolor=GREY if index < len(names) - 1 else PALE, linewidth=0.4, gid=name,
-        )  # fmt: skip
-        bottom += percent[:, index]
-    axes.set(xlim=(0.4, len(rounds) + 0.6), ylim=(0, 100), xlabel="round", ylabel=ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    figure, axes = page(title, subtitle, (0.095, 0.145, 0.665, 0.655))
+    _stack(axes, dict(zip(names, percent.T, strict=True)), _FILLS, _HATCHES)
+    axes.set(ylim=(0, 100), ylabel=ylabel)
     axes.grid(False)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(0.775, 0.81), labelcolor=BLACK,
         handlelength=1.4, handleheight=1.2, labelspacing=0.7,
     )  # fmt: skip
+    return figure
+
+
+@HOUSE_STYLE
+def times(parts: Mapping[str, ArrayLike], *, title: str = "Time per round", subtitle: str = "") -> Figure:
+    """The wall time of each round, split into its parts.
+
+    Args:
+        parts: float64[round] in s, by name, from the bottom of the bars; five at most.
+        title: the headline.
+        subtitle: the line below it.
+    """
+    figure, axes = page(title, subtitle, (0.095, 0.145, 0.875, 0.625))
+    _stack(axes, parts, (BLUE, SKY, "#E69F00", PALE, "#FFFFFF"), ("", "///", "", "...", "xx"))
+    axes.set_ylabel("s")
+    figure.legend(loc="upper left", bbox_to_anchor=(0.083, 0.865), ncols=5)
+    return figure
+
+
+def _stack(axes: Axes, parts: Mapping[str, ArrayLike], fills: Sequence[str], hatches: Sequence[str]) -> None:
+    """A bar per round, of parts on top of each other."""
+    bottom = np.zeros(len(np.asarray(next(iter(parts.values())))))
+    width = 0.78 if bottom.size > 1 else 0.3
+    for (name, values), fill, hatch in zip(parts.items(), fills, hatches, strict=False):
+        axes.bar(
+            np.arange(1, bottom.size + 1), values, width, bottom, label=name, color=fill, hatch=hatch, edgecolor=GREY,
+            linewidth=0.4, gid=name,
+        )  # fmt: skip
+        bottom += np.asarray(values, float)
+    _by_round(axes, bottom.size)
+
+
+def _by_round(axes: Axes, count: int) -> None:
+    axes.set(xlim=(0.4, count + 0.6), xlabel="round")
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+
+
+@HOUSE_STYLE
+def lengths(quantiles: ArrayLike, *, limit: int | None = None, title: str = "Length of replies") -> Figure:
+    """How many tokens participants' replies had, by round, as a box from quartile to quartile with whiskers.
+
+    Args:
+        quantiles: float64[round, 5]: the 5, 25, 50, 75 and 95 % quantiles.
+        limit: `max_tokens` of the sampling, as a line, where all groups have the same.
+        title: the headline.
+    """
+    quantiles = np.asarray(quantiles, float).reshape(-1, 5)
+    rounds = np.arange(1, len(quantiles) + 1)
+    subtitle = "tokens sampled per participant, all calls; boxes: quartiles; lines: 5 % to 95 %"
+    figure, axes = page(title, subtitle, (0.095, 0.145, 0.875, 0.655))
+    width = 0.5 if rounds.size > 1 else 0.2
+    axes.vlines(rounds, quantiles[:, 0], quantiles[:, 4], color=GREY, linewidth=1.2)
+    axes.bar(rounds, quantiles[:, 3] - quantiles[:, 1], width, quantiles[:, 1], color=SKY, edgecolor=GREY, zorder=2)
+    axes.hlines(quantiles[:, 2], rounds - width / 2, rounds + width / 2, color=BLACK, linewidth=1.6, zorder=3)
+    top = float(quantiles[:, 4].max())
+    if limit is not None and limit <= 2 * top:
+        axes.axhline(limit, color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.annotate(
+            f"max_tokens {limit}", (1, limit), (-2, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", fontsize=7.5,
+        )  # fmt: skip
+        top = max(top, limit)
+    axes.set(ylim=(0, 1.1 * max(top, 1)), ylabel="tokens")
+    _by_round(axes, rounds.size)
     return figure

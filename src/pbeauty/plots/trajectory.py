@@ -10,16 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pbeauty.analysis.references import Trajectory, human_means
+from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
 from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
-
-
-def people(game: Game) -> Trajectory | None:
-    """What people did in the same game, if it was ever published: target p times the mean, range [0, 100]."""
-    same_rules = game.aggregate == "mean" and game.offset == 0 and (game.low, game.high) == (0, 100)
-    return human_means(game.p) if same_rules else None
 
 
 @HOUSE_STYLE
@@ -31,21 +25,21 @@ def trajectory(
     target: ArrayLike,
     lower: ArrayLike | None = None,
     upper: ArrayLike | None = None,
-    band: str = "middle half of guesses",
     intervals: tuple[ArrayLike, ArrayLike] | None = None,
+    people: Trajectory | None = None,
     title: str = "Guesses by round",
 ) -> Figure:
-    """Mean, median and target by round, with the equilibrium and, in a game that people played, their means.
+    """Mean, median and target by round, with the equilibrium.
 
     Args:
         game: the rules.
         mean: float64[round], as are `median`, `target`, `lower` and `upper`; one round at least.
         median: by round.
         target: by round.
-        lower: the lower end of a band around the guesses; without both ends, none is drawn.
-        upper: its upper end.
-        band: what the band shows.
+        lower: the lower quartiles of the guesses; with the upper ones, a band.
+        upper: the upper quartiles.
         intervals: the lower and upper ends, by round, of the intervals of the mean, drawn as bars.
+        people: what people did in the same game.
         title: the headline.
     """
     series = {"mean": np.asarray(mean, float), "median": np.asarray(median, float), "target": np.asarray(target, float)}
@@ -53,14 +47,12 @@ def trajectory(
     rounds = np.arange(1, count + 1)
     pad = 0.04 * (count - 1) if count > 1 else 0.5
     played = f"{count} of {game.rounds} round{'s' * (game.rounds != 1)}"
-    figure, axes = page(title, f"{played}; {rule(game)}", (0.095, 0.12, 0.69, 0.67))
+    figure, axes = page(title, f"{played}; {rule(game)}", (0.095, 0.145, 0.69, 0.645))
     if lower is not None and upper is not None:
-        # A single round has no area to fill; its band is a bar.
-        across = rounds if count > 1 else np.array([0.98, 1.02])
-        bottom, top = (np.broadcast_to(np.asarray(end, float), across.shape) for end in (lower, upper))
-        axes.fill_between(across, bottom, top, color=SKY, alpha=0.32, linewidth=0, label=band)
-    if reference := people(game):
-        _draw_people(axes, reference, count)
+        label = "quartiles of the guesses"
+        axes.fill_between(rounds, lower, upper, color=SKY, alpha=0.32, linewidth=0, label=label)
+    if people:
+        _draw_people(axes, people, count)
     size = 4.5 if count <= 12 else 2.5 if count <= 40 else 0
     for name, values in series.items():
         axes.plot(rounds, values, **LOOKS[name], markersize=size, clip_on=False, zorder=4, gid=name)
@@ -84,15 +76,20 @@ def trajectory(
     return figure
 
 
+def thin_lines(axes: Axes, sessions: Sequence[Sequence[float]], name: str | None = None) -> None:
+    """A thin line for each of several sessions or runs, float64[round] each, behind what stands for all of them."""
+    for session in sessions:
+        axes.plot(range(1, len(session) + 1), session, color=PALE, linewidth=0.8, marker="o", markersize=3, label=name)
+        name = None
+
+
 def _draw_people(axes: Axes, reference: Trajectory, count: int) -> None:
     """The sessions and their mean, for as many rounds as both the run and the experiment have."""
-    # Beside the points of a run of one round, which would hide them.
-    periods = np.arange(1, min(count, len(reference.average)) + 1) - (0.06 if count == 1 else 0)
-    name: str | None = f"people ({reference.source.short}): sessions"
-    for session in reference.sessions:
-        axes.plot(periods, session[: periods.size], color=PALE, linewidth=0.8, marker="o", markersize=3, label=name)
-        name = None
-    mean = axes.plot(periods, reference.average[: periods.size], color=GREY, linewidth=1.2, label="their mean")[0]
+    thin_lines(
+        axes, [session[:count] for session in reference.sessions], f"sessions of people ({reference.source.short})"
+    )
+    average = reference.average[:count]
+    mean = axes.plot(range(1, len(average) + 1), average, color=GREY, linewidth=1.2, label="their mean")[0]
     mean.set(marker="D", markersize=4, markerfacecolor="white", markeredgewidth=1, zorder=3, gid="people")
 
 

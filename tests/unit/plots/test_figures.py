@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from pbeauty import plots
 from pbeauty.analysis.comparison import compare
 from pbeauty.analysis.run_analysis import analyse
+from pbeauty.cli.main import main
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Purpose
 from pbeauty.storage.run_reader import Run
@@ -51,11 +52,13 @@ def counts(rounds):
 
 def test_level_marks_stand_at_the_levels():
     marks = [50, 100 / 3, 200 / 9, 400 / 27]
-    figure = plots.histogram(GUESSES[0], CLASSIC, target=24.0, mean=36.0, levels=marks)
+    figure = plots.histogram(plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, mean=36.0, levels=marks)
     drawn = {line.get_gid(): line.get_xdata()[0] for line in figure.axes[0].lines if line.get_gid()}
     assert [drawn[f"level {level}"] for level in range(4)] == pytest.approx(marks)
     assert {"L0", "L1", "L2", "L3"} <= {text.get_text() for text in figure.axes[0].texts}
-    close = plots.histogram(GUESSES[0], CLASSIC, target=24.0, mean=36.0, levels=[2.0, 1.5, 1.1, 0.9])
+    close = plots.histogram(
+        plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, mean=36.0, levels=[2.0, 1.5, 1.1, 0.9]
+    )
     assert [text.get_text() for text in close.axes[0].texts if text.get_text().startswith("L")] == ["L0"]
     assert_readable(close)
 
@@ -101,7 +104,7 @@ def test_shares_stack_up_to_one():
 def test_groups_have_looks_of_their_own_and_intervals():
     names = [f"a group with a rather long name {number}" for number in range(11)]
     mean = np.linspace(20, 60, 11)[:, None] * [[1, 0.6]]
-    figure = plots.by_group(CLASSIC, names, mean, mean - 2, mean + 2, others=[40, 24])
+    figure = plots.by_group(CLASSIC, names, mean, mean - 2, mean + 2, everybody=[40, 24])
     looks = [
         (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_linestyle() != "None"
     ]
@@ -110,34 +113,52 @@ def test_groups_have_looks_of_their_own_and_intervals():
     assert_readable(figure)
 
 
-def test_ours_among_the_published():
+def test_a_forest_keeps_the_order_and_names_every_row():
     names = ["this run", "people of " + "a very long description " * 5, "a model"]
     means = ([40.0, 37.0, 55.0], [38.0, 30.0, np.nan], [42.0, 44.0, np.nan])
-    figure = plots.beside_others(names, *means, ["ours", "people", "language model"])
+    figure = plots.forest(names, {"": means}, kinds=["this run", "people", "language models"], title="t")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[1:] == ["this run", "a model"]
-    assert labels[0].endswith("…")
+    assert labels[0] == "this run"
+    assert labels[1].endswith("…")
+    assert labels[2] == "a model"
+    heights = figure.axes[0].get_yticks()
+    assert list(heights) == sorted(heights, reverse=True), "the first row is not on top"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["this run", "people", "language models"]
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("cases", [1, 3, 9, 30])
+@pytest.mark.parametrize("rows", [1, 9, 200])
+def test_rows_of_a_forest_do_not_collide(rows):
+    mean = np.linspace(20, 60, rows)
+    names = [f"user_prompt=step-by-step · case {row}" for row in range(rows)]
+    panels = {"round 1": (mean, mean - 3, mean + 3), "round 4": (mean / 2, mean / 2 - 1, mean / 2 + 1)}
+    figure = plots.forest(names, panels, title="t", subtitle="bars: intervals")
+    assert_readable(figure)
+    assert ("80 of 200 shown" in figure.texts[1].get_text()) == (rows > 80)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["round 1", "round 4"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 11])
+def test_histograms_of_groups(groups):
+    names = [f"a group with a rather long name {number}" for number in range(groups)]
+    rows = [np.histogram(GUESSES[number % 4], EDGES)[0] for number in range(groups)]
+    figure = plots.group_histograms(CLASSIC, names, EDGES, {"round 1": rows, "round 4": rows}, title="t")
+    assert len(figure.axes) == 2 * min(groups, 8)
+    for axes in figure.axes:
+        (steps,) = axes.patches
+        assert steps.get_data().values.sum() == pytest.approx(100)
+    assert ("8 of 11 shown" in figure.texts[1].get_text()) == (groups > 8)
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("cases", [1, 3, 9, 50])
 def test_small_multiples(cases):
     played = {f"case number {number} · direct": [[40, 25, 12 + number % 5], [38, 22, 11]] for number in range(cases)}
     figure = plots.small_multiples(played)
-    assert len(figure.axes) == min(cases, 24)
+    assert len(figure.axes) == min(cases, 40)
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    assert ("24 of 30 cases" in figure.texts[1].get_text()) == (cases > 24)
+    assert ("40 of 50 cases" in figure.texts[1].get_text()) == (cases > 40)
     assert_readable(figure)
-
-
-def test_means_against_numbers_and_against_names():
-    figure = plots.against(["1/2", "2/3", "2/3"], [25, 38, 40], name="game.multiplier", title="t")
-    (centres,) = [line for line in figure.axes[0].lines if line.get_gid() == "means"]
-    assert list(centres.get_xdata()) == pytest.approx([1 / 2, 2 / 3])
-    assert list(centres.get_ydata()) == [25, 39]
-    assert_readable(figure)
-    named = plots.against(["direct " * 9, "step-by-step " * 9], [50, 34], name="user_prompt", title="t")
-    assert_readable(named)
 
 
 def test_times_and_lengths():
@@ -156,20 +177,40 @@ def test_all_figures_of_a_run(tmp_path):
     said = [[(participant, Purpose.ANSWER, "so be it") for participant in range(30)] for _ in range(4)]
     with Run(make(tmp_path, guesses, experiment(60, population=population, rounds=5), said=said)) as run:
         analysis = analyse(run)
-        drawn = {found.stem: found for found in plots.draw(run, analysis, compare(analysis))}
-    assert set(drawn) == {
-        "trajectory-intervals", "ridgelines", "levels", "by-group", "statuses", "lengths", "times",
+        drawings = list(plots.run_drawings(run, analysis, compare(analysis)))
+        assert [d.stem for d in drawings if d.kind == "rounds"] == [f"round-{n:04d}-histogram" for n in range(1, 5)]
+        rest = {d.stem for d in drawings if d.kind != "rounds"}
+        for drawing in drawings:
+            assert drawing.kind in plots.KINDS
+            figure = drawing.draw()
+            assert_readable(figure)
+            (stamp,) = [text.get_text() for text in figure.texts if text.get_gid() == "stamp"]
+            assert ("UNFINISHED RUN: 4 of 5 rounds" in stamp) == (drawing.kind != "rounds")
+    assert rest == {
+        "trajectory", "ridgelines", "levels", "by-group", "by-group-histograms", "statuses", "lengths", "times",
     }  # fmt: skip
-    for found in drawn.values():
-        assert_readable(found.figure)
-        assert any(text.get_gid() == "stamp" for text in found.figure.texts), "not marked as of an unfinished run"
-        assert "UNFINISHED RUN: 4 of 5 rounds" in [text.get_text() for text in found.figure.texts]
 
 
 def test_plots_of_a_folder_of_runs(tmp_path):
     for seed in range(2):
-        described = experiment(60, seed=seed, rounds=1, multiplier=["1/2", "2/3"][seed])
-        make(tmp_path / str(seed), GUESSES[:1], described)
-    written = {path.relative_to(tmp_path).as_posix() for path in plots.plot_all([tmp_path])}
-    assert {"plots/sweep-rounds.png", "plots/sweep-game.multiplier.pdf", "0/plots/ridgelines.pdf"} <= written
+        described = experiment(60, seed=seed, rounds=2, multiplier=["1/2", "2/3"][seed])
+        make(tmp_path / str(seed), GUESSES[:2], described)
+    written = [path.relative_to(tmp_path).as_posix() for path in plots.plot_all([tmp_path], processes=2)]
+    assert written[:4] == [
+        f"plots/{stem}.{kind}" for stem in ("sweep-means", "sweep-rounds") for kind in ("pdf", "png")
+    ]
+    assert {"0/plots/ridgelines.pdf", "1/plots/trajectory.png", "1/plots/round-0002-histogram.pdf"} <= set(written)
+    assert len(written) == len(set(written))
     assert all((tmp_path / name).stat().st_size > 3000 for name in written)
+
+
+def test_only_what_is_asked_for_is_drawn(tmp_path, capsys):
+    for seed in range(2):
+        make(tmp_path / str(seed), GUESSES[:1], experiment(60, seed=seed, rounds=1, multiplier=["1/2", "2/3"][seed]))
+    assert main(["plot", "--only", "sweep", "--only", "levels", str(tmp_path)]) == 0
+    printed = sorted(line.removeprefix(f"{tmp_path}/") for line in capsys.readouterr().out.split())
+    stems = ["0/plots/levels", "1/plots/levels", "plots/sweep-means"]  # one round: nothing by round
+    assert printed == [f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png")]
+    with pytest.raises(SystemExit):
+        main(["plot", "--only", "everything", str(tmp_path)])
+    assert "trajectory" in capsys.readouterr().err

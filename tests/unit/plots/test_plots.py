@@ -1,17 +1,31 @@
 """Figures from real arrays: what is drawn, where, and what ends up on disk."""
 
+import os
 import struct
+import subprocess
+import sys
+import warnings
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made import experiment, make
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
+from PIL import Image
 
 from pbeauty import plots
+from pbeauty.analysis.references import human_means
+from pbeauty.analysis.run_analysis import analyse
 from pbeauty.game.experiment import Game
+from pbeauty.plots import style
+from pbeauty.storage.run_reader import Run
 
 CLASSIC = Game()
 SHIFTED = Game(multiplier="1/2", offset=5, low=20, high=120)
@@ -27,7 +41,8 @@ def focal_guesses(count=400):
 def draw(guesses, game=CLASSIC, **fields):
     guesses = np.asarray(guesses, float)
     mean = float(guesses.mean())
-    return plots.histogram(guesses, game, target=game.offset + game.p * mean, mean=mean, **fields)
+    counted = plots.count_guesses(guesses, game)
+    return plots.histogram(counted, game, target=game.offset + game.p * mean, mean=mean, **fields)
 
 
 def bars(figure):
@@ -88,29 +103,71 @@ def test_every_guess_is_in_a_bar(guesses, game):
     shares, edges = bars(figure)
     assert shares.sum() == pytest.approx(100)
     assert np.histogram(guesses, edges)[0].sum() == guesses.size
-    assert edges[0] <= game.low
-    assert edges[-1] >= game.high
     low, high = figure.axes[0].get_xlim()
-    assert low <= game.low
-    assert high >= game.high
+    assert low <= guesses.min()
+    assert high >= guesses.max()
+    if np.ptp(guesses) > 0.4 * (game.high - game.low):
+        assert edges[0] <= game.low
+        assert edges[-1] >= game.high
 
 
 def test_guesses_are_not_cut_to_integers():
-    figure = draw([0.4, 0.6, 5.0, 5.0, 5.0, 7.0])
-    assert share_at(figure, 0.0) == pytest.approx(100 / 6)
-    assert share_at(figure, 1.0) == pytest.approx(100 / 6)
-    fractions = draw([0.4, 0.6, 1.5])
+    many = np.tile([0.4, 0.6, 5.0, 5.0, 5.0, 70.0], 100)
+    assert share_at(draw(many), 0.0) == pytest.approx(100 / 6)
+    assert share_at(draw(many), 1.0) == pytest.approx(100 / 6)
+    fractions = draw(np.tile([0.4, 0.6, 61.5], 200))
     assert share_at(fractions, 0.5) == pytest.approx(200 / 3)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    guesses=st.lists(st.floats(0, 1), min_size=1, max_size=400),
+    low=st.floats(-1e6, 1e6),
+    span=st.floats(1e-3, 1e6),
+    power=st.floats(0, 8),
+)
+def test_every_guess_is_counted_once(guesses, low, span, power):
+    game = Game(low=low, high=low + span)
+    guesses = np.clip(game.low + np.array(guesses) ** power * (game.high - game.low), game.low, game.high)
+    counted = plots.count_guesses(guesses, game)
+    assert counted.total == guesses.size
+    assert counted.counts.sum() >= 0.98 * guesses.size
+    assert counted.below <= np.count_nonzero(guesses < counted.edges[0] + 1e-6 * span)
+    assert counted.above <= np.count_nonzero(guesses > counted.edges[-1] - 1e-6 * span)
+    assert 1 <= counted.counts.size <= 122
+    pieces = plots.count_guesses(lambda: np.array_split(guesses, 3), game)
+    assert pieces.counts.tolist() == counted.counts.tolist()
+
+
+def test_late_rounds_are_shown_as_far_as_guesses_reach():
+    late = np.append(np.random.default_rng(1).uniform(0, 2.9, 999), 100.0)
+    counted = plots.count_guesses(late, CLASSIC, [1.0])
+    assert counted.edges[0] == 0
+    assert counted.edges[-1] <= 5
+    assert (counted.below, counted.above) == (0, 1)
+    figure = plots.histogram(counted, CLASSIC, target=1.0, mean=1.5)
+    assert f"1 above {counted.edges[-1]:g} → (0.1 %)" in [text.get_text() for text in figure.axes[0].texts]
+    assert "the range of the game is 0 to 100" in figure.axes[0].get_xlabel()
+    assert_readable(figure)
+    assert plots.count_guesses(late, CLASSIC, [80.0]).edges[-1] >= 80, "the target is in sight"
+    assert plots.count_guesses(late[-12:], CLASSIC).above == 0, "one of twelve is no outlier"
+
+
+@pytest.mark.parametrize(("count", "bars_of_all"), [(12, 20), (300, 100), (1_000_000, 100)])
+def test_bars_fit_the_number_of_guesses(count, bars_of_all):
+    guesses = np.random.default_rng(5).uniform(0, 100, count)
+    guesses[:2] = 0, 100
+    assert plots.count_guesses(guesses, CLASSIC).counts.size == bars_of_all
+
+
 def test_integers_get_a_bar_each():
-    shares, edges = bars(draw(np.arange(0.0, 101.0)))
+    shares, edges = bars(draw(np.tile(np.arange(0.0, 101.0), 10)))
     assert shares == pytest.approx(np.full(101, 100 / 101))
     assert (edges[:-1] + edges[1:]) / 2 == pytest.approx(np.arange(0, 101))
 
 
 def test_hundredths_get_a_bar_each():
-    shares, _ = bars(draw(np.arange(0, 101) / 100, Game(high=1)))
+    shares, _ = bars(draw(np.tile(np.arange(0, 101) / 100, 10), Game(high=1)))
     assert shares == pytest.approx(np.full(101, 100 / 101))
 
 
@@ -130,7 +187,7 @@ def test_a_million_guesses_are_one_object():
 @pytest.mark.parametrize("guesses", [[], [50.0, 101.0], [np.nan, 3.0]])
 def test_what_cannot_be_shown_is_refused(guesses):
     with pytest.raises(ValueError, match="needs guesses"):
-        plots.histogram(np.array(guesses), CLASSIC, target=1.0, mean=2.0)
+        plots.count_guesses(np.array(guesses), CLASSIC)
 
 
 # --- marks and labels ----------------------------------------------------------------------------------------
@@ -161,7 +218,9 @@ def test_target_outside_the_range_has_an_arrow_and_no_line():
 
 def test_median_is_marked_where_the_target_is_made_from_it():
     game = Game(aggregate="median")
-    figure = plots.histogram(np.array([10.0, 20.0, 90.0]), game, target=13.33, mean=40.0, median=20.0)
+    figure = plots.histogram(
+        plots.count_guesses(np.array([10.0, 20.0, 90.0]), game), game, target=13.33, mean=40.0, median=20.0
+    )
     assert set(lines(figure)) == {"target", "median"}
 
 
@@ -172,7 +231,7 @@ def test_labels_never_overlap(level, multiplier):
 
 
 def test_labels_at_opposite_ends():
-    figure = plots.histogram(np.array([1.0, 99.0]), CLASSIC, target=0.01, mean=99.99)
+    figure = plots.histogram(plots.count_guesses(np.array([1.0, 99.0]), CLASSIC), CLASSIC, target=0.01, mean=99.99)
     assert_readable(figure)
 
 
@@ -202,27 +261,31 @@ def test_trajectory_shows_what_it_was_given():
 
 
 def test_people_are_drawn_and_cited_where_the_game_is_theirs():
-    figure = path([40, 25, 13, 8])
+    figure = path([40, 25, 13, 8], people=human_means(2 / 3))
     assert lines(figure)["people"].get_ydata() == pytest.approx([36.7, 23.9, 15.9, 9.2], abs=0.05)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["people (Nagel 1995): sessions", "their mean"]
-    assert list(lines(path([40, 25]))["people"].get_xdata()) == [1, 2]
+    assert legend == ["sessions of people (Nagel 1995)", "their mean"]
+    assert list(lines(path([40, 25], people=human_means(2 / 3)))["people"].get_xdata()) == [1, 2]
 
 
 @pytest.mark.parametrize(
-    "game",
-    [Game(offset=5), Game(aggregate="median"), Game(high=10), Game(low=1), Game(multiplier="4/3"), SHIFTED],
+    "rules",
+    [{"offset": 5}, {"aggregate": "median"}, {"high": 10}, {"low": 1}, {"multiplier": "4/3"}],
 )
-def test_no_people_in_another_game(game):
-    assert plots.people(game) is None
-    assert "people" not in lines(path([40, 25], game))
+def test_no_people_in_another_game(tmp_path, rules):
+    make(tmp_path / "same", [[40.0, 50.0], [30.0, 20.0]], experiment(2, rounds=2))
+    make(tmp_path / "other", [[4.0, 5.0], [3.0, 2.0]], experiment(2, rounds=2, **rules))
+    for name, shown in (("same", True), ("other", False)):
+        with Run(tmp_path / name) as run:
+            (drawing,) = [d for d in plots.run_drawings(run, analyse(run)) if d.kind == "trajectory"]
+            assert ("people" in lines(drawing.draw())) == shown
 
 
 def test_band_is_drawn_between_its_ends():
-    figure = path([40, 25], lower=[30, 20], upper=[60, 30], band="one standard deviation around the mean")
+    figure = path([40, 25], lower=[30, 20], upper=[60, 30])
     (band,) = figure.axes[0].collections
     assert (band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()) == (20, 60)
-    assert figure.legends[0].get_texts()[0].get_text() == "one standard deviation around the mean"
+    assert figure.legends[0].get_texts()[0].get_text() == "quartiles of the guesses"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +341,7 @@ def test_saved_files_are_whole_and_repeatable(tmp_path):
     assert b"/FontFile2" in pdf
     assert b"CreationDate" not in pdf
     assert png_size(png) == (1300, 800)
+    assert Image.open(first[1]).convert("RGB").getpixel((1299, 0)) == (255, 255, 255)
     assert [pdf, png] == [file.read_bytes() for file in second]
 
 
@@ -316,23 +380,98 @@ def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
     assert not (tmp_path / "plots").exists()
 
 
-def test_unusable_replies_are_counted_and_not_drawn(tmp_path, monkeypatch):
-    seen, figure = [], draw([1.0])
-    monkeypatch.setattr(
-        plots.figures, "histogram", lambda guesses, game, **fields: seen.append(([*guesses], fields)) or figure
-    )
-    plots.plot_run(write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]]))
-    ((guesses, fields),) = seen
-    assert np.concatenate(guesses).tolist() == [42.0]
-    assert fields["n_unusable"] == 3
-    assert (fields["mean"], fields["target"]) == (42.0, pytest.approx(28.0))
-    assert fields["title"] == "quickstart: round 1"
+def test_unusable_replies_are_counted_and_not_drawn(tmp_path):
+    path = write_run(tmp_path / "run.h5", [[np.nan, np.nan, 42.0, np.nan]])
+    with Run(path) as run:
+        (drawing,) = [d for d in plots.run_drawings(run, analyse(run)) if d.kind == "rounds"]
+        figure = drawing.draw()
+    assert bars(figure)[0].sum() == pytest.approx(100)
+    assert share_at(figure, 42.0) == pytest.approx(100)
+    assert figure.texts[0].get_text() == "quickstart: round 1 of 4"
+    assert figure.texts[1].get_text().startswith("4 participants, 3 without a usable guess")
+    assert lines(figure)["mean"].get_xdata() == pytest.approx([42, 42])
 
 
 def test_all_but_one_without_a_guess(tmp_path):
     nobody = [np.nan] * 9
     written = plots.plot_run(write_run(tmp_path / "run.h5", [[42.0, *nobody], [*nobody, 0.0]]))
     assert len(written) == 6
+
+
+def test_ranks_draw_a_run_in_shares(tmp_path):
+    run = write_run(tmp_path / "run.h5", [focal_guesses(60)] * 3)
+    written = [set(plots.plot_run(run, tmp_path / "out", share=(index, 2))) for index in range(2)]
+    assert not written[0] & written[1]
+    assert len(written[0] | written[1]) == 8
+
+
+def test_a_single_round_has_no_trajectory(tmp_path):
+    written = plots.plot_run(write_run(tmp_path / "run.h5", [focal_guesses(60)]))
+    assert [file.name for file in written] == ["round-0001-histogram.pdf", "round-0001-histogram.png"]
+
+
+def test_the_demo_model_is_no_evidence(tmp_path):
+    talkers = [{"name": "talkers", "count": 3, "kind": "llm"}]
+    make(tmp_path, [[40.0, 50.0, 60.0], [30.0, 20.0, 30.0]], experiment(3, population=talkers, rounds=2))
+    with Run(tmp_path) as run:
+        analysis = analyse(run)
+        for drawing in plots.run_drawings(run, analysis):
+            figure = drawing.draw()
+            marked = [text.get_text() for text in figure.texts if text.get_gid() == "stamp"]
+            assert marked == ["demo model: trained to play like people; no evidence"], drawing.stem
+            assert drawing.kind != "trajectory" or "people" not in lines(figure)
+
+
+# --- fonts ---------------------------------------------------------------------------------------------------
+
+
+def test_labels_in_another_script_get_a_font_that_has_it(tmp_path, capsys):
+    """A font made for the occasion has the one character, which neither the house's nor matplotlib's has."""
+    builder = FontBuilder(1000, isTTF=True)
+    pen = TTGlyphPen(None)
+    for point in ((0, 0), (0, 800), (800, 800), (800, 0)):
+        (pen.lineTo if pen.points else pen.moveTo)(point)
+    pen.closePath()
+    builder.setupGlyphOrder([".notdef", "han"])
+    builder.setupCharacterMap({ord("群"): "han"})
+    builder.setupGlyf({".notdef": pen.glyph(), "han": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "han": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "One Han Glyph", "styleName": "Regular", "psName": "OneHanGlyph"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "han.ttf")
+    before = list(font_manager.fontManager.ttflist)
+    font_manager.fontManager.ttflist[:] = [font for font in before if font.name in ("DejaVu Sans", "pbeauty Sans")]
+    try:
+        style._family_with.cache_clear()
+        style._warn_of_missing_glyphs.cache_clear()
+        figure = plots.forest(["群 1", "群 2", "plain"], {"": [[1.0, 2.0, 3.0]] * 3}, title="群")
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["□ 1", "□ 2", "plain"]
+        assert capsys.readouterr().err.count("no installed font") == 1
+        font_manager.fontManager.addfont(tmp_path / "han.ttf")
+        style._family_with.cache_clear()
+        figure = plots.forest(["群 1", "群 2", "plain"], {"": [[1.0, 2.0, 3.0]] * 3}, title="群")
+        assert figure.axes[0].get_yticklabels()[0].get_text() == "群 1"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            written = plots.save(figure, tmp_path / "forest")
+        assert b"OneHanGlyph" in written[0].read_bytes()
+        assert capsys.readouterr().err == ""
+    finally:
+        font_manager.fontManager.ttflist[:] = before
+        style._family_with.cache_clear()
+
+
+@pytest.mark.parametrize("home", [None, "/proc/nowhere"])
+def test_figures_need_no_home(tmp_path, home):
+    run = write_run(tmp_path / "run.h5", [[50.0, 20.0]])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HOME", "XDG_", "MPLCONFIG"))}
+    command = [sys.executable, "-m", "pbeauty", "plot", "--only", "rounds", str(run)]
+    environment = clean | ({"HOME": home} if home else {})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_without_a_finished_round_has_no_figures(tmp_path):
