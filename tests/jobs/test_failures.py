@@ -1,16 +1,22 @@
 """What goes wrong, under the real launcher: told once, with the right exit code, and nothing left hanging."""
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import make
 from mpi import PBEAUTY, Job, alone, mpirun, results, rounds_kept, start
 
 import pbeauty
+from pbeauty.errors import ConfigError
+from pbeauty.mpi.world import check_world_size
+from pbeauty.storage.run_reader import Run
 
 SCRIPTED = """
 name: scripted
@@ -173,18 +179,81 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
     assert mpirun(1, "run", *arguments).code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     for ranks in RANKS:
-        refuse(ranks, arguments, f"{tmp_path / 'run'} holds a run already; --resume goes on with it")
+        refuse(ranks, arguments, f"{tmp_path / 'run'} holds a finished run; another --out starts anew")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_a_launcher_that_the_library_does_not_know_is_refused(variable, tmp_path):
-    done = alone("run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", environ={variable: "3"})
+def test_a_launcher_that_the_library_does_not_know_is_refused(tmp_path):
+    done = alone("run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", environ={"WORLD_SIZE": "3"})
     assert (done.code, done.out) == (2, "")
-    assert "started 3 tasks, but MPI sees only this one" in done.err
+    assert "torchrun, or a launcher like it, started 3 tasks, but MPI sees only this one" in done.err
+    assert "(or unset WORLD_SIZE, if this process is alone)" in done.err
     assert done.err.count("pbeauty: ") == 1
     assert "Traceback" not in done.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"PMI_SIZE": "3", "PMI_RANK": "0"}, "started 3 tasks"),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, "Open MPI's mpirun started 3 tasks"),
+        ({"SLURM_STEP_NUM_TASKS": "3"}, "srun started 3 tasks"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "torchrun, or a launcher like it, started 2 tasks"),
+        ({"PMIX_RANK": "1"}, "a launcher with PMIx started at least 2 tasks"),
+        ({"MV2_COMM_WORLD_SIZE": "2"}, "MVAPICH's launcher started 2 tasks"),
+        ({"JSM_NAMESPACE_SIZE": "2"}, "jsrun started 2 tasks"),
+        ({"PALS_RANKID": "5"}, "PALS started at least 6 tasks"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_several_tasks_of_one_rank_each_are_noticed(environ, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        check_world_size(1, environ)
+    check_world_size(2, environ)
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"WORLD_SIZE": "1", "RANK": "0"}, {"PMIX_RANK": "0"}, {"SLURM_NTASKS": "8"}, {"PMI_SIZE": "x"}]
+)
+def test_a_process_that_is_alone_is_not_refused(environ):
+    check_world_size(1, environ)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["prompts"], ["check", "CONFIG"], ["run", "CONFIG", "--out", "RUN"], ["watch", "DONE"]]
+)
+def test_a_closed_pipe_is_no_error(arguments, stream, tmp_path):
+    """As `| head`: nobody reads any more. A run goes on to its end."""
+    config, done = write(tmp_path, SCRIPTED.replace("rounds: 4", "rounds: 2, offset: 1")), tmp_path / "done"
+    if "DONE" in arguments:
+        make(done, np.full((2, 4), 20.0))
+    named = {"CONFIG": config, "RUN": tmp_path / "run", "DONE": done}
+    reader, writer = os.pipe()
+    os.close(reader)
+    other = {"stdout": "stderr", "stderr": "stdout"}[stream]
+    try:
+        process = subprocess.Popen(
+            [*PBEAUTY, *(str(named.get(word, word)) for word in arguments)],
+            text=True,
+            **{stream: writer, other: subprocess.PIPE},
+        )
+    finally:
+        os.close(writer)
+    shown = "".join(text or "" for text in process.communicate(timeout=LIMIT))
+    assert process.returncode == 0
+    assert "Traceback" not in shown and "BrokenPipe" not in shown
+    if "run" in arguments:
+        with Run(tmp_path / "run") as run:
+            assert run.complete
+
+
+def test_a_terminal_without_unicode_is_no_error(tmp_path):
+    config = write(tmp_path, SCRIPTED)
+    done = alone("run", config, "--out", tmp_path / "\u732e", environ={"PYTHONIOENCODING": "ascii"})
+    assert (done.code, done.left) == (0, []), done
+    assert "results: " in done.out and "\\u732e" in done.out
 
 
 def test_no_mpi_library_is_told(tmp_path):

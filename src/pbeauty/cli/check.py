@@ -1,4 +1,7 @@
-"""`pbeauty check`: an experiment, or all cases of a sweep, resolved and forecast, without MPI and without a model."""
+"""`pbeauty check`: an experiment, or all cases of a sweep, resolved and forecast, without MPI and without a model.
+
+Of a run on disk, or a folder of them: what it would have been forecast to take, and what it took.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,22 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pbeauty.cli.forecast import Pace, actual, forecast, pace, ranks_on
+from pbeauty.cli.forecast import Conditions, actual, forecast, read_pace
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.game.experiment import Experiment
 from pbeauty.job.checkpoint import Request, prepare
-from pbeauty.job.stop_requests import job_end, time_limit
-from pbeauty.job.sweep_runner import prepare_sweep
-from pbeauty.storage.run_folder import find_runs
-from pbeauty.storage.run_reader import Run
+from pbeauty.job.stop_requests import job_end, parse_duration
 
-_BESIDE = {
+if TYPE_CHECKING:
+    from pbeauty.storage.run_reader import Run
+
+_UNITS = {
     "prompt_tokens": "prompt tokens",
     "output_tokens": "output tokens",
     "disk_bytes": "bytes",
@@ -30,7 +33,7 @@ _BESIDE = {
     "cpu_seconds": "s of CPU time",
     "peak_memory_bytes": "bytes of memory at most over all ranks",
 }
-"""What stands beside its forecast, and the unit that people read."""
+"""What a run took, and the unit that people read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")
     add("--case", metavar="CASE", help="of a sweep: this case alone")
     add("--ranks", type=_positive, metavar="N", help="forecast for N ranks (the fewest)")
-    add("--nodes", type=_positive, metavar="N", help="with --gpus-per-node: on N nodes (1)")
+    add("--nodes", type=_positive, default=1, metavar="N", help="with --gpus-per-node: on N nodes (1)")
     add("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
     add("--bench", type=Path, metavar="FILE", help="forecast times from what `pbeauty bench --json` printed")
     add("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
@@ -53,9 +56,21 @@ def command(options: argparse.Namespace) -> int:
     limit = options.time_limit
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
-    measured = pace(options.bench, options.rate)
-    terms = Terms(options.ranks, measured, limit, options.gpu_memory, options.nodes, options.gpus_per_node)
-    for line in check(Request(options.config, tuple(options.set)), options.case, terms, options.json):
+    conditions = Conditions(
+        ranks=options.ranks,
+        nodes=options.nodes,
+        gpus_per_node=options.gpus_per_node,
+        gpu_memory=options.gpu_memory,
+        pace=read_pace(options.bench, options.rate),
+        time_limit=limit,
+    )
+    if options.config.is_dir() or options.config.suffix == ".h5":
+        lines = _check_runs(options.config, conditions, options.json)
+    elif is_sweep(options.config):
+        lines = _check_sweep(Request(options.config, tuple(options.set)), options.case, conditions, options.json)
+    else:
+        lines = _check_experiment(Request(options.config, tuple(options.set)), conditions, options.json)
+    for line in lines:
         print(line)
     return DONE
 
@@ -77,208 +92,156 @@ def _gib(text: str) -> float:
 
 
 def _limit(text: str) -> float:
-    seconds = time_limit(text)
+    seconds = parse_duration(text)
     if seconds is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90, 4:00:00 or 1-12:00:00")
     return seconds
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What a job is to be played with, and where, as far as that is known beforehand."""
-
-    ranks: int | None = None
-    """None for as many as fit, or else the fewest."""
-    measured: Pace | None = None
-    """Of one engine."""
-    limit: float | None = None
-    """Seconds that a job may take."""
-    gpu_memory: float | None = None
-    """Of one GPU, in GiB."""
-    nodes: int | None = None
-    gpus_per_node: int | None = None
-
-    def forecast(self, experiment: Experiment) -> dict[str, Any]:
-        """What an experiment will take under these terms, as JSON values.
-
-        Raises:
-            ConfigError: if it cannot be played under them.
-        """
-        ranks = self.ranks
-        if self.gpus_per_node and not ranks:
-            ranks = ranks_on(experiment, self.nodes or 1, self.gpus_per_node)
-        return forecast(experiment, ranks, self.measured, self.gpu_memory)
+# --- what would be played ------------------------------------------------------------------------------------
 
 
-def check(request: Request, case: str | None, terms: Terms, as_json: bool) -> Iterator[str]:
-    """What would be played and what it would take, line by line, or as one JSON document.
-
-    Of a run on disk, or a folder of them: what it would have been forecast to take, and what it took.
-
-    Args:
-        request: what is asked for.
-        case: of a sweep, one alone.
-        terms: what it would be played with.
-        as_json: as JSON.
-
-    Raises:
-        ConfigError: saying everything that is wrong.
-    """
-    if request.config.is_dir() or request.config.suffix == ".h5":
-        yield from _played(request.config, terms, as_json)
+def _check_experiment(request: Request, conditions: Conditions, as_json: bool) -> Iterator[str]:
+    """An experiment and its forecast, line by line, or as one JSON document."""
+    experiment = prepare(request)
+    found = forecast(experiment, conditions)
+    if as_json:
+        yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found}, indent=1)
         return
-    if not is_sweep(request.config):
-        experiment = prepare(request)
-        found = terms.forecast(experiment)
-        if as_json:
-            yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found}, indent=1)
-            return
-        yield f"{request.config}: good"
-        yield from (f"  {line}" for line in _summary(experiment))
-        yield from (f"  {line}" for line in describe(found, terms.limit))
-        return
+    yield f"{request.config}: {'good, but see the warnings' if found['warnings'] else 'good'}"
+    yield from (f"  {line}" for line in [*_summary(experiment), *describe(found)])
+
+
+def _check_sweep(request: Request, chosen: str | None, conditions: Conditions, as_json: bool) -> Iterator[str]:
+    """The same of all cases of a sweep, or of one; the time limit is for them all."""
+    from pbeauty.job.sweep_runner import prepare_sweep
+
     sweep = prepare_sweep(request).sweep
-    cases = (sweep.pick(case),) if case else sweep.cases
-    forecasts = [terms.forecast(chosen.experiment) for chosen in cases]
+    cases = (sweep.pick(chosen),) if chosen else sweep.cases
+    each = replace(conditions, time_limit=None)
+    forecasts = [forecast(case.experiment, each) for case in cases]
     if as_json:
         documents = [
-            {
-                "case": c.name,
-                "folder": str(sweep.folder / c.name),
-                "forecast": f,
-                **c.experiment.model_dump(mode="json"),
-            }
-            for c, f in zip(cases, forecasts, strict=True)
+            {"case": case.name, "folder": str(sweep.folder / case.name), "forecast": found}
+            | case.experiment.model_dump(mode="json")
+            for case, found in zip(cases, forecasts, strict=True)
         ]
-        whole: Any = documents[0] if case else {"sweep": sweep.name, "folder": str(sweep.folder), "cases": documents}
+        whole: Any = documents[0] if chosen else {"sweep": sweep.name, "folder": str(sweep.folder), "cases": documents}
         yield json.dumps(whole, indent=1)
         return
     yield f"{request.config}: good, {len(cases)} case(s)"
-    for number, (chosen, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
-        yield f"  {number}. {chosen.name}: " + "; ".join(_summary(chosen.experiment)[:1])
-        yield from (f"       {line}" for line in describe(found, None))
+    for number, (case, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
+        yield f"  {number}. {case.name}: {_summary(case.experiment)[0]}"
+        yield from (f"       {line}" for line in describe(found))
     seconds = sum(found["seconds"] or 0.0 for found in forecasts)
-    if terms.measured and len(cases) > 1:
+    if conditions.pace and len(cases) > 1:
         gpu_hours = sum(found["gpu_hours"] or 0.0 for found in forecasts)
         yield f"  all cases: about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours"
-    if terms.limit is not None and seconds > terms.limit:
-        longer = f"longer than the time limit of {terms.limit:,.0f} s"
+    if conditions.time_limit is not None and seconds > conditions.time_limit:
+        longer = f"longer than the time limit of {conditions.time_limit:,.0f} s"
         yield f"  WARNING: {longer}; the job will be interrupted, to be resumed"
-
-
-def _played(path: Path, terms: Terms, as_json: bool) -> Iterator[str]:
-    """Forecast and outcome of every run at `path`, and of all together."""
-    found = []
-    for file in find_runs([path]):
-        with Run(file) as run:
-            note = "" if run.finished else f", {run.round_count} of {run.experiment.game.rounds} rounds so far"
-            name = path if file.parent == path or file == path else file.parent.relative_to(path)
-            found.append((f"{name}{note}", _expected(run, terms), actual(run)))
-    expected, took = (total(figures) for figures in zip(*((f, t) for _, f, t in found), strict=True))
-    if as_json:
-        documents = [{"run": name, "forecast": wanted, "actual": taken} for name, wanted, taken in found]
-        whole = {key: documents[0][key] for key in ("forecast", "actual")} if len(found) == 1 else {"runs": documents}
-        yield json.dumps(whole, indent=1)
-        return
-    for name, wanted, taken in found:
-        yield f"{name}: {beside(wanted, taken)}"
-    if len(found) > 1:
-        yield f"all {len(found)} runs: {beside(expected, took)}"
-
-
-def _expected(run: Run, terms: Terms) -> dict[str, Any]:
-    """The forecast of a run on as many ranks as it was played on; empty where a file of its experiment is gone."""
-    ranks = terms.ranks or run.provenance.get("size")
-    try:
-        return replace(terms, ranks=ranks if isinstance(ranks, int) else None).forecast(run.experiment)
-    except (ConfigError, RunFileError):
-        return {}
 
 
 def _summary(experiment: Experiment) -> list[str]:
     game = experiment.game
     offset = f"{game.offset:g} + " if game.offset else ""
-    rule = f"{offset}{game.multiplier} x {game.aggregate}"
     lines = [
-        f"{game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, target {rule}",
+        f"{game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, "
+        f"target {offset}{game.multiplier} x {game.aggregate}",
         f"announced: {', '.join(game.announce) or 'nothing'}",
         f"{experiment.count:,} participants, seed {experiment.seed}",
     ]
     for group in experiment.population:
         details = group.model_dump(mode="json", exclude={"name", "count", "kind", "sampling", "personas"})
-        settings = ", ".join(f"{key} {value}" for key, value in details.items() if value is not None)
-        if getattr(group, "personas", None):
-            settings += ", with personas"
-        lines.append(f"  {group.name}: {group.count:,} {group.kind}" + (f" ({settings})" if settings else ""))
+        settings = [f"{key} {value}" for key, value in details.items() if value is not None]
+        settings += ["with personas"] if getattr(group, "personas", None) else []
+        lines.append(
+            f"  {group.name}: {group.count:,} {group.kind}" + (f" ({', '.join(settings)})" if settings else "")
+        )
     return lines
 
 
-# --- what a person reads ---
-
-
-def describe(found: Mapping[str, Any], limit: float | None = None) -> list[str]:
-    """A forecast in lines for people; with a warning if it takes longer than `limit` seconds."""
-    blocks = found["blocks"]
-    playing = [size for size in blocks if size]
-    sizes = f"{min(playing):,}" + (f" to {max(playing):,}" if min(playing) != max(playing) else "")
+def describe(found: Mapping[str, Any]) -> list[str]:
+    """A forecast in lines for people, its warnings last."""
+    sizes = sorted({size for size in found["blocks"] if size})
     lines = [
-        f"{found['ranks']} rank(s), {found['engines']} engine(s), blocks of {sizes} participants",
+        f"{found['ranks']} rank(s), {found['engines']} engine(s), blocks of "
+        f"{' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} participants",
         f"{found['requests']:,} requests (at most {found['requests_at_most']:,}), about "
         f"{found['prompt_tokens']:,} prompt tokens and {found['output_tokens']:,} output tokens",
-        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk",
+        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk, {found['moderator_memory_bytes'] / 1e6:,.1f} MB of memory "
+        "for a round on rank 0",
     ]
     for name, memory in found["gpu_memory"].items():
         weights, cache = memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]
-        lines.append(
-            f"model {name}: "
-            + (f"{weights:,.2f} GiB of weights per GPU" if weights is not None else "weights not on disk, size unknown")
-            + (f", {cache:,.1f} KiB of cache per token" if cache is not None else "")
-            + f", conversations of about {memory['conversation_tokens']:,} tokens"
-        )
-        lines += _fit(name, memory)
+        facts = [f"{weights:,.2f} GiB of weights per GPU" if weights else "weights not on disk, size unknown"]
+        facts += [f"{cache:,.1f} KiB of cache per token"] if cache else []
+        lines.append(f"model {name}: {', '.join(facts)}, conversations of {memory['conversation_tokens']:,} tokens")
+        if memory["cache_tokens"] is not None:
+            lines.append(
+                f"model {name}: room for about {memory['cache_tokens']:,} tokens of cache, "
+                f"{memory['conversations']:,} whole conversations at a time"
+            )
     if found["seconds"] is None:
         lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
-        return lines
-    lines.append(f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours")
-    if limit is not None and found["seconds"] > limit:
+    else:
         lines.append(
-            f"WARNING: longer than the time limit of {limit:,.0f} s; the run will be interrupted, to be resumed"
+            f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours"
         )
-    return lines
+    return lines + [f"WARNING: {warning}" for warning in found["warnings"]]
 
 
-def _fit(name: str, memory: Mapping[str, Any]) -> list[str]:
-    """What fits into the memory of GPUs of a known size, with a warning if that is too little."""
-    tokens, conversations = memory["cache_tokens"], memory["conversations"]
-    if tokens is None:
-        return []
-    lines = [
-        f"model {name}: room for about {tokens:,} tokens of cache, {conversations:,} whole conversations at a time"
-    ]
-    if not conversations:
-        lines.append(
-            f"WARNING: not one conversation of model {name} fits"
-            + (" beside its weights" if tokens else ", and not even its weights do")
-            + "; give it more GPUs (tensor_parallel_size), a larger gpu_memory_utilization, or shorter games"
-        )
-    return lines
+# --- what has been played ------------------------------------------------------------------------------------
 
 
-def beside(expected: Mapping[str, Any], took: Mapping[str, Any]) -> str:
+def _check_runs(path: Path, conditions: Conditions, as_json: bool) -> Iterator[str]:
+    """Forecast and outcome of every run at `path`, and of all together."""
+    from pbeauty.storage.run_folder import find_runs
+    from pbeauty.storage.run_reader import Run
+
+    found: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for file in find_runs([path]):
+        with Run(file) as run:
+            note = "" if run.finished else f", {run.round_count} of {run.experiment.game.rounds} rounds so far"
+            name = path if file.parent == path or file == path else file.parent.relative_to(path)
+            found[f"{name}{note}"] = (_expected(run, conditions), actual(run))
+    if as_json:
+        documents = [{"run": name, "forecast": wanted, "actual": taken} for name, (wanted, taken) in found.items()]
+        whole = {key: documents[0][key] for key in ("forecast", "actual")} if len(found) == 1 else {"runs": documents}
+        yield json.dumps(whole, indent=1)
+        return
+    for name, (expected, taken) in found.items():
+        yield f"{name}: {_beside(expected, taken)}"
+    if len(found) > 1:
+        expected, taken = (_total(figures) for figures in zip(*found.values(), strict=True))
+        yield f"all {len(found)} runs: {_beside(expected, taken)}"
+
+
+def _expected(run: Run, conditions: Conditions) -> dict[str, Any]:
+    """The forecast of a run on as many ranks as it was played on; empty where a file of its experiment is gone."""
+    try:
+        return forecast(run.experiment, replace(conditions, ranks=conditions.ranks or run.provenance.get("size")))
+    except (ConfigError, RunFileError):
+        return {}
+
+
+def _beside(expected: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
     """Forecast and outcome on one line; what each rank used is summed up."""
-    told = []
-    for key, unit in _BESIDE.items():
-        if key in took:
-            wanted = expected.get(key)
-            told.append(f"{_sum(took[key]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else ""))
-    return "took " + ", ".join(told)
+    facts = []
+    for name, unit in _UNITS.items():
+        if name in taken:
+            wanted = expected.get(name)
+            facts.append(
+                f"{_sum(taken[name]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else "")
+            )
+    return f"took {', '.join(facts)}"
 
 
-def total(taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several runs took together, as far as all of them tell it: sums, but the most of memory."""
-    names = [name for name in _BESIDE if all(found.get(name) is not None for found in taken)]
+def _total(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several runs took together, as far as all of them say it: sums, but the most of memory."""
+    names = [name for name in _UNITS if all(found.get(name) is not None for found in figures)]
     over = {name: max if name == "peak_memory_bytes" else sum for name in names}
-    return {name: over[name](_sum(found[name]) for found in taken) for name in names}
+    return {name: over[name](_sum(found[name]) for found in figures) for name in names}
 
 
 def _sum(value: float | list[float]) -> float:

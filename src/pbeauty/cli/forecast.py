@@ -7,32 +7,38 @@ way of asking; everything else is counted.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pbeauty.config.parsing import read_text
+from pbeauty.config.loader import read_text
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
-from pbeauty.mpi.partition import partition_population
-from pbeauty.storage.run_reader import Run
+from pbeauty.mpi.partition import Block, partition_population, partition_warnings
 from pbeauty.storage.schema import REPLIES
+
+if TYPE_CHECKING:
+    from pbeauty.storage.run_reader import Run
 
 _CHARACTERS = 4
 """Per token."""
 _DIRECT, _REASONED = 8, 160
 """Tokens of a reply: a number, or a few sentences (the published runs had 155 to 249)."""
 _GIB = 1 << 30
-_PER_GUESS, _PER_REPLY_ROW = 9, 16
-"""Bytes per participant and round: the guess with its status, and the counts of tokens where there are models."""
+_PER_GUESS, _PER_REPLY_ROW = 9, 17
+"""Bytes per participant and round: the guess with its status, and what is counted where there are models."""
 _PER_REPLY = 40
-"""Bytes that a stored reply takes besides its text and tokens."""
+"""Bytes that a stored reply takes besides its text (four bytes a token) and its token ids (four each)."""
 _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
+_ROUND_AT_MODERATOR = 80
+"""Bytes of memory per participant that a round takes on rank 0."""
+_LONGEST_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,23 @@ class Pace:
     """Sampled per participant and round, where that was measured."""
 
 
-def pace(bench: Path | None, rate: float | None) -> Pace | None:
+@dataclass(frozen=True)
+class Conditions:
+    """What a job is to be played with, and where, as far as that is known beforehand."""
+
+    ranks: int | None = None
+    """By default as many as `nodes` have room for, or else the fewest."""
+    nodes: int = 1
+    gpus_per_node: int | None = None
+    gpu_memory: float | None = None
+    """Of one GPU, in GiB."""
+    pace: Pace | None = None
+    """Of one engine."""
+    time_limit: float | None = None
+    """Seconds that the job may take."""
+
+
+def read_pace(bench: Path | None, rate: float | None) -> Pace | None:
     """What the JSON of a bench, or a rate in participants/s of one engine, stands for; None without either.
 
     Args:
@@ -68,181 +90,185 @@ def pace(bench: Path | None, rate: float | None) -> Pace | None:
         raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
-def ranks_on(experiment: Experiment, nodes: int, gpus_per_node: int) -> int:
-    """The ranks that so many nodes have room for: the moderator, and an engine for every GPU, or set of GPUs.
+def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> dict[str, Any]:
+    """What an experiment will take, as JSON values; `warnings` says what makes no sense about it.
 
     Raises:
-        ConfigError: if a node has too few GPUs for an engine.
+        ConfigError: if it cannot be played under these conditions.
     """
-    used = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
-    size = max((experiment.models[name].tensor_parallel_size for name in used), default=1)
-    if gpus_per_node < size:
-        raise ConfigError(f"an engine takes {size} GPUs (tensor_parallel_size), but a node has {gpus_per_node}")
-    return 1 + nodes * (gpus_per_node // size)
-
-
-def forecast(
-    experiment: Experiment,
-    ranks: int | None = None,
-    measured: Pace | None = None,
-    gpu_memory: float | None = None,
-) -> dict[str, Any]:
-    """What an experiment will take, as JSON values.
-
-    Args:
-        experiment: resolved.
-        ranks: that it is to be played on; by default the fewest.
-        measured: the pace of one engine.
-        gpu_memory: of one GPU, in GiB.
-
-    Raises:
-        ConfigError: if it cannot be played on so few ranks.
-    """
-    models = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
-    ranks = ranks or (len(models) + 1 if models else 1)
+    models = experiment.used_models
+    ranks = conditions.ranks or _ranks(experiment, conditions)
     partition = partition_population(experiment, ranks)
-    blocks = [sum(map(len, block)) for block in partition]
-    rounds = experiment.game.rounds
-    talk = _talk(experiment, None if measured is None else measured.output_tokens)
-    words = talk.output_tokens * (_CHARACTERS + 4)  # UTF-8 and token ids
-    row = _PER_GUESS + (_PER_REPLY_ROW if models else 0)
+    engines = [model for block in partition if (model := _model(experiment, block))]
     found: dict[str, Any] = {
         "ranks": ranks,
-        "blocks": blocks,
-        "engines": sum(any(_is_llm(experiment, s.group) for s in block) for block in partition),
-        "gpus": sum(_gpus(experiment, block) for block in partition),
-        "requests": talk.requests,
-        "requests_at_most": talk.most,
-        "prompt_tokens": talk.prompt_tokens,
-        "output_tokens": talk.output_tokens,
-        "gpu_memory": {
-            name: _memory(experiment.models[name], talk.longest[name], gpu_memory) for name in sorted(models)
-        },
-        "disk_bytes": experiment.count * rounds * row + words + talk.requests * _PER_REPLY + 100_000,
-        "seconds": None,
-        "gpu_hours": None,
+        "blocks": [sum(map(len, block)) for block in partition],
+        "engines": len(engines),
+        "gpus": sum(model.tensor_parallel_size for model in engines),
+        "requests": 0,
+        "requests_at_most": 0,
+        "prompt_tokens": 0,
+        "output_tokens": 0,
     }
-    thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-    if measured:
-        largest = max(sum(len(s) for s in block if _is_llm(experiment, s.group)) for block in partition)
-        seconds = rounds * max(thinking, largest / measured.participants_per_second)
-        found |= {"seconds": seconds, "gpu_hours": seconds * found["gpus"] / 3600}
+    longest = dict.fromkeys(models, 0.0)  # conversation of each model, in tokens
+    for group in experiment.population:
+        if isinstance(group, LLMGroup):
+            counts, conversation = _requests(experiment, group, conditions.pace)
+            longest[group.model] = max(longest[group.model], conversation)
+            found |= {name: found[name] + count for name, count in counts.items()}
+    rows = experiment.count * experiment.game.rounds * (_PER_GUESS + (_PER_REPLY_ROW if models else 0))
+    replies = found["requests"] * _PER_REPLY + found["output_tokens"] * (_CHARACTERS + 4)
+    found["disk_bytes"] = rows + replies + 100_000
+    found["moderator_memory_bytes"] = experiment.count * _ROUND_AT_MODERATOR
+    found["gpu_memory"] = {name: _memory(models[name], longest[name], conditions.gpu_memory) for name in sorted(models)}
+    found["seconds"] = found["gpu_hours"] = None
+    if conditions.pace:
+        thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
+        at_engine = max(_at_engine(experiment, block) for block in partition)
+        per_round = max(thinking, at_engine / conditions.pace.participants_per_second)
+        found["seconds"] = experiment.game.rounds * per_round
+        found["gpu_hours"] = found["seconds"] * found["gpus"] / 3600
+    found["warnings"] = partition_warnings(experiment, partition) + _warnings(experiment, found, conditions)
     return found
 
 
 def actual(run: Run) -> dict[str, Any]:
-    """What a run took, by the names of its forecast; with what its last job noted itself (`PhaseTimer.bill`)."""
-    noted = run.provenance.get("actual")
-    folder = run.path.parent
+    """What a run took, by the names of its forecast; with what its last job measured itself (`PhaseTimer.summary`)."""
+    measured = run.provenance.get("actual")
     totals = {
-        name: int(sum(int(run.read(name, r).sum()) for r in range(run.round_count)))
+        name: sum(int(run.read(name, round_index).sum()) for round_index in range(run.round_count))
         for name in ("prompt_tokens", "output_tokens")
         if name in run.file["rounds"]
     }
-    stored = folder.glob(f"{REPLIES}/**/*.h5")
-    size = sum(path.stat().st_size for path in [run.path, *stored])
+    files = [run.path, *(run.path.parent / REPLIES).glob("**/*.h5")]
+    size = sum(path.stat().st_size for path in files)
     counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
-    return (noted if isinstance(noted, dict) else {}) | counted
+    return (measured if isinstance(measured, dict) else {}) | counted
 
 
-@dataclass(frozen=True)
-class _Talk:
-    """What is asked of language models and said by them in a whole game."""
+def _ranks(experiment: Experiment, conditions: Conditions) -> int:
+    """A moderator, and an engine for every GPU, or set of GPUs, of the nodes; without GPUs as few as can play."""
+    models = experiment.used_models.values()
+    if not conditions.gpus_per_node:
+        return len(models) + 1 if models else 1
+    size = max((model.tensor_parallel_size for model in models), default=1)
+    if conditions.gpus_per_node < size:
+        raise ConfigError(
+            f"an engine takes {size} GPUs (tensor_parallel_size), but a node has {conditions.gpus_per_node}"
+        )
+    return 1 + conditions.nodes * (conditions.gpus_per_node // size)
 
-    requests: int
-    most: int
-    """Requests, if every retry were needed."""
-    prompt_tokens: int
-    output_tokens: int
-    longest: dict[str, float]
-    """Conversation of each model, in tokens."""
+
+def _model(experiment: Experiment, block: Block) -> Model | None:
+    """The model of a block's engine; None where it has none."""
+    groups = [experiment.population[segment.group] for segment in block]
+    return next((experiment.models[group.model] for group in groups if isinstance(group, LLMGroup)), None)
 
 
-def _talk(experiment: Experiment, measured: float | None) -> _Talk:
-    """`measured` is how many tokens are sampled per participant and round, where that is known."""
-    told = population_variables(experiment)
+def _at_engine(experiment: Experiment, block: Block) -> int:
+    """Participants of a block who are language models."""
+    return sum(len(segment) for segment in block if isinstance(experiment.population[segment.group], LLMGroup))
+
+
+def _requests(experiment: Experiment, group: LLMGroup, pace: Pace | None) -> tuple[dict[str, int], float]:
+    """What is asked of a group's model in a whole game, and the length of one conversation in tokens.
+
+    Each prompt holds the whole conversation so far. Replies are as long as `pace` says, if it does.
+    """
     rounds = experiment.game.rounds
-    requests = most = prompt_tokens = output_tokens = 0
-    longest: dict[str, float] = {}
-    for group in experiment.population:
-        if not isinstance(group, LLMGroup):
-            continue
-        calls = 2 if group.extraction == "model" else 1
-        requests += group.count * rounds * calls
-        most += group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2)
-        if group.personas and group.personas.write:
-            requests += group.count
-            most += group.count * (1 + group.personas.write.retries)
-            output_tokens += group.count * group.personas.write.max_tokens
-        reply = _reply_tokens(group) if measured is None else measured
-        opening, turn = _prompt_tokens(experiment, group, told)
-        per_game = sum(opening + before * (reply + turn) for before in range(rounds))
-        whole = opening + (rounds - 1) * (reply + turn) + reply
-        longest[group.model] = max(whole, longest.get(group.model, 0))
-        prompt_tokens += group.count * int(per_game)
-        output_tokens += group.count * int(rounds * reply)
-    return _Talk(requests, most, prompt_tokens, output_tokens, longest)
+    reply = float(min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED))
+    if pace and pace.output_tokens is not None:
+        reply = pace.output_tokens
+    opening, turn = _prompt_tokens(experiment, group)
+    prompts = sum(opening + before * (reply + turn) for before in range(rounds))
+    counts = {
+        "requests": group.count * rounds * (2 if group.extraction == "model" else 1),
+        "requests_at_most": group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2),
+        "prompt_tokens": group.count * int(prompts),
+        "output_tokens": group.count * int(rounds * reply),
+    }
+    if group.personas and (writer := group.personas.write):
+        counts["requests"] += group.count
+        counts["requests_at_most"] += group.count * (1 + writer.retries)
+        counts["output_tokens"] += group.count * writer.max_tokens
+    return counts, opening + (rounds - 1) * (reply + turn) + reply
 
 
-def _is_llm(experiment: Experiment, group: int) -> bool:
-    return isinstance(experiment.population[group], LLMGroup)
-
-
-def _gpus(experiment: Experiment, block: Any) -> int:
-    for segment in block:
-        group = experiment.population[segment.group]
-        if isinstance(group, LLMGroup):
-            return experiment.models[group.model].tensor_parallel_size
-    return 0
-
-
-def _reply_tokens(group: LLMGroup) -> float:
-    return min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
-
-
-def _prompt_tokens(experiment: Experiment, group: LLMGroup, told: dict[str, str]) -> tuple[float, float]:
-    """Tokens of the first prompt, and of what follows a reply."""
+def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, float]:
+    """Tokens of the first prompt, and of what follows a reply, with some for the chat template."""
+    variables = population_variables(experiment)
     traits: dict[str, str] = {}
     if group.personas:
-        start = sum(g.count for g in experiment.population[: experiment.population.index(group)])
-        traits = assign_personas(experiment, read_persona_files(experiment)).traits(start)
+        first = sum(g.count for g in experiment.population[: experiment.population.index(group)])
+        traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
         if group.personas.write:
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
-    system = system_message(group.system_prompt, {**told, **traits}, experiment.prompts.system)
-    first = user_message(group.user_prompt, 0, told, {}, experiment.prompts.user)
-    announced: dict[str, str] = dict.fromkeys(map(str, experiment.game.announce), "33.33")
-    later = user_message(group.user_prompt, 1, told, announced, experiment.prompts.user)
-    return len(system + first) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
+    announced = dict.fromkeys(map(str, experiment.game.announce), "33.33")
+    system = system_message(group.system_prompt, {**variables, **traits}, experiment.prompts.system)
+    opening = user_message(group.user_prompt, 0, variables, {}, experiment.prompts.user)
+    later = user_message(group.user_prompt, 1, variables, announced, experiment.prompts.user)
+    return len(system + opening) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
 
 
 def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict[str, float | None]:
-    """What a model takes of each of its GPUs, and what of a conversation's length fits beside it.
+    """What a model takes of each of its GPUs, and how many conversations fit beside it.
 
     Weights in GiB and cache in KiB per token are from the checkpoint on disk, None where it is not there; how many
     tokens of cache, and how many conversations, is for GPUs of `gpu_memory` GiB, None where that is unknown. What the
     engine takes for its own computations is not in it.
     """
     folder = Path(__file__).parents[1] / "demo" if model.path == DEMO_MODEL else Path(model.path).expanduser()
-    weights = sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
-    cache = None
+    size = sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
+    cache = longest = None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        longest = config.get("max_position_embeddings")
         heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         bytes_each = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
-        cache = 2 * config["num_hidden_layers"] * heads * size * bytes_each / 1024
+        # A key and a value of each layer and head.
+        cache = 2 * config["num_hidden_layers"] * heads * width * bytes_each / 1024 / model.tensor_parallel_size
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no checkpoint here, or one of a kind that says it otherwise
-    share = model.tensor_parallel_size
+    weights = size / model.tensor_parallel_size / _GIB if size else None
     tokens = None
     if gpu_memory is not None and weights and cache:
-        used = model.engine.get("gpu_memory_utilization", _UTILIZATION)
-        left = gpu_memory * (used if is_number(used) else _UTILIZATION) - weights / share / _GIB
-        tokens = max(0, int(left * _GIB / 1024 / (cache / share)))
+        share = model.engine.get("gpu_memory_utilization", _UTILIZATION)
+        free = gpu_memory * (share if is_number(share) else _UTILIZATION) - weights
+        tokens = max(0, int(free * _GIB / 1024 / cache))
     return {
-        "weights_gib_per_gpu": weights / share / _GIB if weights else None,
-        "cache_kib_per_token": cache / share if cache else None,
+        "weights_gib_per_gpu": weights,
+        "cache_kib_per_token": cache,
+        "context_tokens": model.engine.get("max_model_len", longest),
         "conversation_tokens": int(conversation),
         "cache_tokens": tokens,
         "conversations": None if tokens is None else int(tokens / conversation),
     }
+
+
+def _warnings(experiment: Experiment, found: dict[str, Any], conditions: Conditions) -> list[str]:
+    """What cannot be meant: it does not fit into memory, disk or time."""
+    warnings = []
+    for name, memory in found["gpu_memory"].items():
+        context, conversation = memory["context_tokens"], memory["conversation_tokens"]
+        if isinstance(context, int) and conversation > context:
+            warnings.append(
+                f"conversations of model {name} grow to about {conversation:,} tokens, its context holds {context:,}: "
+                "their oldest rounds will be left out"
+            )
+        if memory["conversations"] == 0:
+            warnings.append(
+                f"not one conversation of model {name} fits"
+                + (" beside its weights" if memory["cache_tokens"] else ", and not even its weights do")
+                + "; give it more GPUs (tensor_parallel_size), a larger gpu_memory_utilization, or shorter games"
+            )
+    place = Path(experiment.results).absolute()
+    free = shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
+    if found["disk_bytes"] > free:
+        warnings.append(f"about {found['disk_bytes'] / 1e9:,.0f} GB of results, but {free / 1e9:,.0f} GB are free")
+    seconds, limit = found["seconds"] or 0.0, conditions.time_limit
+    if limit is not None and seconds > limit:
+        warnings.append(f"longer than the time limit of {limit:,.0f} s; the job will be interrupted, to be resumed")
+    if seconds > _LONGEST_DAYS * 86_400:
+        warnings.append(f"{seconds / 86_400:,.0f} days: is the rate that of one engine, in participants per second?")
+    return warnings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     code = DONE
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's character set lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             options = _parser(given).parse_args(given)
@@ -45,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pbeauty: {error}", file=sys.stderr)
         return BAD_REQUEST
     except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from pbeauty.job.display import discard_output
+
+        discard_output(sys.stdout)
     return code
 
 

@@ -62,8 +62,10 @@ def watch(path: Path, *, as_json: bool, once: bool) -> None:
     elif once or not sys.stdout.isatty():
         from rich.console import Console
 
-        console = Console(file=sys.stdout, width=120, color_system=None, force_terminal=False)
-        console.print(show(statuses[0]), soft_wrap=True)
+        console = Console(width=120, color_system=None, force_terminal=False)
+        with console.capture() as shown:
+            console.print(show(statuses[0]), soft_wrap=True)
+        print(shown.get(), end="", flush=True)
     else:
         _follow(runs[0], statuses[0])
 

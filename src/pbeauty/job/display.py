@@ -6,6 +6,7 @@ collects what its ranks write, it is a plain line every few seconds.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -24,6 +25,20 @@ _SECONDS_BETWEEN_LOADING_LINES = 10.0
 _SECONDS_BEFORE_BAR = 0.3
 """A round that is shorter than this shows no bar, which would only flicker."""
 _UNUSABLE = [status for status in Status if not status.valid]
+
+
+def print_line(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line at once, on standard output by default; that nobody reads any more (`| head`) is no error."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        discard_output(stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Lets whatever is written to a stream from now on go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Display:
@@ -91,17 +106,16 @@ class Display:
             names = ("mean", "median", "target", "winners", "valid", "seconds")
             widths = (8, 8, 8, 9, 11, 8)
             columns = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
-            print(f"round {' '.join(columns)}  unusable", file=self._out)
+            print_line(f"round {' '.join(columns)}  unusable", self._out)
         unusable = [f"{statuses[status]:,} {status.name.lower()}" for status in _UNUSABLE if statuses.get(status)]
-        print(
+        print_line(
             f"{round_index + 1:>5} {outcome.mean:>8.2f} {outcome.median:>8.2f} {outcome.target:>8.2f} "
             f"{outcome.n_winners:>9,} {outcome.n_valid:>11,} {seconds:>8.2f}  {', '.join(unusable) or 'none'}",
-            file=self._out,
-            flush=True,
+            self._out,
         )
 
     def say(self, message: str) -> None:
-        print(message, file=self._err, flush=True)
+        print_line(message, self._err)
 
     def end(self, state: str, message: str | None = None) -> None:
         pass  # said by the moderator

@@ -14,6 +14,7 @@ from pbeauty.game.personas import Personas
 from pbeauty.job import provenance
 from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, prepare
 from pbeauty.job.context import JobContext
+from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.participants import Participants
 from pbeauty.job.personas_setup import scatter_personas, write_backgrounds
@@ -115,7 +116,7 @@ def play(
         experiment, checkpoint = plan.experiment, plan.checkpoint
         if checkpoint.complete:
             if comm.rank == 0:
-                print(f"results: {plan.folder} (finished already)", flush=True)
+                print_line(f"results: {plan.folder} (finished already)")
             return DONE
 
         # 2. Every rank gets its block of the participants, and must see the folder that rank 0 sees.
@@ -170,7 +171,6 @@ def _check_folder(plan: Plan) -> None:
 
 def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interrupt, until_end: ExitStack) -> Moderator:
     """The moderator, on rank 0, with those who follow the run: the terminal, and the live status in its folder."""
-    from pbeauty.job.display import Display
     from pbeauty.job.live_status import LiveStatus
     from pbeauty.job.moderator import Moderator
     from pbeauty.storage.lock import this_process
@@ -246,5 +246,5 @@ def _close(moderator: Moderator, timer: PhaseTimer, used: Sequence[Usage]) -> in
     """Completes the record, and says where it is; the exit code."""
     if moderator.finished:
         moderator.writer.finish({"ended": provenance.now(), "actual": timer.summary(used)})
-    print(f"results: {moderator.writer.folder}", flush=True)
+    print_line(f"results: {moderator.writer.folder}")
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED

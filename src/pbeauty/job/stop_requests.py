@@ -78,11 +78,11 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    left = time_limit(asked.stdout)
+    left = parse_duration(asked.stdout)
     return None if left is None else time.time() + left
 
 
-def time_limit(text: str) -> float | None:
+def parse_duration(text: str) -> float | None:
     """A duration as Slurm writes and takes it, in seconds; None for anything else.
 
     That is minutes, minutes:seconds, hours:minutes:seconds or days-hours[:minutes[:seconds]].

@@ -19,6 +19,7 @@ from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, check_models, plan_run, read_checkpoint
+from pbeauty.job.display import print_line
 from pbeauty.job.live_status import LIVE_FILE
 from pbeauty.job.runner import EngineCache, play
 from pbeauty.job.stop_requests import Interrupt
@@ -115,7 +116,7 @@ def run_sweep(comm: Comm, request: Request) -> int:
     if comm.rank == 0:
         for row in rows:
             if row.state == "finished":
-                print(f"results: {row.folder} (finished already)", flush=True)
+                print_line(f"results: {row.folder} (finished already)")
     code = DONE
     unfinished = [number for number, row in enumerate(rows) if row.state != "finished"]
     for number in sorted(unfinished, key=lambda number: _models(rows[number].case)):
@@ -125,7 +126,7 @@ def run_sweep(comm: Comm, request: Request) -> int:
             break
         if comm.rank == 0:
             _write_status(sweep, "playing", row.case.name)
-            print(f"case {number + 1}/{len(rows)}: {row.case.name}", file=sys.stderr, flush=True)
+            print_line(f"case {number + 1}/{len(rows)}: {row.case.name}", sys.stderr)
         case_code, reason = _play_case(comm, row, interrupt, engines)
         rows[number] = replace(row, state=STATES[case_code], reason=reason)
         if case_code == INTERRUPTED:
@@ -136,7 +137,7 @@ def run_sweep(comm: Comm, request: Request) -> int:
         report(sweep, rows)
         _write_status(sweep, STATES[code], "")
         if code == DONE:
-            print(f"next: pbeauty report {shlex.quote(str(sweep.folder))}", file=sys.stderr, flush=True)
+            print_line(f"next: pbeauty report {shlex.quote(str(sweep.folder))}", sys.stderr)
     return code
 
 
@@ -147,7 +148,7 @@ def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache)
         code = play(comm, lambda end: plan_run(row.case.experiment, request, end, interrupt), interrupt, engines)
     except JobError as error:
         if comm.rank == 0:
-            print(f"pbeauty: case {row.case.name}: {error}", file=sys.stderr, flush=True)
+            print_line(f"pbeauty: case {row.case.name}: {error}", sys.stderr)
         return error.code, str(error).splitlines()[-1].strip()
     return code, "a round had no valid guess" if code == FAILED else ""
 
@@ -181,15 +182,15 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
         csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
     _write_hdf5(sweep.folder / "cases.h5", header, table)
     width = max(len("case"), *(len(row.case.name) for row in rows))
-    print(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")
+    print_line(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")
     for row, found in zip(rows, figures, strict=True):
-        print(
+        print_line(
             f"{row.case.name:<{width}}  {row.state:<11}  {found['rounds']:>6.0f}  {found['mean_first']:>10.2f}  "
             f"{found['mean_last']:>9.2f}  {found['target_last']:>6.2f}  {100 * found['valid_share']:>5.1f}%  "
             f"{found['seconds']:>7.1f}"
         )
     finished = sum(row.state == "finished" for row in rows)
-    print(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / 'cases.csv'}", flush=True)
+    print_line(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / 'cases.csv'}")
 
 
 def _figures(folder: Path) -> dict[str, float]:

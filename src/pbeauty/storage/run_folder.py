@@ -61,8 +61,12 @@ def refuse_played(folder: Path) -> None:
     Raises:
         ConfigError: if the folder holds a run, finished or not.
     """
-    if (folder / RUN_FILE).exists():
-        raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
+    if not (folder / RUN_FILE).exists():
+        return
+    with Run(folder) as run:
+        if run.complete:
+            raise ConfigError(f"{folder} holds a finished run; another --out starts anew")
+    raise ConfigError(f"{folder} holds a run already; --resume goes on with it, another --out starts anew")
 
 
 def check_same_experiment(run: Run, experiment: Experiment) -> None:

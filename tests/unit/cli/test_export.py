@@ -22,14 +22,14 @@ from made import experiment, make
 
 from pbeauty.cli.check import describe
 from pbeauty.cli.export import export
-from pbeauty.cli.forecast import Pace, forecast, pace
+from pbeauty.cli.forecast import Conditions, Pace, forecast, read_pace
 from pbeauty.cli.main import main
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, csv_cell
 from pbeauty.game.rules import Status
-from pbeauty.job.stop_requests import time_limit
+from pbeauty.job.stop_requests import parse_duration
 from pbeauty.storage.agentscope import COLUMNS, import_example
 from pbeauty.storage.run_reader import Run
 
@@ -364,14 +364,15 @@ def test_a_forecast_counts_requests_blocks_and_time():
         "name: x\ngame: {rounds: 3}\npopulation: [{name: a, count: 100, kind: llm, retries: 2, extraction: model},"
         " {name: b, count: 10, kind: uniform, think_time: 50}]"
     )
-    found = forecast(described, 3, Pace(10))
+    found = forecast(described, Conditions(ranks=3, pace=Pace(10), time_limit=151))
     assert (found["ranks"], found["engines"], found["gpus"], found["blocks"]) == (3, 2, 2, [0, 55, 55])
     assert (found["requests"], found["requests_at_most"]) == (600, 1800)
     assert found["seconds"] == 150.0, "the uniform ones think longest"
     assert found["gpu_hours"] == pytest.approx(2 * 150 / 3600)
     assert found["gpu_memory"]["demo"]["cache_kib_per_token"] > 0
-    assert not any("WARNING" in line for line in describe(found, 151))
-    assert any("WARNING: longer than the time limit of 149 s" in line for line in describe(found, 149))
+    assert not any("WARNING" in line for line in describe(found))
+    found = forecast(described, Conditions(ranks=3, pace=Pace(10), time_limit=149))
+    assert any("WARNING: longer than the time limit of 149 s" in line for line in describe(found))
     assert forecast(described)["seconds"] is None
 
 
@@ -379,7 +380,7 @@ def test_a_forecast_counts_requests_blocks_and_time():
     ("text", "seconds"), [("90", 5400), ("1:30", 90), ("4:00:00", 14400), ("1-12", 129600), ("2-00:30:00", 174600)]
 )
 def test_time_limits_are_slurms(text, seconds):
-    assert time_limit(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["soon", "", "-1", "1:2:3:4", "1.5"])
@@ -391,10 +392,10 @@ def test_what_is_no_time_limit_is_refused(text, capsys):
 
 def test_a_pace_comes_from_a_bench(tmp_path):
     (tmp_path / "b.json").write_text('{"participants_per_second": {"real": 50.0}, "output_tokens_per_second": 400.0}')
-    assert pace(tmp_path / "b.json", None) == Pace(50.0, 8.0)
+    assert read_pace(tmp_path / "b.json", None) == Pace(50.0, 8.0)
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the result of"):
-        pace(tmp_path / "b.json", None)
+        read_pace(tmp_path / "b.json", None)
 
 
 def test_the_forecast_stands_beside_what_happened(run, capsys):
@@ -405,7 +406,7 @@ def test_the_forecast_stands_beside_what_happened(run, capsys):
     assert expected["seconds"] == pytest.approx(2 * 30 / 50)
     with Run(run) as stored:
         assert took["output_tokens"] == stored.read("output_tokens").sum()
-        assert expected == forecast(stored.experiment, 2, Pace(50))
+        assert expected == forecast(stored.experiment, Conditions(ranks=2, pace=Pace(50)))
     assert main(["check", str(run)]) == 0
     assert f"output tokens (forecast {expected['output_tokens']:,})" in capsys.readouterr().out
 
@@ -423,7 +424,7 @@ def test_of_a_sweep_every_forecast_stands_beside_what_happened(tmp_path, capsys)
     for line, name in zip(cases, ("multiplier-1-2", "multiplier-2-3"), strict=True):
         with Run(tmp_path / "out" / name) as stored:
             taken.append(int(stored.read("output_tokens").sum()))
-            expected = forecast(stored.experiment, 2)
+            expected = forecast(stored.experiment, Conditions(ranks=2))
         assert line.startswith(f"{name}: took ")
         assert f"{taken[-1]:,} output tokens (forecast {expected['output_tokens']:,})" in line
         assert " s in rounds (forecast 6), " in line
@@ -456,7 +457,7 @@ def test_a_forecast_says_what_fits_into_the_memory_of_a_gpu(checkpoint):
         "population: [{name: a, count: 100, kind: llm, model: big, user_prompt: step-by-step,"
         " sampling: {max_tokens: 512}}]"
     )
-    found = forecast(loads(text), gpu_memory=24)
+    found = forecast(loads(text), Conditions(gpu_memory=24))
     memory = found["gpu_memory"]["big"]
     assert (memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]) == (7.5, 64)
     assert memory["cache_tokens"] == int((24 * 0.92 - 7.5) * (1 << 20) / 64)
@@ -465,9 +466,13 @@ def test_a_forecast_says_what_fits_into_the_memory_of_a_gpu(checkpoint):
     assert memory["conversations"] == memory["cache_tokens"] // memory["conversation_tokens"]
     assert not any("WARNING" in line for line in describe(found))
     used = ["models.big.engine={gpu_memory_utilization: 0.5}"]
-    assert forecast(loads(text, used), gpu_memory=24)["gpu_memory"]["big"]["cache_tokens"] == int(4.5 * (1 << 20) / 64)
+    assert forecast(loads(text, used), Conditions(gpu_memory=24))["gpu_memory"]["big"]["cache_tokens"] == int(
+        4.5 * (1 << 20) / 64
+    )
     for size, said in ((8.2, "fits beside its weights"), (4, "fits, and not even its weights do")):
-        *_, warning = (line for line in describe(forecast(loads(text), gpu_memory=size)) if "WARNING" in line)
+        *_, warning = (
+            line for line in describe(forecast(loads(text), Conditions(gpu_memory=size))) if "WARNING" in line
+        )
         assert f"not one conversation of model big {said}" in warning
     assert forecast(loads(text))["gpu_memory"]["big"]["cache_tokens"] is None
 
@@ -482,6 +487,35 @@ def test_check_is_told_the_memory_of_gpus(capsys):
         with pytest.raises(SystemExit):
             main(["check", path, "--gpu-memory", wrong])
         assert "is no size of memory in GiB, such as 80" in capsys.readouterr().err
+
+
+def test_check_warns_of_a_forecast_that_makes_no_sense(checkpoint, tmp_path, capsys):
+    """Idle GPUs, a rate that cannot be meant, a disk that is too small, a context that is too short."""
+    (tmp_path / "x.yaml").write_text(
+        "name: x\ngame: {rounds: 4}\npopulation: [{name: a, count: 300, kind: llm}, {name: b, count: 3, kind: uniform}]"
+    )
+
+    def warned(*arguments):
+        assert main(["check", str(tmp_path / "x.yaml"), *arguments]) == 0
+        shown = capsys.readouterr().out
+        assert ("good, but see the warnings" in shown) is ("WARNING" in shown)
+        return [line.partition("WARNING: ")[2] for line in shown.splitlines() if "WARNING" in line]
+
+    assert warned() == warned("--ranks", "3") == []
+    (few,) = warned("--nodes", "16", "--gpus-per-node", "8")
+    assert "these 128 have 3 participants or fewer each" in few
+    idle, few = warned("--ranks", "8", "--set", "population.0.count=3")
+    assert idle.startswith("4 of 7 playing ranks have no language model") and idle.endswith("4 ranks are enough")
+    assert warned("--set", "population.0.count=1", "--ranks", "2") == []
+    (slow,) = warned("--rate", "0.0001")
+    assert slow.startswith("139 days: is the rate that of one engine")
+    many = ("--set", "population.1.count=2000000000", "--set", "game.rounds=1000")
+    assert any("GB of results, but" in line for line in warned(*many))
+    model = ("--set", f"models.demo.path={checkpoint}", "--set", "models.demo.engine.max_model_len=500")
+    (long,) = warned(
+        *model, "--set", "population.0.user_prompt=step-by-step", "--set", "population.0.sampling.max_tokens=300"
+    )
+    assert "its context holds 500: their oldest rounds will be left out" in long
 
 
 def test_check_warns_of_the_limit_of_the_slurm_job_that_it_runs_in(capsys, monkeypatch):

@@ -11,7 +11,7 @@ from mpi import alone, mpirun, rounds_kept
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.job import stop_requests
-from pbeauty.job.stop_requests import SIGNALS, Interrupt, job_end, time_limit
+from pbeauty.job.stop_requests import SIGNALS, Interrupt, job_end, parse_duration
 
 THINKERS = """
 name: thinkers
@@ -93,7 +93,7 @@ def test_a_long_round_is_broken_off_at_the_limit_and_the_exit_code_is_75(tmp_pat
     ],
 )
 def test_durations_as_slurm_writes_them(told, expected):
-    assert time_limit(told) == expected
+    assert parse_duration(told) == expected
 
 
 def test_the_end_of_the_job(tmp_path, monkeypatch):
