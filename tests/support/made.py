@@ -31,7 +31,7 @@ def table(rows):
     return made
 
 
-def make(folder, guesses, described=None, *, finished=None, said=None, columns=None, seconds=2.0, **settings):
+def make(folder, guesses, described=None, *, finished=None, said=None, readings=None, columns=None, **settings):
     """Writes a run and returns its folder.
 
     Args:
@@ -40,6 +40,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
         described: the experiment; one for these guesses, with `settings`, unless given.
         finished: whether it is marked so; unless given, whether all rounds are there.
         said: by round, (participant, purpose, text) of every reply.
+        readings: uint8[round, participant], values of `ReadingRule`; 0 unless given.
         columns: attributes of personas, (labels, codes) by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +50,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
     for index, row in enumerate(guesses):
         rows = new_rows(row.size, model=True)
         rows["guess"][:] = row
+        rows["reading"][:] = 0 if readings is None else readings[index]
         rows["status"][:] = np.where(np.isnan(row), Status.UNPARSABLE, Status.OK)
         replies = Replies()
         for participant, purpose, text in said[index] if said else ():
@@ -57,7 +59,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, columns=N
         sealed = write_replies(folder, index, 0, replies)[0] if len(replies) else []
         members, groups = group_of(described), len(described.population)
         scored = score(described.game, rows["guess"], rows["status"], members, groups)
-        writer.commit(index, rows, scored, seconds, sealed)
+        writer.commit(index, rows, scored, 2.0, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})
     if columns:

@@ -14,7 +14,7 @@ from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Estimate
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import Outcome, Status
+from pbeauty.game.rules import Outcome, ReadingRule, Status
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
@@ -104,6 +104,19 @@ class GroupStats:
         return self.bounds or Bounds(self.mean.value, self.mean.value)
 
 
+@dataclass(frozen=True)
+class Readings:
+    """How the guesses of language models were read out of their replies in one round."""
+
+    round: int
+    shares: dict[str, float]
+    """Of these guesses, by `ReadingRule`."""
+    mean: float
+    """Of all of them."""
+    strict: Estimate
+    """Mean of those that leave nothing to interpret (`ReadingRule.strict`)."""
+
+
 class Round:
     """What all groups of one round have in common."""
 
@@ -116,6 +129,7 @@ class Round:
         self.reference = levels.reference(run, index)
         self.guesses, self.status = run.guesses[index], run.status[index]
         self.guesses[self.status > Status.RETRIED] = np.nan
+        self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
         whole = levels.mostly_whole(self.guesses)
         self.codes = levels.assign(self.guesses, self.game, self.reference, index, whole=whole)
 
@@ -162,6 +176,22 @@ class Round:
             tau=tau_by_mean(self.game, mean, self.reference),
             counted=binned(valid, self.game),
         )  # fmt: skip
+
+    def readings(self) -> Readings | None:
+        """How replies were read; None where no language model gave a guess."""
+        if not self.reading.any():
+            return None
+        read = ~np.isnan(self.guesses) & (self.reading != ReadingRule.NONE)
+        rules, guesses = self.reading[read], self.guesses[read]
+        counts = np.bincount(rules, minlength=len(ReadingRule))
+        strict = guesses[np.isin(rules, [rule for rule in ReadingRule if rule.strict])]
+        mean, sd = (float(strict.mean()), float(strict.std())) if strict.size else (math.nan, math.nan)
+        return Readings(
+            self.index + 1,
+            {rule.name.lower().replace("_", " "): int(counts[rule]) / rules.size for rule in ReadingRule if rule},
+            float(guesses.mean()),
+            intervals.mean(mean, sd, strict.size, self.confidence),
+        )
 
     def _wins(self) -> Callable[[Floats], NDArray[np.bool_]]:
         """Which numbers, float64[number], win: by the game's own rule, as `game/scoring.py` has it."""

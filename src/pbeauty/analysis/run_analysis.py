@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals, levels
-from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Round
+from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Readings, Round
 from pbeauty.analysis.intervals import CONFIDENCE, Estimate
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, Game, LLMGroup
 from pbeauty.game.theory import equilibrium
@@ -65,6 +65,8 @@ class Analysis:
     equilibrium: float
     cells: list[GroupStats]
     over_rounds: list[OverRounds]
+    readings: list[Readings]
+    """Of each round in which language models gave guesses."""
     transitions: dict[str, dict[str, int]]
     """Participants by level before and level after, over every two consecutive rounds from the second on."""
     notes: list[str]
@@ -158,6 +160,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     game = run.experiment.game
     partitions, notes = _partitions(run)
     cells: list[GroupStats] = []
+    readings: list[Readings] = []
     last: dict[tuple[str, str], GroupStats] = {}
     clustered: dict[tuple[str, str], _Clustered] = {}
     moved = np.zeros((len(levels.LABELS),) * 2, np.int64)
@@ -171,6 +174,8 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
                 last[key] = cells[-1]
                 guesses = one.guesses[chosen]
                 clustered.setdefault(key, _Clustered(guesses.size, run.round_count)).add(index, guesses)
+        if found := one.readings():
+            readings.append(found)
         if codes is not None and index > 1:
             moved += levels.transitions(codes, one.codes)
         codes = one.codes
@@ -192,7 +197,8 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         confidence=confidence,
         equilibrium=equilibrium(game),
         cells=cells,
-        over_rounds=[found.result(*key, confidence) for key, found in clustered.items()],
+        over_rounds=[group.result(*key, confidence) for key, group in clustered.items()],
+        readings=readings,
         transitions={
             before: {after: int(count) for after, count in zip(levels.LABELS, row, strict=True)}
             for before, row in zip(levels.LABELS, moved, strict=True)

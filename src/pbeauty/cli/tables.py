@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pbeauty.analysis.comparison import Comparison, Contrast
 from pbeauty.analysis.findings import Examined, Findings
-from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.group_stats import GroupStats, Readings
 from pbeauty.analysis.hierarchy import LARGEST_TAU
 from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
@@ -82,7 +82,15 @@ def summary(one: Examined) -> list[Table]:
         "0 to 3: level k guesses k best responses from the reference, the middle of the range, later the last mean. "
         "Round 1: within a quarter step (Nagel 1995); later: within half. outside: beyond the reference.",
     )
-    return _with_rows([rounds, levels, _unusable(cells), *(_groups(one, by) for by in one.analysis.ways)])
+    return _with_rows(
+        [
+            rounds,
+            levels,
+            _unusable(cells),
+            _readings(one.analysis.readings),
+            *(_groups(one, by) for by in one.analysis.ways),
+        ]
+    )
 
 
 def run_tables(one: Examined) -> list[Table]:
@@ -141,6 +149,16 @@ def _unusable(cells: Sequence[GroupStats]) -> Table:
          for c in bad],
         "mean could be: had all unusable replies been at one end of the range.",
     )  # fmt: skip
+
+
+def _readings(found: Sequence[Readings]) -> Table:
+    rules = list(found[0].shares) if found else []
+    return Table(
+        "How replies were read, % of models' guesses",
+        ("round", *rules, "mean", "mean, strict"),
+        [(str(r.round), *map(percent, r.shares.values()), short(r.mean), estimate(r.strict)) for r in found],
+        "strict: over the first four ways, which leave nothing to interpret.",
+    )
 
 
 def _published(one: Examined) -> list[Table]:

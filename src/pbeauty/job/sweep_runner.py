@@ -25,7 +25,7 @@ from pbeauty.job.runner import EngineCache, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.schema import RUN_FILE
+from pbeauty.storage.schema import CASES_FILE, RUN_FILE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -178,7 +178,7 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
         [row.case.name, *(row.case.varied.get(key, "") for key in varied), row.state, *found.values(), row.reason]
         for row, found in zip(rows, figures, strict=True)
     ]
-    with (sweep.folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+    with (sweep.folder / CASES_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
     _write_hdf5(sweep.folder / "cases.h5", header, table)
     width = max(len("case"), *(len(row.case.name) for row in rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.schema import RUN_FILE
+from pbeauty.storage.schema import CASES_FILE, RUN_FILE
 
 WITHOUT_EFFECT = (
     "results",
@@ -121,7 +122,9 @@ def _matches(key: tuple[str, ...], pattern: list[str]) -> bool:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The files of all runs that are meant, each once, in the order given and sorted below a folder.
+    """The files of all runs that are meant, each once, in the order given.
+
+    Below a folder they are sorted by path, and cases of a sweep as in its file.
 
     Raises:
         ConfigError: if a path does not exist, or is a folder without a run.
@@ -129,7 +132,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = [path / RUN_FILE] if (path / RUN_FILE).exists() else sorted(path.rglob(RUN_FILE))
+            below = [path / RUN_FILE] if (path / RUN_FILE).exists() else sorted(path.rglob(RUN_FILE), key=_place)
             if not below:
                 raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
             found += below
@@ -138,3 +141,14 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         else:
             raise ConfigError(f"cannot read a run from {path}: there is no such file or folder")
     return list({path.resolve(): path for path in found}.values())
+
+
+def _place(run: Path) -> Path:
+    """What to sort a run by: its path, where a case of a sweep has its line in the table of cases for a name."""
+    folder, name = run.parent.parent, run.parent.name
+    try:
+        with (folder / CASES_FILE).open(newline="", encoding="utf-8") as file:
+            names = [row[0] for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error):
+        return run
+    return folder / f"{names.index(name):09d}" if name in names else run

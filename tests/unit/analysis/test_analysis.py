@@ -288,3 +288,12 @@ def test_a_folder_stands_for_the_runs_below_it(tmp_path):
     assert [path.parent.relative_to(tmp_path).as_posix() for path in found] == ["a/deep", "b", "c"]
     with pytest.raises(ConfigError):
         find_runs([tmp_path / "nothing"])
+
+
+def test_cases_of_a_sweep_come_in_the_order_of_its_file(tmp_path):
+    for name in ("b-case", "a-case", "c-case", "left-over"):
+        make(tmp_path / "sweep" / name, [[1.0]])
+    make(tmp_path / "a-run", [[1.0]])
+    (tmp_path / "sweep" / "cases.csv").write_text('case,state\nc-case,finished\n"b-case",finished\na-case,failed\n')
+    names = [path.parent.name for path in find_runs([tmp_path])]
+    assert names == ["a-run", "c-case", "b-case", "a-case", "left-over"]
