@@ -1,4 +1,5 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
+# make smollm2      fetches a real language model of 135 million parameters, and plays a game with it
 # make test         the linter and every test that needs neither root nor Debian packages
 # make test-system  the rest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
 # make test-slow    jobs killed 200 times over
@@ -8,14 +9,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SMOLLM2 := build/smollm2
 
 # Files of tests that run at the same time: most of a test is waiting for processes to start.
 TEST_JOBS ?= 2
 
-.PHONY: quickstart test test-system test-slow lint format install clean
+.PHONY: quickstart smollm2 test test-system test-slow lint format install clean
 
 quickstart: install
 	$(BIN)/mpirun -n 3 $(BIN)/pbeauty run configs/quickstart.yaml
+
+smollm2: install $(SMOLLM2)
+	$(BIN)/mpirun -n 2 $(BIN)/pbeauty run configs/smollm2.yaml
+
+$(SMOLLM2): configs/fetch_smollm2.py
+	@echo "making a checkpoint of SmolLM2-135M-Instruct in $@: once, half a minute"
+	@$(BIN)/pip install -q --no-deps accelerate==1.15.0 gguf==0.19.0
+	@$(BIN)/python configs/fetch_smollm2.py $@
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile tests/unit tests/jobs tests/engine

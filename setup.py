@@ -38,6 +38,7 @@ setup(
         "gpu": ["vllm>=0.24"],
         "mpi": ["mpich>=5.0.2"],
         "export": ["pyarrow>=15"],
+        "smollm2": ["accelerate>=1.0", "gguf>=0.17"],
         "notebooks": ["pandas>=2.2"],
         "dev": ["hypothesis>=6.100", "pandas>=2.2", "pyarrow>=15", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
     },

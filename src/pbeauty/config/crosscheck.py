@@ -130,6 +130,8 @@ def _check_range(key: Key, group: object, game: Game) -> Iterator[Fault]:
             yield (*key, "value"), f"{value:g} lies outside the range of the game, {ends}"
         case UniformGroup(integers=True) if ceil(game.low) > floor(game.high):
             yield (*key, "integers"), f"the range of the game, {ends}, holds no whole number"
+        case LLMGroup(guided="number") if ceil(100 * game.low) > floor(100 * game.high):
+            yield (*key, "guided"), f"the range of the game, {ends}, holds no number with two decimals at most"
 
 
 # --- prompts -----------------------------------------------------------------------------------------------

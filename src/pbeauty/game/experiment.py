@@ -296,7 +296,7 @@ class LLMGroup(_Group):
 
     `extraction` says how a reply is read: by patterns alone, by a second call to the model where patterns find no
     clear answer, or always by a second call. `retries` bounds how often an unreadable reply is asked again.
-    `guided: number` lets the engine sample nothing but a number.
+    `guided: number` lets the engine sample nothing but a number of the range.
     """
 
     kind: Literal["llm"]

@@ -1,23 +1,21 @@
-"""What a participant's reply says: text -> guess or none, with a status.
+r"""What a participant's reply says: text -> guess or none, with a status and the rule that read it.
 
-A reply is read by patterns, and only where it is clear; an unclear one is left to a second call of the model
-(`prompts.EXTRACTION`), so a pattern that might misread is worth less here than one that gives up. In order:
+A guess is taken only from a statement. A number that nobody states is not a choice, even if it is the only one in the
+text: such a reply goes to a second call of the model (`prompts.EXTRACTION`) or is asked for again, so a pattern that
+might misread is worth less here than one that gives up. The rules, by the names of `ReadingRule`:
 
-1. *Statements*, of which the last wins, since people correct themselves: a number led in by the speaker's own
-   words ("My number: 22", "I'll go with 18", "\\boxed{33}", `{"guess": 33}`, "我选择22"), one claimed right after
-   ("33 is my choice"), or one alone on the last line. Where the words lead into a sum ("I pick 2/3 of 50 = 33.3")
-   its result counts. "Wait" and the like take back what was said before.
-2. Without a statement, an *opening* number: alone on the first line, or set off ("33, because ...").
-3. Without either, an *implied* one: the number a reply ends on, if something leads up to it ("2/3 of 50 = 33.3"),
-   or the only one left, in the last sentence. Numbers that belong to the reasoning are not left: fractions and
-   other operands, percentages, ranges, counts, list markers, rounds and levels, what others pick or averages are.
+- `JSON`: a field such as `{"guess": 33}`. It counts before everything else.
+- `NUMBER_ALONE`: the last line is a number and nothing else, which counts before the statements below; or the reply
+  opens with a number that is set off ("33, because ..."), which counts where there is no such statement.
+- `ANSWER_LINE` ("My number: 22"), `BOXED` (`\boxed{22}`, `<answer>22</answer>`, a lone `[22]`), `OWN_WORDS` ("I'll go
+  with 22", "my guess is 22"): the last of these statements counts, since people correct themselves. "Wait" and the
+  like take back what was stated before.
 
-Several numbers side by side ("20 or 30") are a doubt, not a choice. A minus sign is never dropped: a hyphen is one
-where it touches the number and no word or number before it; a dash with a space after it is punctuation, and
-a doubt where it could be a sign. A single comma is a decimal one ("33,5"); before exactly three digits ("1,000") it
-separates thousands if the range reaches that far, and is a doubt otherwise. Number words count from zero to one
-hundred, alone or right after the words that state a choice. Of a reply with a thinking block only the text
-after the block counts. In a truncated reply nothing is implied, and a number at the cut may be half of one.
+Where a statement leads into a sum ("My number: 2/3 × 50 = 33.3") its result counts. Conditions ("if I choose 50") and
+counts ("let's pick 3 more") are no statements. Several numbers side by side ("20 or 30", "20-30") are a doubt, and so
+is a dash that could be a minus sign; where the last statement is in doubt there is no guess. A single comma is a
+decimal one ("33,5"); before exactly three digits ("1,000") it separates thousands if the range reaches that far, and
+is a doubt otherwise. In a truncated reply a number at the cut may be half of one, and does not count.
 
 Every pattern looks at a bounded stretch of text per position, so reading takes time linear in the reply.
 """
@@ -26,6 +24,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from pbeauty.game.rules import ReadingRule, Status
@@ -39,11 +38,11 @@ class Reading(NamedTuple):
     status: Status
     """`OK`, `OUT_OF_RANGE`, `UNPARSABLE` or `TRUNCATED`."""
     rule: ReadingRule = ReadingRule.NONE
-    """Which rule read the guess."""
+    """Which rule read the guess; `NONE` where there is none."""
 
 
 def read_guess(text: str, low: float, high: float, truncated: bool = False) -> Reading:
-    """Reads the number that the author of a reply clearly chose; the rules are those of this module.
+    """Reads the number that the author of a reply states as a choice; the rules are those of this module.
 
     Args:
         text: the reply.
@@ -52,26 +51,46 @@ def read_guess(text: str, low: float, high: float, truncated: bool = False) -> R
         truncated: whether the reply was cut at `max_tokens`.
     """
     if not truncated and _JUST_A_NUMBER.fullmatch(text):
-        reading, rule = _reading(float(text), low, high, truncated), ReadingRule.NUMBER_ALONE
+        value, rule = float(text), ReadingRule.NUMBER_ALONE
     else:
-        reading = _reading(_chosen(_plain(text, truncated), low, high, truncated), low, high, truncated)
-        rule = ReadingRule.OWN_WORDS
-    return Reading(reading.guess, reading.status, rule if reading.status == Status.OK else ReadingRule.NONE)
+        value, rule = _stated(_plain(text) + _CUT * truncated, low, high)
+    reading = _reading(value, rule, low, high)
+    return Reading(math.nan, Status.TRUNCATED) if truncated and reading.status == Status.UNPARSABLE else reading
 
 
-def read_extraction(text: str, low: float, high: float) -> Reading:
-    """Reads the reply to `prompts.EXTRACTION`: a number, or `none`.
+def read_extraction(text: str, low: float, high: float, truncated: bool = False) -> Reading:
+    """Reads the reply to `prompts.EXTRACTION`: a number, or `none`. A reply that was cut says nothing.
 
     It speaks about somebody else ("The player picks 33"), so a number without any other beside it counts too.
     """
-    plain = _plain(text, truncated=False)
-    if re.match(r"\W*(?:none|null|n/a)\b", plain, re.IGNORECASE):
+    plain = _plain(text)
+    if truncated or _DENIED.search(plain):
         return Reading(math.nan, Status.UNPARSABLE)
     reading = read_guess(text, low, high)
-    numbers = list(_NUMBER.finditer(plain))
-    if reading.status != Status.UNPARSABLE or len(numbers) != 1 or _unusable(plain, numbers[0]):
+    numbers = list(_NUMBERS.finditer(plain))
+    if reading.status != Status.UNPARSABLE or len(numbers) != 1:
         return reading
-    return _reading(_value(plain, numbers[0], low, high), low, high, truncated=False)
+    unclear = _NO_CHOICE_AFTER.match(plain, numbers[0].end())
+    return _reading(math.nan if unclear else _beside(numbers[0], low, high), ReadingRule.EXTRACTION, low, high)
+
+
+def number_pattern(low: float, high: float) -> str:
+    """A regular expression for exactly the numbers from `low` to `high` that have at most two decimals.
+
+    It is what `guided: number` lets an engine sample. Whole numbers have no leading zeros, and zero has no sign.
+
+    Raises:
+        ValueError: if there is no such number.
+    """
+    found = []
+    for decimals in range(3):
+        first = int((Decimal(repr(low)).scaleb(decimals)).to_integral_value(ROUND_CEILING))
+        last = int((Decimal(repr(high)).scaleb(decimals)).to_integral_value(ROUND_FLOOR))
+        found += [f"-{pattern}" for pattern in _ranges(max(-last, 1), -first, decimals)]
+        found += _ranges(max(first, 0), last, decimals)
+    if not found:
+        raise ValueError(f"no number with two decimals at most is between {low} and {high}")
+    return f"({'|'.join(found)})"
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -81,287 +100,178 @@ _JUST_A_NUMBER = re.compile(r"\s{0,9}-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s{0,9}")
 _CUT = "\ue000"  # stands at the end of a truncated reply: whatever might have come next
 _TRANSLATED = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full-width forms of ASCII
-    **dict.fromkeys([*range(32), 127], " "),
-    **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\xad$" + _CUT)),  # invisible, or markup
-    **dict.fromkeys(map(ord, "−–‐‑‒﹣－"), "-"),
-    **dict.fromkeys(map(ord, "“”„«»"), '"'),
-    **dict.fromkeys(map(ord, "‘’`´"), "'"),
-    **dict.fromkeys(map(ord, "⇒➜⟶"), "→"),
+    **dict.fromkeys([*range(32), 127, 0xA0, 0x202F], " "),
+    **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff$`" + _CUT)),  # invisible, or markup
+    **dict.fromkeys(map(ord, "−–‑"), "-"),
+    **dict.fromkeys(map(ord, "“”"), '"'),
+    ord("’"): "'",
     ord("\n"): "\n",
 }
-_REWRITTEN = [
-    (re.compile(r"\\[dt]?frac ?(?:\{([^{}]{1,40})\} ?\{([^{}]{1,40})\}|([0-9])([0-9]))"), r"\1\3/\2\4"),
-    (re.compile(r"\\(?:times|cdot)(?![a-z])"), "×"),
-    (re.compile(r"\\(?:approx|simeq|sim)(?![a-z])"), "≈"),
-    (re.compile(r"\\(?:text|math)[a-z]{0,6}|\\(?:left|right|quad|displaystyle)(?![a-z])|\\(?![a-z])"), ""),
-    (re.compile(r"(?<=[0-9])\*\*(?=[0-9])"), "^"),
-    (re.compile(r"\*\*|__|\\|\b_|_\b"), ""),
-    (re.compile(r"_"), " "),
-    (re.compile(r"[-=]>"), "→"),
-    (re.compile(r" ?[(\[](?:between |from )?-?[0-9.]{1,12} ?(?:-|to|and|,) ?-?[0-9.]{1,12}[)\]]"), ""),  # the range
-    (re.compile(r"[^\S\n]+"), " "),
-    (re.compile(r" ?\n[ \n]*"), "\n"),
-]
-"""Markup, LaTeX and white space, so that the other patterns need not know them."""
+_MARKUP = re.compile(r"(?<![0-9])\*\*|\*\*(?![0-9])|\\(?:text|math)[a-z]{0,6}|\\[()\[\]]")
+_RANGE = re.compile(r" ?[(\[](?:between |from )?-?[0-9.]{1,12} ?(?:-|to|and|,) ?-?[0-9.]{1,12}[)\]]")
+_LIST_MARKER = re.compile(r"(?m)^[ #>*-]{0,8}([0-9]{1,3})[.)](?: (?=\S)|(?=[^\s0-9]))")
+_DENIED = re.compile(r"\A\W*(?:none|null|n/a)\b|\bnot? (?:an?|any|clear|single|specific|number|pick)\b", re.IGNORECASE)
 
 # Repeated groups that give nothing back are written (?>...): before Python 3.11.5 `*+` after a group could fail where
 # it should match (python/cpython#106052).
-_NUMBER = re.compile(
-    r"""(?<![A-Za-z0-9_]) (?<![0-9][.,])                        # not inside a word or a longer number
-    (?P<sign> (?<![\w.)\]%])[-+](?=[0-9.]) | (?<=[^\x00-\x7f])[-+](?=[0-9.]) | -[ ](?=[0-9.])
-            | (?<![A-Za-z])(?:minus|negative)[ ] )?
-    (?P<digits> (?>[0-9]+(?:[.,][0-9]+)*) | (?<![\w.])\.[0-9]++ )  # "1.2.3" and "1,2,3" whole: see `_value`
-    (?>(?P<exponent> [eE][-+]?[0-9]+ )?) (?![A-Za-z_])""",
-    re.VERBOSE | re.IGNORECASE,
+_NUMBER = (
+    r"(?P<sign>(?<![A-Za-z0-9_.)\]%])[-+]|(?:minus|negative) )?"
+    r"(?P<digits>(?<![A-Za-z0-9_.])(?>[0-9]+(?:[.,][0-9]+)*|\.[0-9]+))(?![A-Za-z_0-9²³½⅓⅔¼¾])"
 )
-
-_NAMES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+_NOUN = r"(?:number|guess|choice|pick|answer|selection|submission|bid|decision)\b"
+_ADJECTIVE = (
+    r"(?:(?:final|chosen|own|best|optimal|new|next|current|actual|first|initial|strategic|updated|revised|selected"
+    r"|secret|logical|rational|reasonable|good|ideal) )"
 )
-_WORDS = {name: float(i if i < 20 else 10 * (i - 18)) for i, name in enumerate(_NAMES.split())}
-_WORDS |= {f"{ten} {one}": _WORDS[ten] + _WORDS[one] for ten in _NAMES.split()[20:] for one in _NAMES.split()[1:10]}
-_WORDS |= {"hundred": 100.0, "a hundred": 100.0, "one hundred": 100.0, "infinity": math.inf, "inf": math.inf}
-_WORD = re.compile(r"(minus |negative )?((?:an? )?[a-z]{2,9}(?:[- ][a-z]{3,7})?)(?![A-Za-z-])", re.IGNORECASE)
-_CLAUSE_END = re.compile(r"[ '\"*}\])]{0,4}(?:[.!,;:(\n—]|$)| (?:because|since|as)\b")
-
-_NOUN = r"(?:number|guess|choice|pick|answer|selection|submission|bid|entry|decision)\b"
-_ADJECTIVE = r"(?:final|chosen|own|best|optimal|new|next|current|actual|first|strategic|updated|revised|guessed)"
 _VERB = (
-    r"(?:choos(?:e|ing)|chosen|pick(?:ing|ed)?|select(?:ing|ed)?|guess(?:ing)?|(?:go|going|gone) (?:with|for)"
-    r"|opt(?:ing)? for|sett?l(?:e|ed|ing) (?:on|for|with)|decided? on|submit(?:ting)?|bid(?:ding)?|bet(?: on)?|say"
-    r"|play(?:ing)?|enter|answer|(?:stick|stay)(?:ing)? (?:with|at|to)|name|take|aim(?:ing)? for)\b"
+    r"(?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|guess(?:ing)?|(?:go|stick|stay)(?:ing)? (?:with|for|at)"
+    r"|opt(?:ing)? for|settl(?:e|ing) (?:on|for|with)|decid(?:e|ing) on|submit(?:ting)?|bid(?:ding)?|play(?:ing)?|name"
+    r"|take|aim(?:ing)? for|start(?:ing)? (?:with|by \w{1,12}ing))\b"
 )
 _FILLER = (
-    r"(?:will|would|shall|should|must|am|are|be|going|gonna|to|like|want|have|decided?|rather|therefore|thus|then"
-    r"|now|just|also|still|again|hence|[a-z]{2,14}ly)"
+    r"(?:will|would|shall|should|am|be|going|gonna|to|like|want|rather|therefore|thus|then|now|just|[a-z]{2,14}ly)"
 )
-_SPEAKER = rf"\b(?:I|we|let me|let us|let's)(?:'(?:ll|d|m|ve|re))?(?: {_FILLER}){{0,4}} {_VERB}"
+_SPEAKER = (
+    rf"\b(?:(?:I|we|let me|let us|let's)(?:'(?:ll|d|m|re))?(?: {_FILLER}){{0,4}} {_VERB}|I'(?:d|ll) say\b"
+    r"|I(?: have|'ve)(?: \w{2,14}ly)? (?:chosen|picked|selected|decided on|decided to \w{2,9} with|settled on)\b)"
+)
 _WHEN = r"(?:,? (?:for|in|of) (?:this|the|my)?(?: ?[a-z]{4,7})? ?(?:round|game|time)(?: [0-9]+)?)?"
-_COPULA = r"\"? ?(?:[:=→≈—]|(?:is|would be|will be|should be)\b)"
-_CUE = re.compile(
-    "|".join(
-        [
-            # A number that is not the speaker's, or not a choice yet: passed over.
-            r"(?P<other>\bif\b(?:[^.;!?\n]|\.(?=[0-9])){0,100}?\bI(?:'d| would)\b|\bI (?:picked|selected)\b"
-            r"|\b(?:if|suppose|assum(?:e|ing)|when|whether|unless|should|could|would|can|do)"
-            rf" (?:I|we|my|our|the)\b(?: {_NOUN})?"
-            r"|\b(?:average|mean|median|winning|target|their|others?'?|expected|last|previous|typical|random|highest"
-            rf"|lowest|maximum|minimum|players?'?|likely|common|popular)(?:'?s)? (?:{_ADJECTIVE} )?{_NOUN}"
-            r"|(?:平均|目标|他们|别人|其他|大家)[^,。;\n0-9]{0,12}?(?:是|为|:|选择?|猜))",
-            r"(?P<retraction>\b(?:wait|on second thoughts?|let me re(?:consider|think)|scratch that|correction"
-            r"|changed? my mind|actually,)|更正)",
-            r"(?P<choice>"
-            # I choose 22; I'll go with 22; let's say 22; I have decided on 22
-            rf"{_SPEAKER}"
-            # So pick 22; Guess 22
-            rf"|(?:^|(?<=[.!?\n])|(?<=[.!?] )|\b(?:so|thus|therefore|hence),? )(?:just |simply )?{_VERB}"
-            # My number: 22; my final guess for this round is 22; Final answer 22
-            rf"|\b(?:my|our|final)(?: {_ADJECTIVE}){{0,2}} {_NOUN}{_WHEN}(?:{_COPULA})?"
-            # Answer = 22; number is 22; the number I choose is 22; {"guess": 22}
-            rf"|\b{_NOUN}(?: {_SPEAKER})?{_WHEN}{_COPULA}"
-            # \boxed{22}; <answer>22</answer>
-            r"|\bboxed ?\{|<(?:number|guess|choice|answer)>"
-            r"|我[会将要就还是最终后决定想打算应该]{0,8}(?:选择?|猜测?|给出|提交|填|报)"
-            r"|(?:数字|答案|选择|猜测)(?:应该)?(?:是|为|[:=]))",
-        ]
-    ),
-    re.IGNORECASE,
-)
-_BETWEEN = re.compile(
-    r"(?>(?:[ \n:=\"'(\[{<>}*_|#≈~→—]|(?:about|around|approximately|approx\.?|roughly|exactly|precisely|simply|just"
-    r"|somewhere|something|an?|the|my|our|final|number|guess|value|integer|choice|answer|pick|of|like|as|at|be|is)\b"
-    r"|数字|大约|大概|约|是|为|了|一个){0,24})",
-    re.IGNORECASE,
+_IS = r"(?:is|would be|will be|should be)\b"
+_GAP = (
+    r"(?>(?:[ \n:=\"'(\[{<>*#≈~→—]|(?:about|around|approximately|roughly|exactly|simply|just|at|somewhere|something|an?"
+    r"|the|my|our|final|number|guess|value|integer|choice|answer|pick|therefore|thus|now|of|like|as|be|is)\b|数字|是|为|大约){0,16})"
 )
 """What may stand between the words that lead in a choice and its number."""
-
-_CLAIM = re.compile(
-    rf" ?['\"*)]{{0,3}},? ?(?:(?:is|will be|would be|as|being) (?:my|our|the final)(?: {_ADJECTIVE})? {_NOUN}"
-    rf"|it is\b(?! [a-z])|\(my {_NOUN}|is (?:what|the {_NOUN}) (?:that )?{_SPEAKER})",
+_STATEMENT = re.compile(
+    r"(?P<retraction>\b(?:wait|on second thought|let me re(?:consider|think)|scratch that|actually,))|(?:"
+    rf"(?P<answer_line>(?:\b(?:my|our|final|your) {_ADJECTIVE}{{0,2}}{_NOUN}{_WHEN}"
+    rf"|(?:^|(?<=[.!?#>-] )){_ADJECTIVE}?{_NOUN}) ?(?:[:=→—]|->|-(?= ))"
+    # Participants with Chinese backgrounds answer in Chinese: 我选择22, 我的数字是22.
+    r"|(?:我的|最终)(?:数字|答案|选择)(?:是|为|:))"
+    r"|(?P<boxed>\bboxed ?\{|<(?:number|guess|choice|answer)>)"
+    rf"|(?P<own_words>{_SPEAKER}"
+    # So pick 22; Going with 22; guessing: 22
+    rf"|(?:^|(?<=[.!?] )|\b(?:so|thus|therefore|hence),? )(?:just |simply )?{_VERB}"
+    # My final guess for this round is 22; the number I choose is 22; the final answer is 22
+    rf"|\b(?:(?:my|our|your|the final) {_ADJECTIVE}{{0,2}}{_NOUN}{_WHEN}|{_NOUN} (?:that )?{_SPEAKER}{_WHEN}) ?{_IS}"
+    # The answer is 22: at the end of the reply, and not in the middle of an explanation
+    rf"|\b(?:the|an?) {_ADJECTIVE}{{0,2}}{_NOUN} (?:is|would be) (?=[^\w\n]{{0,9}}[0-9.,]{{1,12}}[^\w\n]{{0,9}}\n?\Z)"
+    r"|我[会将就还是最终决定]{0,8}(?:选择?|猜)(?:的数字)?)"
+    rf"){_GAP}{_NUMBER}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_JSON = re.compile(
+    rf"[\"'](?:(?:my|final|chosen|your)[_ ])?{_NOUN}[\"'] ?: ?[\"'*(]{{0,3}}{_NUMBER}[\"'*)]{{0,3}}\s{{0,99}}[,}}]",
     re.IGNORECASE,
 )
-"""After a number: 33 is my choice; 33 it is."""
-
-_AVERAGES = r"(?:average|mean|median|midpoint|middle|target)"
-_JOINED = (
-    r"(?:[,;/&|~→-]|or\b|and\b|to\b|through\b|vs\.?|到|至|或|和|、) ?(?:maybe |perhaps |possibly |even |or |and )?"
+_BRACKETED = re.compile(rf"(?<![\w\]])\[ ?{_NUMBER} ?\](?![(\[])", re.IGNORECASE)
+_ALONE = re.compile(
+    rf"(?:- )?[^\w\n.{_CUT}+-]{{0,20}}(?:(?:about|around|approximately) )?{_NUMBER}[^\w\n?%]{{0,20}}", re.IGNORECASE
 )
-_REASONING_AFTER = re.compile(
-    r" ?(?:[×÷^·%‰²³½⅓⅔¼¾⁰-⁹]|[x*] ?[0-9]|[x*]\(|/ ?[\w(]|\+ ?[0-9(])| [x*-] ?[0-9(]"
-    r"| (?:times|percent|multiplied|divided|out of|of|plus|minus|if|assuming)\b"
-    r"|['\"*)]{0,2} ?\?"  # asked, not stated
+_OPENING = re.compile(
+    rf"[^\w.+-]{{0,20}}{_NUMBER}(?=['\"*)\]>]{{0,4}}"
+    r"(?:[.,;:!]+\s|[\n—…]| [(—]| - | (?:because|since|as|given|due|is my)\b))",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\S)){0,200}(?=[.!?\n]|\Z)")
+_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
+_RESULT = re.compile(
+    rf"(?:[=≈→]|\b(?:which|that|this) (?:is|gives|equals|yields)\b)[ \"'(]{{0,3}}(?:about |around )?{_NUMBER}",
+    re.IGNORECASE,
+)
+_NOT_CHOSEN = re.compile(
+    r"(?:\b(?:if|suppose|supposing|assum(?:e|ing)|when|whether|unless|should|could|would|can|do|not|never)|n't) \Z",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(r"\bif\b(?:[^.;!?\n]|\.[0-9])*\Z", re.IGNORECASE)
+"""Before a statement in "would" or "I'd"."""
+_NO_CHOICE_AFTER = re.compile(
+    r" ?(?:[×÷^·‰]|[%:][0-9]|%|[x*]{1,2} ?[0-9]|[x*]\(|/ ?[\w(]|\+ ?[0-9(])| [x*-] ?[0-9(]"
+    r"| (?:times|percent|multiplied|divided|out of|of|plus|minus|if|assuming|more|less)\b|[个名位轮次]"
     r"| (?:in )?(?:the )?(?:last|previous) round\b"
-    r"| (?:other |more )?(?:players?|participants?|people|persons?|rounds?|others|numbers|steps?|levels?)\b"
-    r"|[个名位]?(?:人|玩家|参与者|轮|次)"
-    rf"| (?:is|was|will be|would be|being|as) (?:likely )?(?:the|an?|their) (?:\w{{1,20}} ){{0,2}}{_AVERAGES}\b",
+    r"| (?:other )?(?:player|participant|people|person|round|other|number|digit|decimal|point|step|level)s?\b"
+    r"| (?:is|was|will be|would be|as) (?:likely )?(?:the|an?|their) (?:\w{1,20} ){0,2}(?:average|mean|median|target)\b"
+    r"|['\"*)]{0,2} ?\?",
     re.IGNORECASE,
 )
+"""After a number: it is an operand, a count, a question, or said of something else."""
 _DOUBT_AFTER = re.compile(
-    rf" ?\(?{_JOINED}(?![0-9.]++ ?/)-?\.?[0-9{_CUT}]| \.?[0-9]|[.,]? ?{_CUT}"  # 20 or 30; 33 1/3; cut off
-    r"| or (?:less|more|lower|higher|below|above|under)\b",
+    r" ?(?:[,;/&|~→-]|or\b|and\b|to\b|through\b|vs\.?|到|或|和|、) ?(?:maybe |perhaps |possibly |even )?"
+    rf"(?![0-9.]++ ?/)-?\.?[0-9{_CUT}]| \.?[0-9]|[.,]? ?{_CUT}|,? or (?:less|more|lower|higher|below|above|so)\b",
     re.IGNORECASE,
 )
-_REASONING_BEFORE = re.compile(
-    rf"(?:[×÷+/^·≤≥-]|[0-9)] ?[*x]|(?:[0-9%]|thirds?|half|quarter|percent) of|[0-9]|[0-9] ?{_JOINED}"
-    r"|\b(?:times|by|the|between|from|up to|least|most|minimum|maximum|than|below|above|under|over|not|instead of"
-    r"|out of|minus|negative)"
-    r"|\blevel[- ]?[0-9k][^.\n]{0,30}|\b(?:round|level|step|stage|iteration|player) ?#?|第|\b[knp] ?=) ?$",
-    re.IGNORECASE,
-)
-_CLAUSE_START = re.compile(r".*(?:[.;!?\n0-9=≈。]|\b(?:so|therefore|thus|hence|I|my)\b)", re.IGNORECASE | re.DOTALL)
-_OTHERS = re.compile(
-    rf"\b(?:{_AVERAGES}|others?|everyone|everybody|people|players?|participants|they|most|many|some|level|if"
-    r"|random(?:ly)?|was|were|might|could|may|can|not|never|maybe|perhaps)\b|n't\b|平均|其他|别人|他们|大家|目标",
-    re.IGNORECASE,
-)
-_LEADS_IN = re.compile(
-    r"(?:[=≈→~:—]|\b(?:is|be|equals?|gives?|giving|yields?|gets?|makes|about|around|approximately|roughly|so|to|or|say"
-    r"|at|near|number)\b|[是为得约])[^\w\n]{0,4}$",
-    re.IGNORECASE,
-)
-_OPENS = re.compile(r"[ '\"*)\]}>]{0,4}(?:[.,;:!(\n—]|$)| - | (?:because|since|as|given|due|based)\b", re.IGNORECASE)
-_LIST_MARKER = re.compile(r"(?m)^[ #>*-]{0,8}([0-9]{1,3})[.)](?: (?=\S)|(?=[^\s0-9]))")
+"""After a number: another one beside it, or the cut."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-def _reading(value: float | None, low: float, high: float, truncated: bool) -> Reading:
-    if value is None or math.isnan(value):
-        return Reading(math.nan, Status.TRUNCATED if truncated else Status.UNPARSABLE)
+def _reading(value: float, rule: ReadingRule, low: float, high: float) -> Reading:
     if low <= value <= high:
-        return Reading(value, Status.OK)
-    return Reading(math.nan, Status.OUT_OF_RANGE)
+        return Reading(value, Status.OK, rule)
+    return Reading(math.nan, Status.UNPARSABLE if math.isnan(value) else Status.OUT_OF_RANGE)
 
 
-def _plain(text: str, truncated: bool) -> str:
-    """The reply proper: without thinking, markup and list markers; truncated, with a mark where it was cut."""
+def _plain(text: str) -> str:
+    """The reply proper: without thinking, markup and list markers."""
     text = re.split(r"</think(?:ing)?>", text)[-1]
     if re.search(r"<think(?:ing)?>", text):
-        text = ""
-    text = text.translate(_TRANSLATED)
-    for pattern, replacement in _REWRITTEN:
-        text = pattern.sub(replacement, text)
-    count = 0
-
-    def without_marker(match: re.Match[str]) -> str:
-        nonlocal count
-        if int(match[1]) not in (1, count + 1):  # a number that happens to end a sentence: "33. That is ..."
-            return match[0]
-        count = int(match[1])
         return ""
+    text = _RANGE.sub("", _MARKUP.sub("", text.translate(_TRANSLATED)))
+    text = re.sub(r" ?\n[ \n]*", "\n", re.sub(r" {2,}", " ", text)).lstrip()
+    numbers = [int(marker[1]) for marker in _LIST_MARKER.finditer(text)]
+    # A single one is a number that happens to end a sentence: "33. That is ...".
+    neighbours = zip([None, *numbers], numbers, [*numbers[1:], None], strict=False)
+    in_list = (n == 1 or before == n - 1 or after == n + 1 for before, n, after in neighbours)
+    return _LIST_MARKER.sub(lambda marker: "" if next(in_list) else marker[0], text)
 
-    text = _LIST_MARKER.sub(without_marker, text).lstrip()
-    return text + _CUT if truncated else text
 
-
-def _chosen(text: str, low: float, high: float, truncated: bool) -> float | None:
-    """The number chosen; NaN where it is in doubt, None where there is none."""
-    word = _word(text.strip(" \n.!*_\"'()[]{}<>#"), 0, alone=True)
-    if word is not None:
-        return word
-    numbers = list(_NUMBER.finditer(text))
-    first, stated = _opening(text, numbers, low, high), None
-    stated_at = unspoken_from = 0  # where the last statement is; where the text begins that no cue precedes
-    for cue in reversed([cue for cue in _CUE.finditer(text) if cue.lastgroup != "other"]):
-        unspoken_from = max(unspoken_from, cue.end())
-        if cue.lastgroup == "retraction":
-            first, stated_at = None, cue.end()
-            break
-        stated = _led_in(text, cue.end(), low, high)
-        if stated is not None:
-            stated_at = cue.end()
-            break
-    for number in reversed(numbers):
-        if number.start() < stated_at:
-            break
-        if _CLAIM.match(text, number.end()):
-            stated = _value(text, number, low, high) if not _reasoning_before(text, number) else math.nan
-            break
-    last = _last_line(text, low, high)
-    if last is not None:
-        return last if stated is not None or first in (None, last) else math.nan
-    if stated is not None:
+def _stated(text: str, low: float, high: float) -> tuple[float, ReadingRule]:
+    """The number stated, NaN where there is none or it is in doubt, and the rule that found it."""
+    if fields := list(_JSON.finditer(text)):
+        return _value(fields[-1], low, high), ReadingRule.JSON
+    opening, stated = _OPENING.match(text), None
+    for match in _STATEMENT.finditer(text):
+        if match["retraction"]:
+            opening = stated = None
+        elif (value := _chosen(match, low, high)) is not None:
+            stated = value, next(rule for rule in ReadingRule if match.groupdict().get(rule.name.lower()))
+    first = None if opening is None else _beside(opening, low, high)
+    if last := _ALONE.fullmatch(text.rstrip().rpartition("\n")[2]):
+        value = _beside(last, low, high)
+        return (value if stated or first in (None, value) else math.nan), ReadingRule.NUMBER_ALONE
+    if stated:
         return stated
     if first is not None:
-        return first
-    return None if truncated else _implied(text, numbers, unspoken_from, low, high)
+        return first, ReadingRule.NUMBER_ALONE
+    if len(brackets := list(_BRACKETED.finditer(text))) == 1:
+        return _value(brackets[0], low, high), ReadingRule.BOXED
+    return math.nan, ReadingRule.NONE
 
 
-def _led_in(text: str, start: int, low: float, high: float) -> float | None:
-    """The number that the words before `start` lead in; None where no number follows."""
-    between = _BETWEEN.match(text, start)
-    at = between.end() if between else start
-    number = _NUMBER.match(text, at)
-    if number is None:
-        return _word(text, at, alone=False)
-    if not _REASONING_AFTER.match(text, number.end()):
-        return math.nan if _DOUBT_AFTER.match(text, number.end()) else _value(text, number, low, high)
-    result = None
-    stop = re.compile(r"[.!?。](?=\s)|\n").search(text, at, at + 200)
-    limit = stop.start() if stop else at + 200
-    for number in _NUMBER.finditer(text, at):
-        if number.start() > limit:
-            break
-        if _LEADS_IN.search(text[max(0, number.start() - 40) : number.start()]) and _candidate(text, number):
-            result = _value(text, number, low, high)
-    return result
-
-
-def _implied(text: str, numbers: list[re.Match[str]], start: int, low: float, high: float) -> float | None:
-    left = [number for number in numbers if number.start() >= start and _candidate(text, number)]
-    if not left:
+def _chosen(match: re.Match[str], low: float, high: float) -> float | None:
+    """The number of a statement, NaN where it is in doubt; None where nothing is stated."""
+    text, end = match.string, match.end()
+    before = text[max(0, match.start() - 100) : match.start()]
+    if _NOT_CHOSEN.search(before) or (re.search(r"'d\b|\bwould\b", match[0]) and _CONDITION.search(before)):
         return None
-    last = left[-1]
-    rest = text[last.end() :]
-    only = len({_value(text, number, low, high) for number in left}) == 1
-    ends = not re.search(r"\w", rest) and _LEADS_IN.search(text[max(0, last.start() - 40) : last.start()])
-    if ends or (only and not re.search(r"[.!?。\n][^\w]{0,9}\w", rest)):
-        return _value(text, last, low, high)
-    return None
+    if not _NO_CHOICE_AFTER.match(text, end):
+        return _beside(match, low, high)
+    sentence = _SENTENCE.match(text, end)
+    found = _RESULT.finditer(text, end, sentence.end()) if sentence else ()
+    results = [result for result in found if not _NO_CHOICE_AFTER.match(text, result.end())]
+    return _beside(results[-1], low, high) if results else None
 
 
-def _opening(text: str, numbers: list[re.Match[str]], low: float, high: float) -> float | None:
-    """The number that the reply begins with, if it is set off from what follows."""
-    if not numbers or re.search(r"\w", text[: numbers[0].start()]) or not _OPENS.match(text, numbers[0].end()):
-        return None
-    return math.nan if _unusable(text, numbers[0]) else _value(text, numbers[0], low, high)
+def _beside(match: re.Match[str], low: float, high: float) -> float:
+    """The number that a match ends on; NaN where another one or the cut is beside it."""
+    return math.nan if _DOUBT_AFTER.match(match.string, match.end("digits")) else _value(match, low, high)
 
 
-def _last_line(text: str, low: float, high: float) -> float | None:
-    """The number that stands alone on the last line."""
-    start = text.rstrip().rfind("\n") + 1
-    number = _NUMBER.search(text, start)
-    if number is None or re.search(r"\w", text[start : number.start()] + text[number.end() :]):
-        return None
-    unclear = _unusable(text, number) or _reasoning_before(text, number)
-    return math.nan if unclear else _value(text, number, low, high)
-
-
-def _candidate(text: str, number: re.Match[str]) -> bool:
-    """Whether an unannounced number may be a choice, rather than part of the reasoning."""
-    if _unusable(text, number) or _reasoning_before(text, number):
-        return False
-    before = text[max(0, number.start() - 60) : number.start()]
-    if len(number["sign"] or "") > 1 and re.search(r"\w[^\n]*$", before):  # "target - 5", "fifty minus 5"
-        return False
-    return not _OTHERS.search(_CLAUSE_START.sub("", before, count=1))
-
-
-def _unusable(text: str, number: re.Match[str]) -> bool:
-    return bool(_REASONING_AFTER.match(text, number.end()) or _DOUBT_AFTER.match(text, number.end()))
-
-
-def _reasoning_before(text: str, number: re.Match[str]) -> bool:
-    before = text[max(0, number.start() - 40) : number.start()]
-    return bool(_REASONING_BEFORE.search(before.rpartition("\n")[2]))
-
-
-def _value(text: str, number: re.Match[str], low: float, high: float) -> float:
+def _value(match: re.Match[str], low: float, high: float) -> float:
     """The value of a number as written; NaN where the notation leaves a doubt."""
-    sign, digits = (number["sign"] or "").lower(), number["digits"]
-    if sign == "- " and (low < 0 or text[max(0, number.start() - 2) : number.start()].rstrip(" ")[-1:] in (":", "=")):
+    digits, start = match["digits"], match.start("digits")
+    if low < 0 and match.string[max(0, start - 2) : start] == "- ":
         return math.nan
     if re.fullmatch(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?", digits):
         if digits.count(",") == 1 and max(abs(low), abs(high)) < 1000:
@@ -369,17 +279,36 @@ def _value(text: str, number: re.Match[str], low: float, high: float) -> float:
         digits = digits.replace(",", "")
     elif digits.count(",") + digits.count(".") > 1:
         return math.nan
-    value = float(digits.replace(",", ".") + (number["exponent"] or ""))
-    return -value if sign in ("-", "minus ", "negative ") and value else value
+    value = float(digits.replace(",", "."))
+    return -value if match["sign"] not in (None, "+") and value else value
 
 
-def _word(text: str, start: int, alone: bool) -> float | None:
-    """The value of the number word at `start`: all of the text, or all of a clause."""
-    word = _WORD.match(text, start)
-    if word is None or not (word.end() == len(text) if alone else _CLAUSE_END.match(text, word.end())):
-        return None
-    name = word[2].lower().replace("-", " ")
-    if name == "one" and not alone:  # the pronoun: "I pick one, as low as possible"
-        return None
-    value = _WORDS.get(name)
-    return -value if word[1] and value else value
+def _ranges(least: int, most: int, decimals: int) -> list[str]:
+    """Patterns for the whole numbers least..most, 0 <= least, with a point before the last `decimals` digits."""
+    patterns = []
+    for width in range(decimals + 1, max(len(str(most)), decimals + 1) + 1):
+        shortest = 10 ** (width - 1) if width > decimals + 1 else 0
+        first, last = max(least, shortest), min(most, 10**width - 1)
+        if first <= last:
+            patterns.append(_digits(f"{first:0{width}}", f"{last:0{width}}", decimals))
+    return patterns
+
+
+def _digits(first: str, last: str, decimals: int) -> str:
+    """A pattern for all strings of digits from `first` to `last`, which are equally long; with the point."""
+    if not first:
+        return ""
+    low, high, point = int(first[0]), int(last[0]), r"\." if len(first) == decimals else ""
+    if low == high:
+        return f"{point}{low}{_digits(first[1:], last[1:], decimals)}"
+    zeros, nines = "0" * (len(first) - 1), "9" * (len(first) - 1)
+    cases = []
+    if first[1:] != zeros:
+        cases.append(f"{low}{_digits(first[1:], nines, decimals)}")
+        low += 1
+    if last[1:] != nines:
+        cases.append(f"{high}{_digits(zeros, last[1:], decimals)}")
+        high -= 1
+    if low <= high:
+        cases.append(f"[{low}-{high}]{_digits(zeros, nines, decimals)}")
+    return f"{point}({'|'.join(cases)})"

@@ -106,7 +106,7 @@ class _Answers:
         row = self._replies.append(call.participant, call.purpose, reply.text, reply.tokens)
         game = self._block.experiment.game
         if call.purpose == Purpose.EXTRACTION:
-            reading = read_extraction(reply.text, game.low, game.high)
+            reading = read_extraction(reply.text, game.low, game.high, reply.truncated)
             if reading.status.valid:
                 self._record_guess(call, reading.guess, Status.EXTRACTED, ReadingRule.EXTRACTION)
                 return None

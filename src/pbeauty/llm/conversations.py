@@ -14,6 +14,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.game import prompts
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
+from pbeauty.game.extraction import number_pattern
 from pbeauty.game.personas import Personas
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.randomness import seeds
@@ -289,7 +290,7 @@ class LLMParticipants:
             group=group,
             system=None if group.personas else self._system_message(group, {}),
             params=self.engine.sampling_params(
-                group.sampling, _number_pattern(game.low, game.high) if group.guided else None
+                group.sampling, number_pattern(game.low, game.high) if group.guided else None
             ),
             room=self.engine.max_model_len - group.sampling.max_tokens,
         )
@@ -336,9 +337,3 @@ class LLMParticipants:
             members[int(np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows])))] if len(personas.texts) else 0
         )
         return personas.traits(int(longest if len(personas.texts) else members[0])), 0
-
-
-def _number_pattern(low: float, high: float) -> str:
-    """What `guided: number` lets the engine sample: a number of the range's size, with two decimals at most."""
-    digits = len(str(int(max(abs(low), abs(high)))))
-    return rf"{'-?' if low < 0 else ''}[0-9]{{1,{digits}}}(\.[0-9]{{1,2}})?"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pbeauty.game.extraction import Reading, read_extraction, read_guess
-from pbeauty.game.rules import Status
+from pbeauty.game.extraction import number_pattern, read_extraction, read_guess
+from pbeauty.game.rules import ReadingRule, Status
 
 DIRECT = [
     ("33", 33),
@@ -28,22 +32,16 @@ DIRECT = [
     ("33,5", 33.5),
     ("33,33", 33.33),
     ("0,667", 0.667),
-    ("1e1", 10),
-    ("2.5E+1", 25),
-    ("500e-1", 50),
     ("33.3...", 33.3),
     ("33...", 33),
     ("33.3.", 33.3),
     ("33…", 33),
-    ("...33", 33),
     ("~22", 22),
     ("≈ 33.3", 33.3),
     ("≈33.3", 33.3),
     ("= 33.3", 33.3),
     ("**33**", 33),
     ("*33*", 33),
-    ("__33__", 33),
-    ("_33_", 33),
     ("***33***", 33),
     ("`33`", 33),
     ("```\n33\n```", 33),
@@ -76,17 +74,6 @@ DIRECT = [
     ("About 33", 33),
     ("Around 33.", 33),
     ("approximately 22.2", 22.2),
-    ("zero", 0),
-    ("Zero.", 0),
-    ("one", 1),
-    ("Fifty", 50),
-    ("thirty-three", 33),
-    ("Thirty three.", 33),
-    ("**Twenty-two**", 22),
-    ("ninety-nine", 99),
-    ("one hundred", 100),
-    ("a hundred", 100),
-    ("Hundred!", 100),
     ("33\n\nBecause 2/3 of 50 is 33.33.", 33),
     ("33\n\nExplanation: if everyone picks at random, the average is 50, and 2/3 of 50 = 33.3.", 33),
     ("**22**\n\nReasoning: the others will pick 33, so I go one step further.", 22),
@@ -112,7 +99,6 @@ DECLARED = [
     ("My number — 22", 22),
     ("My number -> 22", 22),
     ("My number → 22", 22),
-    ("My number 22", 22),
     ("My number is 22", 22),
     ("My number is: 22", 22),
     ("My number would be 22.", 22),
@@ -144,7 +130,6 @@ DECLARED = [
     ("My number: 22, since 2/3 of 33 is 22", 22),
     ("My number: 33,3", 33.3),
     ("My number: .5", 0.5),
-    ("My number: 1e1", 10),
     ("My number: 33.333333333333336", 33.333333333333336),
     ("My number: 22", 22),
     ("My number:22", 22),
@@ -154,8 +139,6 @@ DECLARED = [
     ("My number: 2/3 * 36 = 24", 24),
     ("My number: 50 * 2/3 = 33.3", 33.3),
     ("My number: (2/3) × 50 = 33.33", 33.33),
-    ("My number: twenty-two", 22),
-    ("My number: thirty-three (33)", 33),
     ("My chosen number is 22.", 22),
     ("My final number is 22.", 22),
     ("My final answer: 22", 22),
@@ -176,7 +159,6 @@ DECLARED = [
     ("Answer: 33", 33),
     ("Answer = 12", 12),
     ("The answer is 12.", 12),
-    ("number is 12", 12),
     ("Number: 12", 12),
     ("Guess: 12", 12),
     ("Pick: 12", 12),
@@ -189,8 +171,6 @@ DECLARED = [
     ("I choose **22**.", 22),
     ("I choose the number 22.", 22),
     ("I choose number 22.", 22),
-    ("I choose zero.", 0),
-    ("I choose thirty-three.", 33),
     ("I will choose 22.", 22),
     ("I'll choose 22", 22),
     ("I’ll choose 22", 22),
@@ -225,7 +205,6 @@ DECLARED = [
     ("I'll choose 33 instead of 50.", 33),
     ("Let's go with 33", 33),
     ("Let me go with 33.", 33),
-    ("Let's say 33.", 33),
     ("We choose 33.", 33),
     ("Going with 33.", 33),
     ("So, choose 33.", 33),
@@ -234,9 +213,6 @@ DECLARED = [
     ("33 is my number.", 33),
     ("33 is my choice", 33),
     ("**33** is my final answer.", 33),
-    ("33 it is!", 33),
-    ("33 is the number I choose.", 33),
-    ("33 is what I'll go with.", 33),
     ("I'll take 33 as my guess.", 33),
     ('{"number": 33}', 33),
     ('{"guess": "33"}', 33),
@@ -259,20 +235,9 @@ DECLARED = [
     ("最终答案:33", 33),
     ("平均值是50,所以我选择33。", 33),
     ("大家的平均大约是50,50的2/3是33.3,所以我选33。", 33),
-    ("Meine Zahl: 33", 33),
-    ("Mi número es 33", 33),
 ]
 
 REASONED = [
-    ("2/3 of 50 = 33.3", 33.3),
-    ("2/3 of 50 is 33.33.", 33.33),
-    ("2/3 × 36 = 24", 24),
-    ("2/3 * 36 = 24", 24),
-    ("0.67 times 50 is 33.5", 33.5),
-    ("\\frac{2}{3} \\times 50 \\approx 33.3", 33.3),
-    ("$\\frac{2}{3} \\cdot 50 = 33.33$", 33.33),
-    ("The average will be 50, so 33.", 33),
-    ("I think the average will be about 50, so 2/3 of that is 33.", 33),
     ("If everyone picks randomly, the average is 50, and 2/3 of 50 is 33.3. My number: 33.3", 33.3),
     ("If all 100 players pick between 0 and 100, the mean is 50. 2/3 of that: 33. I choose 22.", 22),
     ("Step 1: the average is 50.\nStep 2: 2/3 × 50 = 33.3.\nStep 3: one more gives 22.2.\n\nMy number: 22.2", 22.2),
@@ -284,7 +249,6 @@ REASONED = [
     ("I would choose 22 if all chose 33, but they will not. My number: 27", 27),
     ("My first guess would be 33. However, others think alike. My final guess is 22.", 22),
     ("My number: 33. Wait, others will do the same. My number: 22", 22),
-    ("I choose 33. Wait, no: 22.", 22),
     ("I choose 33. Actually, I'd go with 22.", 22),
     ("I'd pick 33.\n\nMy number: 22", 22),
     ("I'd pick 33.\n\n22", 22),
@@ -298,7 +262,6 @@ REASONED = [
     ("The target was 33.3, so people will go lower. My number: 20", 20),
     ("The last target was 22.17. Two thirds of it is 14.78. My number: 14.78", 14.78),
     ("Round 1 is over. The target was 20.5. For round 2 I choose 13.7.", 13.7),
-    ("Round 2: 33", 33),
     ("In Round 2, I'll go with 15.", 15),
     ("With 99 others picking, my own pick hardly matters. I'll say 25.", 25),
     ("The Nash equilibrium is 0, but not all are rational. I will go with 12.", 12),
@@ -315,20 +278,13 @@ REASONED = [
     ("<think>\nOthers pick 50.\n</think>\n\nMy number: 22", 22),
     ("Others pick 50, say.\n</think>\n\n22", 22),
     ("<thinking>50</thinking><answer>22</answer>", 22),
-    ("33 seems right.", 33),
     ("I'm going with 33 this round; last round I picked 50.", 33),
     ("Last round I chose 50. I'll choose 33", 33),
     ("I should choose 20 if others do. I'll stay with 30.", 30),
-    ("I choose twenty-two because it is low.", 22),
-    ("If the average is 50, I would choose 33.", 33),
-    ("I'd go with something between 20 and 25, say 22.", 22),
     ("I will choose 20 as it's 2/3 of 30", 20),
     ("My number: 22; the average will be 33", 22),
     ("My number: 22 = 2/3 × 33", 22),
-    ("I multiply 50 by 2/3 and get 33.3, then multiply again to get 22.2", 22.2),
     ("I predict an average of 36, so my number is 24.", 24),
-    ("2/3*50=33.33", 33.33),
-    ("33 is a good number because others choose 50.", 33),
     ("Thinking about it, the others will aim for 33. That makes 22 the better pick. My number: 22", 22),
     ("Target = 2/3 × average. With an average of 33, target = 22. My number: 22", 22),
     ("Given the last mean of 41.2, 2/3 × 41.2 = 27.5, then 2/3 × 27.5 = 18.3.\nMy number: 20", 20),
@@ -477,6 +433,51 @@ NOTHING = [
     "0到100之间",
     "20或30",
     "100个玩家",
+    "Rounded to 2 decimal places.",
+    "2/3 of the average of 100 is 66.67.",
+    "It will be 3.",
+    "The answer is 12 when you add them, and then you go on.",
+    "So the number is 12 here, which is even.",
+    "Let's pick 3 more.",
+    "I'd choose 2 more numbers.",
+    "2:1",
+    "I choose 10:30",
+    "My number: 2006-01-31",
+    "2. Think\n3. Act",
+    "I pick these:\n3. one\n4. another",
+    "See [1] and [2].",
+    "items[3] = 4",
+    "Suppose I pick 33.",
+    "In the text [33](https://example.org) it says so.",
+    "My number: 1e1",
+    "My number: twenty-two",
+    "My number: thirty-three (33)",
+    "I choose zero.",
+    "I choose thirty-three.",
+    "Let's say 33.",
+    "33 it is!",
+    "33 is the number I choose.",
+    "33 is what I'll go with.",
+    "Meine Zahl: 33",
+    "Mi número es 33",
+    "2/3 of 50 = 33.3",
+    "2/3 of 50 is 33.33.",
+    "2/3 × 36 = 24",
+    "2/3 * 36 = 24",
+    "0.67 times 50 is 33.5",
+    "\\frac{2}{3} \\times 50 \\approx 33.3",
+    "$\\frac{2}{3} \\cdot 50 = 33.33$",
+    "The average will be 50, so 33.",
+    "I think the average will be about 50, so 2/3 of that is 33.",
+    "I choose 33. Wait, no: 22.",
+    "Round 2: 33",
+    "33 seems right.",
+    "I choose twenty-two because it is low.",
+    "If the average is 50, I would choose 33.",
+    "I'd go with something between 20 and 25, say 22.",
+    "I multiply 50 by 2/3 and get 33.3, then multiply again to get 22.2",
+    "2/3*50=33.33",
+    "33 is a good number because others choose 50.",
 ]
 
 OUTSIDE = [
@@ -490,7 +491,6 @@ OUTSIDE = [
     "(-5)",
     "minus 5",
     "negative 5",
-    "minus five",
     "My number: -5",
     "My number: −5",
     "My number:-5",
@@ -507,49 +507,85 @@ OUTSIDE = [
     "101",
     "150",
     "I'll go with 150.",
-    "1e3",
-    "1e999",
-    "-1e999",
     "9" * 400,
     "My number: 1" + "0" * 400,
     "1" + "0" * 100_000,
     "1,000,000",
-    "infinity",
-    "inf",
-    "My number: infinity",
     "150 is my choice.",
     "My number: 50. Wait. My number: 500",
 ]
 
 
-class ok:  # noqa: N801
-    """Equal to a reading of `value`, by whatever rule."""
-
-    def __init__(self, value: float) -> None:
-        self.value = float(value)
-
-    def __eq__(self, reading: object) -> bool:
-        return isinstance(reading, Reading) and reading[:2] == (self.value, Status.OK)
+def read(text: str, low: float, high: float, truncated: bool = False) -> tuple[float, Status]:
+    """Guess and status of a reply, by whatever rule."""
+    guess, status, rule = read_guess(text, low, high, truncated)
+    assert (rule != ReadingRule.NONE) == (status == Status.OK)
+    return guess, status
 
 
-def none(status: Status, reading: Reading) -> bool:
-    return reading.status == status and math.isnan(reading.guess)
+def read_second(text: str, low: float, high: float, truncated: bool = False) -> tuple[float, Status]:
+    """Guess and status of the reply to an extraction call."""
+    return read_extraction(text, low, high, truncated)[:2]
+
+
+def ok(value: float) -> tuple[float, Status]:
+    return float(value), Status.OK
+
+
+def none(status: Status, reading: tuple[float, Status]) -> bool:
+    return reading[1] == status and math.isnan(reading[0])
 
 
 @pytest.mark.parametrize(("text", "value"), DIRECT + DECLARED + REASONED)
 def test_a_clear_reply_is_read(text, value):
-    assert read_guess(text, 0, 100) == ok(value)
+    assert read(text, 0, 100) == ok(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("33", "NUMBER_ALONE"),
+        ("**33**", "NUMBER_ALONE"),
+        ("The average is 50.\n\n33", "NUMBER_ALONE"),
+        ("33, because 2/3 of 50 is 33.3.", "NUMBER_ALONE"),
+        ("I'd go lower.\nMy number: 33", "ANSWER_LINE"),
+        ("**Final answer:** 33", "ANSWER_LINE"),
+        ('{"guess": 33}', "JSON"),
+        ('{"guess": 33, "why": "I choose 22, then add 11"}', "JSON"),
+        ("So: \\boxed{33}", "BOXED"),
+        ("<answer>33</answer>", "BOXED"),
+        ("That makes it [33] for me.", "BOXED"),
+        ("I'll go with 33.", "OWN_WORDS"),
+        ("My guess is 33.", "OWN_WORDS"),
+        ("我选择33", "OWN_WORDS"),
+    ],
+)
+def test_the_rule_that_read_a_guess_is_named(text, rule):
+    assert read_guess(text, 0, 100) == (33, Status.OK, ReadingRule[rule])
+    assert ReadingRule[rule].strict == (rule != "OWN_WORDS")
+
+
+def test_replies_of_a_small_model_are_read_as_people_read_them():
+    """116 replies of SmolLM2-135M-Instruct in the game from 0 to 100, each with the number chosen in it, or none."""
+    replies = [json.loads(line) for line in (Path(__file__).parent / "smollm2_replies.jsonl").open(encoding="utf-8")]
+    found = [read_guess(reply["text"], 0, 100, reply["truncated"]) for reply in replies]
+    read = [reading.status == Status.OK for reading in found]
+    right = sum(reading.guess == reply["label"] for reading, reply in zip(found, replies, strict=True))
+    false = sum(taken and reply["label"] is None for taken, reply in zip(read, replies, strict=True))
+    assert right >= 0.97 * sum(read)
+    assert right >= 0.9 * sum(reply["label"] is not None for reply in replies)
+    assert false <= 0.01 * len(replies)
 
 
 @pytest.mark.parametrize("text", NOTHING)
 def test_an_unclear_reply_is_left_to_extraction(text):
-    assert none(Status.UNPARSABLE, read_guess(text, 0, 100))
-    assert none(Status.TRUNCATED, read_guess(text, 0, 100, truncated=True))
+    assert none(Status.UNPARSABLE, read(text, 0, 100))
+    assert none(Status.TRUNCATED, read(text, 0, 100, truncated=True))
 
 
 @pytest.mark.parametrize("text", OUTSIDE)
 def test_a_number_outside_the_range_is_no_guess(text):
-    assert none(Status.OUT_OF_RANGE, read_guess(text, 0, 100))
+    assert none(Status.OUT_OF_RANGE, read(text, 0, 100))
 
 
 # --- the range ---------------------------------------------------------------------------------------------
@@ -563,23 +599,20 @@ def test_a_number_outside_the_range_is_no_guess(text):
         ("–5", -5),
         ("-.5", -0.5),
         ("minus 5", -5),
-        ("minus five", -5),
         ("My number: -5.5", -5.5),
         ("My number is negative 5.", -5),
         ("I choose −5, since 2/3 of -7.5 is -5.", -5),
-        ("2/3 × -9 = -6", -6),
         ("-5 is my choice", -5),
         ("我选择-5", -5),
-        ("-1e1", -10),
     ],
 )
 def test_negative_numbers_count_where_the_range_allows_them(text, value):
-    assert read_guess(text, -50, 50) == ok(value)
+    assert read(text, -50, 50) == ok(value)
 
 
 @pytest.mark.parametrize("text", ["- 5", "My number - 5", "My number: - 5", "target - 5", "10-20", "10 - 20"])
 def test_a_dash_that_could_be_a_sign_is_a_doubt(text):
-    assert none(Status.UNPARSABLE, read_guess(text, -50, 50))
+    assert none(Status.UNPARSABLE, read(text, -50, 50))
 
 
 @pytest.mark.parametrize(
@@ -596,13 +629,13 @@ def test_a_dash_that_could_be_a_sign_is_a_doubt(text):
     ],
 )
 def test_commas_separate_thousands_only_where_the_range_has_any(text, high, value):
-    assert read_guess(text, 0, high) == ok(value)
+    assert read(text, 0, high) == ok(value)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0.5, 0.75)])
 def test_both_ends_of_the_range_are_valid(low, high):
-    assert read_guess(f"My number: {low}", low, high) == ok(low)
-    assert read_guess(f"{high}", low, high) == ok(high)
+    assert read(f"My number: {low}", low, high) == ok(low)
+    assert read(f"{high}", low, high) == ok(high)
 
 
 # --- truncated replies -------------------------------------------------------------------------------------
@@ -620,11 +653,10 @@ def test_both_ends_of_the_range_are_valid(low, high):
         ("I choose 33 because others will", 33),
         ("\\boxed{33} is the", 33),
         ("<think>Others pick 50.</think>22\n\nThis is", 22),
-        ("My number: thirty. Because", 30),
     ],
 )
 def test_a_number_stated_before_the_cut_counts(text, value):
-    assert read_guess(text, 0, 100, truncated=True) == ok(value)
+    assert read(text, 0, 100, truncated=True) == ok(value)
 
 
 @pytest.mark.parametrize(
@@ -659,11 +691,11 @@ def test_a_number_stated_before_the_cut_counts(text, value):
     ],
 )
 def test_what_the_cut_may_have_changed_does_not_count(text):
-    assert none(Status.TRUNCATED, read_guess(text, 0, 100, truncated=True))
+    assert none(Status.TRUNCATED, read(text, 0, 100, truncated=True))
 
 
 def test_a_clear_number_outside_the_range_stays_so_in_a_truncated_reply():
-    assert none(Status.OUT_OF_RANGE, read_guess("My number: 150. That is", 0, 100, truncated=True))
+    assert none(Status.OUT_OF_RANGE, read("My number: 150. That is", 0, 100, truncated=True))
 
 
 # --- extraction replies ------------------------------------------------------------------------------------
@@ -679,23 +711,43 @@ def test_a_clear_number_outside_the_range_stays_so_in_a_truncated_reply():
         ("The player chose 33.", 33),
         ("Number: 33", 33),
         ("They pick 33", 33),
-        ("thirty-three", 33),
     ],
 )
 def test_an_extraction_reply_is_read(text, value):
-    assert read_extraction(text, 0, 100) == ok(value)
+    assert read_second(text, 0, 100) == ok(value)
 
 
 @pytest.mark.parametrize(
-    "text", ["none", "None.", "**none**", '"none"', "NONE", "none (20 or 30)", "N/A", "", "20 or 30", "2/3", "33%"]
+    "text",
+    [
+        "not a number",
+        "The player picks no number: 2/3",
+        "33 is not a pick of the player",
+        "none",
+        "None.",
+        "**none**",
+        '"none"',
+        "NONE",
+        "none (20 or 30)",
+        "N/A",
+        "",
+        "20 or 30",
+        "2/3",
+        "33%",
+    ],
 )
 def test_an_extraction_reply_without_a_number_is_unparsable(text):
-    assert none(Status.UNPARSABLE, read_extraction(text, 0, 100))
+    assert none(Status.UNPARSABLE, read_second(text, 0, 100))
+
+
+@pytest.mark.parametrize("text", ["3", "The player's pick is 3", "33. The player said"])
+def test_an_extraction_reply_that_was_cut_is_no_number(text):
+    assert none(Status.UNPARSABLE, read_second(text, 0, 100, truncated=True))
 
 
 def test_an_extraction_reply_can_be_out_of_range():
-    assert none(Status.OUT_OF_RANGE, read_extraction("150", 0, 100))
-    assert none(Status.OUT_OF_RANGE, read_extraction("The player picks -5.", 0, 100))
+    assert none(Status.OUT_OF_RANGE, read_second("150", 0, 100))
+    assert none(Status.OUT_OF_RANGE, read_second("The player picks -5.", 0, 100))
 
 
 # --- properties --------------------------------------------------------------------------------------------
@@ -708,7 +760,7 @@ NUMBERS = st.one_of(
     st.integers(0, 100).map(str),
     st.decimals(0, 100, places=1).map(str),
     st.decimals(0, 100, places=2).map(str),
-    st.floats(0, 100).map(repr),
+    st.floats(0, 100).map("{:.15f}".format),
 )
 STATEMENTS = st.sampled_from(
     [
@@ -729,7 +781,6 @@ STATEMENTS = st.sampled_from(
         "<answer>{}</answer>",
         "我选择{}。",
         "我的数字是{}",
-        "{} is my choice.",
         "I choose {} because 2/3 of 50 is about 33.",
         "My number: {} (level 2)",
     ]
@@ -778,22 +829,23 @@ ANYTHING = st.one_of(
 @given(REASONING, JOINTS, STATEMENTS, MARKUP, NUMBERS)
 def test_the_number_stated_is_the_number_read(reasoning, joint, statement, markup, number):
     text = joint.join([*reasoning, statement.format(markup.format(number))])
-    assert read_guess(text, 0, 100) == ok(float(number))
+    assert read(text, 0, 100) == ok(float(number))
 
 
 @PROPERTY
 @given(REASONING, JOINTS, STATEMENTS, STATEMENTS, NUMBERS, NUMBERS)
 def test_the_last_of_two_statements_counts(reasoning, joint, one, other, before, after):
+    assume("{{" not in one)  # a field of JSON counts before all else
     text = joint.join([one.format(before), *reasoning, other.format(after)])
-    assert read_guess(text, 0, 100) == ok(float(after))
+    assert read(text, 0, 100) == ok(float(after))
 
 
 @PROPERTY
 @given(REASONING, NUMBERS, MARKUP)
 def test_a_number_alone_counts_before_and_after_reasoning(reasoning, number, markup):
     told = markup.format(number)
-    assert read_guess("\n\n".join([told, *reasoning]), 0, 100) == ok(float(number))
-    assert read_guess("\n\n".join([*reasoning, told]), 0, 100) == ok(float(number))
+    assert read("\n\n".join([told, *reasoning]), 0, 100) == ok(float(number))
+    assert read("\n\n".join([*reasoning, told]), 0, 100) == ok(float(number))
 
 
 @PROPERTY
@@ -802,7 +854,7 @@ def test_no_cut_makes_another_number_of_the_one_stated(reasoning, statement, num
     text = " ".join([*reasoning, statement.format(number)])
     start = text.rindex(statement.format(number))
     for end in range(start, len(text) + 1):
-        reading = read_guess(text[:end], 0, 100, truncated=True)
+        reading = read(text[:end], 0, 100, truncated=True)
         assert reading == ok(float(number)) or none(Status.TRUNCATED, reading)
 
 
@@ -810,24 +862,57 @@ def test_no_cut_makes_another_number_of_the_one_stated(reasoning, statement, num
 @given(NUMBERS, STATEMENTS)
 def test_the_minus_sign_is_never_dropped(number, statement):
     for sign in ("-", "−", "–", "minus "):
-        reading = read_guess(statement.format(sign + number), -100, 100)
+        reading = read(statement.format(sign + number), -100, 100)
         assert reading == ok(-float(number))
         if float(number):
-            assert none(Status.OUT_OF_RANGE, read_guess(statement.format(sign + number), 0, 100))
+            assert none(Status.OUT_OF_RANGE, read(statement.format(sign + number), 0, 100))
 
 
 @PROPERTY
 @given(NUMBERS, NUMBERS, st.sampled_from(["{} or {}", "{}-{}", "between {} and {}", "{}, {}", "{} to {}", "{}/{}"]))
 def test_two_numbers_side_by_side_are_a_doubt(one, other, pair):
     for statement in ("{}", "I choose {}.", "My number: {}"):
-        assert none(Status.UNPARSABLE, read_guess(statement.format(pair.format(one, other)), 0, 100))
+        assert none(Status.UNPARSABLE, read(statement.format(pair.format(one, other)), 0, 100))
+
+
+BOUNDS = st.one_of(
+    st.integers(-1000, 1000).map(float),
+    st.decimals(-300, 300, places=3).map(float),
+    st.floats(-1e6, 1e6, allow_nan=False),
+    st.sampled_from([0.0, 1e15, -1e15, 99.99, 100.004, -0.01, 0.001]),
+)
+
+
+@PROPERTY
+@given(BOUNDS, BOUNDS, st.data())
+def test_guided_numbers_are_exactly_those_of_the_range(one, other, data):
+    low, high = sorted((one, other))
+    cents = [math.ceil(Decimal(repr(low)) * 100), math.floor(Decimal(repr(high)) * 100)]
+    if cents[0] > cents[1]:
+        with pytest.raises(ValueError, match="no number"):
+            number_pattern(low, high)
+        return
+    pattern = number_pattern(low, high)
+    allowed = data.draw(st.from_regex(pattern, fullmatch=True, alphabet="-.0123456789"))
+    assert low <= float(allowed) <= high and re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]{1,2})?", allowed)
+    inside = Decimal(data.draw(st.one_of(st.integers(*cents), st.sampled_from(cents)))) / 100
+    for text in {f"{inside:.2f}", f"{inside.normalize():f}"}:
+        assert re.fullmatch(pattern, text), text
+    for outside in (cents[0] - data.draw(st.integers(1, 10**6)), cents[1] + data.draw(st.integers(1, 10**6))):
+        text = f"{Decimal(outside) / 100:.2f}"
+        assert not re.fullmatch(pattern, text) and not re.fullmatch(pattern, text.rstrip("0").rstrip(".")), text
+
+
+@pytest.mark.parametrize(("low", "high", "text"), [(0, 100, "100.01"), (0, 100, "007"), (-5, 5, "-0"), (0, 9, "9.001")])
+def test_a_guided_number_is_in_range_and_plain(low, high, text):
+    assert not re.fullmatch(number_pattern(low, high), text)
 
 
 @PROPERTY
 @given(ANYTHING, st.booleans())
 def test_any_text_has_a_reading(text, truncated):
     for low, high in ((0, 100), (-10, 10), (0, 10_000)):
-        for guess, status, _ in (read_guess(text, low, high, truncated), read_extraction(text, low, high)):
+        for guess, status in (read(text, low, high, truncated), read_second(text, low, high)):
             assert low <= guess <= high if status == Status.OK else math.isnan(guess)
             assert status in (Status.OK, Status.OUT_OF_RANGE, Status.UNPARSABLE, Status.TRUNCATED)
             assert type(guess) is float
@@ -836,14 +921,14 @@ def test_any_text_has_a_reading(text, truncated):
 @PROPERTY
 @given(st.sampled_from(DIRECT + DECLARED + REASONED), SPACE, SPACE)
 def test_space_around_a_reply_changes_nothing(case, before, after):
-    assert read_guess(before + case[0] + after, 0, 100) == ok(case[1])
+    assert read(before + case[0] + after, 0, 100) == ok(case[1])
 
 
 @PROPERTY
 @given(STATEMENTS, NUMBERS, MARKUP)
 def test_markup_around_a_reply_changes_nothing(statement, number, markup):
-    assert read_guess(markup.format(number), 0, 100) == ok(float(number))
-    assert read_guess(f"**{statement.format(number)}**", 0, 100) == ok(float(number))
+    assert read(markup.format(number), 0, 100) == ok(float(number))
+    assert read(f"**{statement.format(number)}**", 0, 100) == ok(float(number))
 
 
 # Each repeated to a size at which anything worse than linear time would not come to an end.
@@ -858,4 +943,4 @@ HOSTILE = [
 def test_reading_takes_linear_time(piece):
     for end in ("", "!", " My number: 33"):
         text = piece * (20_000 // len(piece)) + end
-        assert read_guess(text, 0, 100).status in Status
+        assert read(text, 0, 100)[1] in Status
