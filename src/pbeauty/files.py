@@ -72,18 +72,29 @@ def _sync_folder(folder: Path) -> None:
 # --- what others may have written ---------------------------------------------------------------------------
 
 
-def open_regular(path: Path) -> FileIO:
-    """Opens a regular file for reading; a pipe or a device of that name is not waited for.
+class RegularFile(FileIO):
+    """A regular file, open for reading; a pipe or a device of its name is not waited for.
 
-    Raises:
-        OSError: if it cannot be opened.
-        ValueError: if it is no regular file.
+    It closes itself without a warning once nobody holds it any longer.
     """
-    file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError(f"{path} is no regular file")
-    return file
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+            OSError: if it cannot be opened.
+            ValueError: if it is no regular file.
+        """
+        super().__init__(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            self.close()
+            raise ValueError(f"{path} is no regular file")
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return str(self.name)
 
 
 def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
@@ -97,7 +108,7 @@ def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
         OSError: if it cannot be read.
         ValueError: if it is no regular file, or a larger one.
     """
-    with open_regular(path) as handle, BufferedReader(handle) as file:
+    with BufferedReader(RegularFile(path)) as file:
         data, status = file.read(limit + 1), os.fstat(file.fileno())
     if len(data) > limit:
         raise ValueError(f"{path} holds more than {limit:,} bytes")

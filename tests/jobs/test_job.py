@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from made import texts
 from mpi import BIN, MPICH, PBEAUTY, Job, alone, assert_same, mpirun, results, rounds_kept, start
 
 from pbeauty.game.rules import Status
@@ -151,8 +152,8 @@ def test_h5py_alone_reads_a_run(mixed):
         assert "MPICH" in provenance["mpi"]
         assert provenance["ended"] >= provenance["started"]
         assert file["rounds/guess"].shape == (3, 33)
-        assert list(file["rounds/status"].attrs["labels"]) == [status.name.lower() for status in Status]
-        names = list(file["participants/group"].attrs["labels"])
+        assert texts(file["rounds/status"].attrs, "labels") == [status.name.lower() for status in Status]
+        names = texts(file["participants/group"].attrs, "labels")
         assert names == ["drawn", "whole", "stubborn", "naive", "second", "hierarchy"]
         assert file["groups/stubborn"].attrs["value"] == 12.5
         datasets = []

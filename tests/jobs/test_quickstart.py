@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from made import texts
 from mpi import assert_same, mpirun, results, rounds_kept, start
 
 from pbeauty.game.extraction import read_guess
@@ -52,10 +53,10 @@ def kinds(tmp_path_factory):
 
 
 def replies_of(run, round_index):
-    """Every reply of a round as (participant, purpose, text, number of tokens), through run.h5's links."""
+    """Every reply of a round as (participant, purpose, text, number of tokens)."""
     found = []
-    for block in run.file[f"replies/{round_index + 1:04d}"].values():
-        labels = list(block["purpose"].attrs["labels"])
+    for _, block in run.open_reply_files(round_index):
+        labels = texts(block["purpose"].attrs, "labels")
         text, at = block["text"][:].tobytes(), block["text_offsets"][:]
         tokens = np.diff(block["token_offsets"][:])
         assert len(block["tokens"]) == tokens.sum()
@@ -135,7 +136,7 @@ def test_prompts_and_provenance_are_kept(quickstart):
     *_, folder = quickstart
     with h5py.File(folder / "run.h5") as file:
         group = file["groups/players"].attrs
-        assert "pick" in group["rules_text"]
+        assert "pick" in texts(group, "rules_text")
         assert group["user_prompt_text"]
         assert json.loads(group["sampling"])["temperature"] == 1.0
         about = json.loads(file.attrs["provenance"])

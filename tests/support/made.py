@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+import h5py
 import numpy as np
 
 from pbeauty.config.loader import loads
@@ -11,6 +13,7 @@ from pbeauty.game.announcement import group_of
 from pbeauty.game.records import PLAY, Replies, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import score
+from pbeauty.storage.hdf5 import describe, seal, stored_file
 from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_writer import RunWriter
 
@@ -31,6 +34,38 @@ def table(rows):
     return made
 
 
+def texts(attributes, name):
+    """An attribute, or a list of labels, as h5py gives them: bytes of UTF-8."""
+    value = attributes[name]
+    return value.decode() if isinstance(value, bytes) else [label.decode() for label in value]
+
+
+@contextlib.contextmanager
+def altered(path):
+    """A file of a run, open to be altered by somebody who makes up for the digests."""
+    with h5py.File(path, "r+") as file:
+        yield file
+    seal_again(path)
+    if path.name == "run.h5":
+        return
+    folder = next(parent for parent in path.parents if (parent / "run.h5").exists())
+    stored = stored_file(folder, str(path.relative_to(folder)))
+    kind, *_ = stored.path.split("/")
+    with h5py.File(folder / "run.h5", "r+") as run:
+        if kind == "rounds":
+            run["digests/rounds"][int(path.stem) - 1] = list(stored.digest)
+        else:
+            number = path.parent.name
+            run[f"digests/replies/{number}"][sorted(run[f"replies/{number}"]).index(path.stem)] = list(stored.digest)
+    seal_again(folder / "run.h5")
+
+
+def seal_again(path):
+    """Gives an altered file the digest of its content."""
+    with path.open("r+b", buffering=0) as file:
+        seal(file)
+
+
 def make(folder, guesses, described=None, *, finished=None, said=None, readings=None, columns=None, **settings):
     """Writes a run and returns its folder.
 
@@ -46,7 +81,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
     folder.mkdir(parents=True, exist_ok=True)
     guesses = np.array(guesses, float)
     described = described or experiment(guesses.shape[1], rounds=max(len(guesses), 1), **settings)
-    writer = RunWriter.create(folder, described, ABOUT)
+    writer = RunWriter.create(folder, described, ABOUT, "made")
     for index, row in enumerate(guesses):
         rows = new_rows(row.size, model=True)
         rows["guess"][:] = row
@@ -56,17 +91,15 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
-        sealed = write_replies(folder, index, 0, replies)[0] if len(replies) else []
+        sealed = write_replies(folder, "made", index, 0, replies)[0] if len(replies) else []
         members, groups = group_of(described), len(described.population)
         scored = score(described.game, rows["guess"], rows["status"], members, groups)
         writer.commit(index, rows, scored, 2.0, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})
     if columns:
-        import h5py
-
-        with h5py.File(folder / "run.h5", "r+") as file:
+        with altered(folder / "run.h5") as file:
             for name, (labels, codes) in columns.items():
                 column = file.create_dataset(f"participants/{name}", data=np.array(codes, np.uint16))
-                column.attrs["labels"] = labels
+                describe(column, labels=labels)
     return folder

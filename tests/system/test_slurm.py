@@ -283,7 +283,7 @@ def test_a_job_array_plays_a_case_per_line(cluster, folder):
     for task, multiplier in ((1, "2/3"), (2, "1/2")):
         with h5py.File(folder / f"results/thinkers/slurm-{job}_{task}/run.h5") as file:
             assert file.attrs["seed"] == task
-            assert f"multiplier: {multiplier}" in file.attrs["experiment"]
+            assert f"multiplier: {multiplier}" in file.attrs["experiment"].decode()
             assert file["rounds/guess"].shape == (1, 70)
 
 

@@ -245,9 +245,10 @@ class _Player:
                 display = Display(experiment.game, experiment.count, nowhere, nowhere)
                 checkpoint, _ = read_checkpoint(folder, experiment)
                 moderator = Moderator(experiment, self._interrupt, checkpoint, [display])
-                moderator.writer = RunWriter.create(folder, experiment, {})
+                moderator.writer = RunWriter.create(folder, experiment, {}, checkpoint.run_id)
                 began, began_cpu = time.perf_counter(), time.process_time()
-                play_game(JobContext(self._comm, self._hosted, folder, "bench", experiment.patience), block, moderator)
+                job = JobContext(self._comm, self._hosted, folder, checkpoint.run_id, "bench", experiment.patience)
+                play_game(job, block, moderator)
                 self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not moderator.finished:
                 raise ConfigError(f"the game could not be played to its end: {moderator.failure or 'interrupted'}")

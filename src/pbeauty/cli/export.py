@@ -28,10 +28,10 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.records import Ragged
 from pbeauty.game.rules import Status
+from pbeauty.storage.hdf5 import reading
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.validation import reading, round_replies
 
 _AT_ONCE = 1 << 16
 """Rows that a Parquet file gets at once."""
@@ -155,13 +155,11 @@ def last_replies(run: Run, round_index: int) -> Callable[[int], str | None]:
         RunFileError: if replies are missing or damaged.
     """
     rows: dict[int, tuple[Ragged, int]] = {}
-    if f"{round_index + 1:04d}" in run.file["replies"]:
-        for path, block in round_replies(run.file, run.path.parent, round_index).items():
-            with reading(path):
-                texts = Ragged.of(block["text"][:], block["text_offsets"][:])
-                ids, last = last_answers(block["participant"][:], block["purpose"][:])
-                rows |= {i: (texts, row) for i, row in zip(ids.tolist(), last.tolist(), strict=True)}
-            block.file.close()
+    for path, file in run.open_reply_files(round_index):
+        with reading(path):
+            texts = Ragged.of(file["text"][:], file["text_offsets"][:])
+            ids, last = last_answers(file["participant"][:], file["purpose"][:])
+            rows |= {i: (texts, row) for i, row in zip(ids.tolist(), last.tolist(), strict=True)}
 
     def text(participant: int) -> str | None:
         texts, row = rows.get(participant, (None, 0))

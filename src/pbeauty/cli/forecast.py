@@ -138,7 +138,7 @@ def actual(run: Run) -> dict[str, Any]:
     totals = {
         name: sum(int(run.read(name, round_index).sum()) for round_index in range(run.round_count))
         for name in ("prompt_tokens", "output_tokens")
-        if name in run.file["rounds"]
+        if name in run.columns
     }
     files = [run.path, *(run.path.parent / REPLIES).glob("**/*.h5")]
     size = sum(path.stat().st_size for path in files)

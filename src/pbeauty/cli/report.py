@@ -34,7 +34,7 @@ from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
-from pbeauty.storage.run_reader import Reply, Run
+from pbeauty.storage.run_reader import Run, StoredReply
 
 MOST_RUNS = 20
 """Runs with sections of their own; beyond, a page is neither light nor read."""
@@ -85,7 +85,7 @@ class Sample:
     guess: float
     """NaN where there is none."""
     status: str
-    replies: list[Reply]
+    replies: list[StoredReply]
     """Everything that was said, in order."""
 
 
@@ -242,7 +242,7 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
         ConfigError: if stored replies are missing or damaged.
     """
     index = round - 1
-    if not len(run.file[f"replies/{round:04d}"]):
+    if not run.reply_files(index):
         return []
     guesses, status = run.guesses[index], run.status[index]
     asked = run.read("output_tokens", index) > 0

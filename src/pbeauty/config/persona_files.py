@@ -11,7 +11,7 @@ from typing import Any
 
 from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
-from pbeauty.files import CONTROL_CHARACTERS, open_regular, replaced
+from pbeauty.files import CONTROL_CHARACTERS, RegularFile, replaced
 from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source
 
@@ -51,7 +51,7 @@ def read_file(path: Path, group: str, most: int) -> list[PersonRecord]:
     people: list[PersonRecord] = []
     number = 0
     try:
-        with BufferedReader(open_regular(path)) as file:
+        with BufferedReader(RegularFile(path)) as file:
             while len(people) < most and (line := file.readline(_LONGEST_LINE)):
                 number += 1
                 if len(line) == _LONGEST_LINE:

@@ -16,7 +16,7 @@ from pbeauty.job.live_status import RoundResult, latest_results
 from pbeauty.job.stop_requests import Interrupt, job_end
 from pbeauty.llm.engine import check_engine_arguments, check_vllm
 from pbeauty.llm.engine import checkpoint as check_checkpoint
-from pbeauty.storage.schema import RUN_FILE
+from pbeauty.storage.schema import RUN_FILE, StoredFile
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Checkpoint:
     """Whether one of them has come to its very end, which follows the last round."""
     announcements: list[Announcement]
     """Of every finished round, and of the one that follows."""
-    reply_files: list[list[str]] = field(default_factory=list)
-    """The names of the files of replies of every finished round."""
+    reply_files: list[list[StoredFile]] = field(default_factory=list)
+    """The files of replies of every finished round."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells this run from every other one, and is in each of its files."""
 
     @property
     def rounds(self) -> int:
@@ -142,17 +144,17 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, E
         return Checkpoint(exists=False, complete=False, announcements=[announcement(experiment, 0)]), EarlierJobs()
     from pbeauty.storage.run_folder import check_same_experiment
     from pbeauty.storage.run_reader import Run
-    from pbeauty.storage.validation import reply_file_names
 
     with Run(folder) as run:
         check_same_experiment(run, experiment)
         if run.complete:
             return Checkpoint(exists=True, complete=True, announcements=[]), EarlierJobs()
-        rounds = range(run.round_count)
+        run.check_rounds()
         checkpoint = Checkpoint(
             exists=True,
             complete=False,
             announcements=[run.announcement(round_index) for round_index in range(run.round_count + 1)],
-            reply_files=[reply_file_names(run.file, round_index) for round_index in rounds],
+            reply_files=[run.reply_files(round_index) for round_index in range(run.round_count)],
+            run_id=run.run_id,
         )
         return checkpoint, EarlierJobs(run.personas, latest_results(run))

@@ -31,6 +31,8 @@ class JobContext:
     """The block of each rank."""
     folder: Path
     """The run's folder, which all ranks share."""
+    run_id: str
+    """Tells the run from every other one."""
     job_id: str
     """Names this job; no earlier job on the same run had the same name."""
     patience: float

@@ -43,7 +43,7 @@ def play_round(
     rows = job.gather(answers.rows)
     if moderator and rows:
         moderator.score(rows)
-    files = participants.store_replies(job.folder, announcement, answers)
+    files = participants.store_replies(job, announcement, answers)
     stored = job.gather_objects((files, (seconds, participants.count)))
     if moderator and rows and stored:
         moderator.close_round(rows, [path for files, _ in stored for path in files], [times for _, times in stored])

@@ -16,6 +16,7 @@ from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.storage.journal import drop_journals
 from pbeauty.storage.run_writer import RunWriter
+from pbeauty.storage.schema import StoredFile
 
 
 class Observer(Protocol):
@@ -123,12 +124,12 @@ class Moderator:
         self._scored = score(self.experiment.game, rows["guess"], rows["status"], members, groups)
         self._seconds = time.monotonic() - self._began
 
-    def close_round(self, rows: Rows, files: Sequence[str], times: Sequence[tuple[float, int]]) -> None:
+    def close_round(self, rows: Rows, files: Sequence[StoredFile], times: Sequence[tuple[float, int]]) -> None:
         """Stores the round that has been scored, tells observers, and makes the next announcement.
 
         Args:
             rows: of all participants, in the order of their ids.
-            files: of the round's replies, as paths relative to the run's folder.
+            files: of the round's replies.
             times: by rank, the seconds that its block took and the number of its participants.
         """
         scored, seconds = self._scored, self._seconds

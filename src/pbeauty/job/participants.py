@@ -20,8 +20,10 @@ from pbeauty.game.records import Progress, Replies, Rows, new_rows
 from pbeauty.game.rules import Status
 from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
+from pbeauty.job.context import JobContext
 from pbeauty.mpi.partition import Block, ids, rows_of, span
 from pbeauty.mpi.watchdog import Watchdog
+from pbeauty.storage.schema import StoredFile
 
 # What only language models need is imported where they are: a rank without any starts in half the time.
 if TYPE_CHECKING:
@@ -175,16 +177,16 @@ class Participants:
             answers.progress.done = self.count
         return answers
 
-    def store_replies(self, folder: Path, announcement: Announcement, answers: Answers) -> list[str]:
+    def store_replies(self, job: JobContext, announcement: Announcement, answers: Answers) -> list[StoredFile]:
         """Writes the replies of the round that has just been answered, from where conversations go on.
 
         Args:
-            folder: the run's.
+            job: which run it is, and where.
             announcement: of that round.
             answers: of this block.
 
         Returns:
-            Paths relative to `folder`; empty where no model was asked.
+            The files; none where no model was asked.
 
         Raises:
             RunFileError: if they cannot be written.
@@ -193,7 +195,8 @@ class Participants:
             return []
         from pbeauty.storage.replies import write_replies
 
-        files, positions = write_replies(folder, announcement.round_index, self.block[0].start, answers.replies)
+        first = self.block[0].start
+        files, positions = write_replies(job.folder, job.run_id, announcement.round_index, first, answers.replies)
         self.llm.attach_stored(positions)
         return files
 

@@ -121,7 +121,7 @@ def play(
 
         # 2. Every rank gets its block of the participants, and must see the folder that rank 0 sees.
         partition = run_on_root(comm, lambda: partition_population(experiment, comm.size))
-        job = JobContext(comm, partition, plan.folder, plan.job_id, experiment.patience)
+        job = JobContext(comm, partition, plan.folder, checkpoint.run_id, plan.job_id, experiment.patience)
         run_on_all(comm, lambda: _check_folder(plan))
         run_on_root(comm, lambda: plan.token.unlink())
         timer.end_phase("starting")
@@ -208,7 +208,7 @@ def _open_record(moderator: Moderator, plan: Plan, about: dict[str, Any], person
         moderator.writer = RunWriter(plan.folder)
         moderator.writer.resume(about)
         return
-    moderator.writer = RunWriter.create(plan.folder, plan.experiment, about)
+    moderator.writer = RunWriter.create(plan.folder, plan.experiment, about, plan.checkpoint.run_id)
     if personas:
         moderator.writer.keep_personas(personas)
 

@@ -23,6 +23,7 @@ from pbeauty.llm.chat_template import Conversation
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.partition import Segment
 from pbeauty.storage.replies import AnswerPositions, PendingReplies, StoredReplies, stored_replies
+from pbeauty.storage.schema import StoredFile
 
 EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
 """Reading is not playing: the likeliest answer, and a short one."""
@@ -163,21 +164,21 @@ class LLMParticipants:
         return [f"model {group.model}: {note}" for note in self.conversation.notes()]
 
     def restore(
-        self, folder: Path, announcements: Sequence[Announcement], reply_files: Sequence[Sequence[str]]
+        self, folder: Path, announcements: Sequence[Announcement], reply_files: Sequence[Sequence[StoredFile]]
     ) -> None:
         """Takes the conversations of finished rounds up again.
 
         Args:
             folder: the run's.
             announcements: of these rounds, and perhaps of the one that follows.
-            reply_files: by round, the names of its files of replies.
+            reply_files: by round, its files of replies.
 
         Raises:
             ConfigError: if replies are missing or damaged.
         """
-        for round_index, (told, names) in enumerate(zip(announcements, reply_files, strict=False)):
+        for told, files in zip(announcements, reply_files, strict=False):
             self.add_user_turn(told)
-            self._said.append(stored_replies(folder, round_index, names, self.ids))
+            self._said.append(stored_replies(folder, files, self.ids))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""

@@ -263,7 +263,7 @@ def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
                 subtitle="ok, extracted and retried have a guess that counts", ylabel="share of participants (%)",
             ),
         )  # fmt: skip
-    if "output_tokens" in run.file["rounds"]:
+    if "output_tokens" in run.columns:
         limits = {group.sampling.max_tokens for group in run.experiment.population if isinstance(group, LLMGroup)}
         sampled = [tokens[tokens > 0] for tokens in (run.read("output_tokens", index) for index in range(count))]
         if all(tokens.size for tokens in sampled):
@@ -273,7 +273,7 @@ def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
                 "replies", "lengths", "Tokens sampled per participant, by round.",
                 lambda: lengths(quantiles, limit=limit, title=f"{name}: length of replies"),
             )  # fmt: skip
-    split = all(part in run.file["rounds"] for part in TIME_PARTS)
+    split = all(part in run.columns for part in TIME_PARTS)
     parts = {what: run.read(part) for part, what in TIME_PARTS.items()} if split else {}
     if not split or any(np.isnan(seconds).any() for seconds in parts.values()):
         parts = {"whole round": run.seconds}

@@ -7,6 +7,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pbeauty.storage.hdf5 import read_labels
+
 
 def rounds(file: h5py.File) -> Any:
     """One row per finished round, with a column for each dataset of `/rounds` that has one value a round.
@@ -36,7 +38,7 @@ def participants(file: h5py.File) -> Any:
     ids = np.arange(datasets["group"].shape[0])
     if pandas := _pandas():
         named = {
-            name: pandas.Categorical.from_codes(codes.astype(np.int32), list(datasets[name].attrs["labels"]))
+            name: pandas.Categorical.from_codes(codes.astype(np.int32), read_labels(datasets[name]))
             if "labels" in datasets[name].attrs
             else codes
             for name, codes in columns.items()

@@ -1,19 +1,37 @@
-"""Files that are there whole or not at all, with a checksum on every chunk and a description on every dataset."""
+"""The HDF5 files of a run: replaced whole, and opened only after they have been held against their digest.
+
+A file begins with what HDF5 calls a user block, 512 bytes that every HDF5 library passes over. In it is the BLAKE2b
+digest of all that follows, so that damage is found before HDF5 reads anything. Files are read and written through
+Python's file objects: HDF5 takes no locks then, which some network file systems lack, none of its environment
+variables matter, and what is read is what was checked, even if the file is replaced meanwhile.
+
+Text is stored as attributes of a fixed length.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty import files
 from pbeauty.errors import RunFileError
+from pbeauty.storage.schema import StoredFile
+
+_BLOCK = 512
+_HEADER = b"pbeauty; BLAKE2b-256 of all that follows these 512 bytes: "
+_LONGEST_TEXT = 1 << 26
+"""Bytes of an attribute that no genuine run exceeds."""
 
 
 @contextlib.contextmanager
@@ -23,31 +41,115 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise RunFileError(f"cannot write {path}: {reason}; rounds finished before are intact") from error
+        raise RunFileError(f"cannot write {path}: {reason}; rounds finished before are intact") from None
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what h5py and the operating system say when `path` cannot be read into a RunFileError that names it."""
+    try:
+        yield
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise RunFileError(f"cannot read {path}: {os.strerror(error.errno)}") from None
+        raise RunFileError(f"{path} is damaged: {error}") from None
 
 
 @contextlib.contextmanager
 def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     """A file that takes the place of `path` when the block ends well, and leaves it untouched otherwise.
 
-    With `keep` it starts as a copy of `path`. Data reach the disk before the name does, so
-    that a reader finds the old file or the new one, whenever the machine stops.
+    With `keep` it starts as a copy of `path`.
 
     Raises:
-        RunFileError: if it cannot be written.
+        RunFileError: if it cannot be written, or if `keep` and `path` is damaged.
     """
     with writing(path), files.replaced(path) as draft:
         if keep:
-            with path.open("rb") as before:
-                shutil.copyfileobj(before, draft)
+            with reading(path):
+                before = files.RegularFile(path)
+                _verify(before)
+            before.seek(0)
+            shutil.copyfileobj(before, draft)
             draft.flush()
         disk = _Disk(draft.raw)
+        how: dict[str, Any] = {"mode": "r+"} if keep else {"mode": "w", "userblock_size": _BLOCK, "libver": "v108"}
         try:
-            with h5py.File(disk, "r+" if keep else "w") as file:
+            with h5py.File(disk, **how) as file:
                 yield file
         finally:
             if disk.error:
                 raise disk.error
+        seal(draft.raw)
+
+
+def open_file(path: Path, digest: bytes | None = None) -> h5py.File:
+    """Opens a file of a run for reading, once it has been held against its digest.
+
+    Args:
+        path: the file.
+        digest: the one that the file must have, where run.h5 says so.
+
+    Raises:
+        RunFileError: if it is missing, damaged, or not the file that run.h5 refers to.
+    """
+    with reading(path):
+        handle = files.RegularFile(path)
+        found = _verify(handle)
+        file = h5py.File(handle, "r")
+    if digest and found != digest:
+        with reading(path):
+            about = files.printable(f"round {file.attrs['round']} of run {read_text(file, 'run_id')}")
+        file.close()
+        raise RunFileError(f"{path} is whole, but not the file that run.h5 refers to; it is of {about}")
+    return file
+
+
+def open_again(path: Path) -> h5py.File:
+    """Opens a file that this process has written, or held against its digest, before."""
+    return h5py.File(files.RegularFile(path), "r")
+
+
+def seal(file: FileIO) -> None:
+    """Writes the digest of a file's content into its first block."""
+    block = _block(_digest(file))
+    file.seek(0)
+    file.write(block)
+
+
+def stored_file(folder: Path, relative: str) -> StoredFile:
+    """A file that has just been written, as run.h5 refers to it.
+
+    Args:
+        folder: the run's.
+        relative: the path of the file from there.
+    """
+    with reading(folder / relative), files.RegularFile(folder / relative) as file:
+        return StoredFile(relative, bytes.fromhex(file.read(_BLOCK)[len(_HEADER) :].decode("ascii")))
+
+
+def _digest(file: FileIO) -> bytes:
+    file.seek(_BLOCK)
+    return hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=32)).digest()
+
+
+def _block(digest: bytes) -> bytes:
+    return (_HEADER + digest.hex().encode("ascii")).ljust(_BLOCK - 1) + b"\n"
+
+
+def _verify(file: FileIO) -> bytes:
+    """The digest of a file.
+
+    Raises:
+        ValueError: if it is not the one that the file bears.
+    """
+    block = file.read(_BLOCK)
+    if not block.startswith(_HEADER):
+        raise ValueError("pbeauty did not write it, or it does not begin as it was written")
+    digest = _digest(file)
+    if block != _block(digest):
+        raise ValueError("its content does not match its digest")
+    return digest
 
 
 class _Disk:
@@ -84,14 +186,50 @@ class _Disk:
         """Nothing is held back that would have to be written."""
 
 
-def checked(file: h5py.File, name: str, values: NDArray, chunk: int) -> h5py.Dataset:
-    """A new dataset whose chunks bear checksums, so that a flipped byte is an error and not a result."""
-    if not len(values):
-        return file.create_dataset(name, data=values)
-    return file.create_dataset(name, data=values, chunks=(min(len(values), chunk),), fletcher32=True)
+# --- what is in them ----------------------------------------------------------------------------------------
 
 
-def describe(dataset: h5py.Dataset, units: str, description: str) -> None:
-    """Says on the dataset itself what is in it."""
-    dataset.attrs["units"] = units
-    dataset.attrs["description"] = description
+def describe(item: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
+    """Sets attributes; texts and lists of texts are stored as UTF-8 of a fixed length."""
+    for name, value in attributes.items():
+        item.attrs[name] = _fixed(value) if isinstance(value, str | list) else value
+
+
+def write_array(group: h5py.Group, name: str, values: NDArray[Any], about: tuple[str, str], chunk: int) -> h5py.Dataset:
+    """A new dataset whose chunks bear checksums, described.
+
+    Args:
+        group: where.
+        name: of the dataset.
+        values: one-dimensional.
+        about: units and description.
+        chunk: values in a chunk.
+    """
+    layout: dict[str, Any] = {"chunks": (min(len(values), chunk),), "fletcher32": True} if len(values) else {}
+    dataset = group.create_dataset(name, data=values, **layout)
+    describe(dataset, units=about[0], description=about[1])
+    return dataset
+
+
+def read_text(item: h5py.Group | h5py.Dataset, name: str) -> str:
+    """An attribute that `describe` has stored as text."""
+    return _read_fixed(item, name).tobytes().rstrip(b"\0").decode("utf-8")
+
+
+def read_labels(item: h5py.Dataset) -> list[str]:
+    """The names of a dataset's codes, in the order of the codes."""
+    return [label.decode("utf-8") for label in _read_fixed(item, "labels").tolist()]
+
+
+def _fixed(text: str | Sequence[str]) -> NDArray[np.bytes_]:
+    lines = [text] if isinstance(text, str) else text
+    data = np.array([line.encode("utf-8", errors="replace") for line in lines], np.bytes_)
+    data = data.astype(h5py.string_dtype("utf-8", max(1, data.dtype.itemsize)))
+    return data.reshape(()) if isinstance(text, str) else data
+
+
+def _read_fixed(item: h5py.Group | h5py.Dataset, name: str) -> NDArray[np.bytes_]:
+    attribute = item.attrs.get_id(name)
+    if attribute.dtype.kind != "S" or attribute.get_storage_size() > _LONGEST_TEXT:
+        raise ValueError(f"{name} is no text of a fixed length")
+    return np.asarray(item.attrs[name])

@@ -21,41 +21,62 @@ from numpy.typing import NDArray
 
 from pbeauty.errors import RunFileError
 from pbeauty.game.records import Purpose, Ragged, Replies, gather
-from pbeauty.storage.hdf5 import checked, describe, replaced, writing
-from pbeauty.storage.schema import PER_REPLY, REPLIES, REPLY_CHUNK
-from pbeauty.storage.validation import open_replies, reading
+from pbeauty.storage.hdf5 import (
+    describe,
+    open_again,
+    open_file,
+    reading,
+    replaced,
+    stored_file,
+    write_array,
+    writing,
+)
+from pbeauty.storage.schema import LABELS, PER_REPLY, REPLY_CHUNK, StoredFile, reply_file
+from pbeauty.storage.validation import check_replies
 
 _TOKEN_CHUNK = 1 << 17
 _TOKENS_AT_ONCE = 1 << 17
-"""Of a stretch, about."""
+"""Token ids that are read at once, about."""
 _FEWEST = 1 << 10
-"""Participants of a stretch at least."""
+"""Participants whose token ids are read at once, at least."""
 _HELD = 4
-"""Stretches of a round that are in memory: the one that is being walked through, and those before it.
+"""Pieces of a round that are in memory: the one that is being walked through, and those before it.
 
 Together they have more participants than an engine has in flight, so that whoever is asked again is still at hand.
 """
-_CHECKED_AT_ONCE = 1 << 20
 _BYTES_PER_FILE = 1 << 25
 """Of replies that are in one file."""
 _PER_REPLY = 25
 """Bytes of a stored reply besides its text and tokens."""
 
 
+@dataclass(frozen=True)
+class AnswerPositions:
+    """Where the last answers of some participants lie in one file of stored replies."""
+
+    path: Path
+    participants: NDArray[np.int64]
+    """Ids, ascending."""
+    starts: NDArray[np.int64]
+    """int64[answer]: where its token ids begin in the file."""
+    stops: NDArray[np.int64]
+
+
 def write_replies(
-    folder: Path, round_index: int, first_participant: int, replies: Replies
-) -> tuple[list[str], list[AnswerPositions]]:
+    folder: Path, run_id: str, round_index: int, first_participant: int, replies: Replies
+) -> tuple[list[StoredFile], list[AnswerPositions]]:
     """Writes one block's replies of one round, to as many files as keep each small in memory.
 
     Args:
         folder: the run's.
+        run_id: the run's.
         round_index: from 0.
         first_participant: of the block.
         replies: in any order; a participant's in that of its calls.
 
     Returns:
-        The files as paths relative to `folder`, in the order of participants, and where in each of them the last
-        answers are. A file is named by the first participant that may be in it.
+        The files, in the order of participants, and where in each of them the last answers are. A file is named by
+        the first participant that may be in it.
 
     Raises:
         RunFileError: if they cannot be written.
@@ -63,32 +84,35 @@ def write_replies(
     participant, purpose = np.array(replies.participant, np.uint64), np.array(replies.purpose, np.uint8)
     order = np.argsort(participant, kind="stable")
     sizes = (replies.text.lengths() + 4 * replies.tokens.lengths() + _PER_REPLY)[order]
-    files: list[str] = []
+    stored: list[StoredFile] = []
     positions = []
     for first, last in _pieces(participant[order], sizes):
         rows = order[first:last]
         text, text_offsets = replies.text.take(rows)
         tokens, token_offsets = replies.tokens.take(rows)
-        columns: tuple[tuple[str, NDArray[Any], int], ...] = (
-            ("participant", participant[rows], REPLY_CHUNK),
-            ("purpose", purpose[rows], REPLY_CHUNK),
-            ("text", text, REPLY_CHUNK),
-            ("text_offsets", text_offsets, REPLY_CHUNK),
-            ("tokens", tokens, _TOKEN_CHUNK),
-            ("token_offsets", token_offsets, REPLY_CHUNK),
-        )
-        begin = int(participant[rows[0]]) if files else first_participant
-        relative = f"{REPLIES}/{round_index + 1:04d}/{begin:09d}.h5"
+        columns: dict[str, NDArray[Any]] = {
+            "participant": participant[rows],
+            "purpose": purpose[rows],
+            "text": text,
+            "text_offsets": text_offsets,
+            "tokens": tokens,
+            "token_offsets": token_offsets,
+        }
+        begin = int(participant[rows[0]]) if stored else first_participant
+        relative = reply_file(round_index, begin)
         path = folder / relative
-        _make_folder_of(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as file:
-            for name, values, chunk in columns:
-                describe(checked(file, name, values, chunk), *PER_REPLY[name])
-            file["purpose"].attrs["labels"] = [purpose.name.lower() for purpose in Purpose]
-        files.append(relative)
+            describe(file, run_id=run_id, round=round_index + 1, first_participant=begin)
+            for name, values in columns.items():
+                chunk = _TOKEN_CHUNK if name == "tokens" else REPLY_CHUNK
+                write_array(file, name, values, PER_REPLY[name], chunk)
+            describe(file["purpose"], labels=LABELS["purpose"])
+        stored.append(stored_file(folder, relative))
         ids, answer = last_answers(participant[rows], purpose[rows])
         positions.append(AnswerPositions(path, ids, token_offsets[answer], token_offsets[answer + 1]))
-    return files, positions
+    return stored, positions
 
 
 def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -102,37 +126,24 @@ def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterat
     return pairwise([0, *cuts.tolist(), len(participant)])
 
 
-def _make_folder_of(path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
 # --- reading back -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PendingReplies:
-    """What was said in a round that is not stored yet."""
+def open_replies(folder: Path, stored: StoredFile) -> h5py.File:
+    """Opens a file of replies, checked.
 
-    tokens: Ragged
-    rows: NDArray[np.int64]
-    """int64[slot]: of `tokens`."""
+    Args:
+        folder: the run's.
+        stored: the file.
 
-    def __getitem__(self, slot: int) -> NDArray[np.int32]:
-        """The token ids of what the participant at `slot` said."""
-        return self.tokens[self.rows[slot]]
-
-
-@dataclass(frozen=True)
-class AnswerPositions:
-    """Where the last answers of some participants lie in one file of stored replies."""
-
-    path: Path
-    participants: NDArray[np.int64]
-    """Ids, ascending."""
-    starts: NDArray[np.int64]
-    """int64[answer]: where its token ids begin in the file."""
-    stops: NDArray[np.int64]
+    Raises:
+        RunFileError: if it is missing, damaged, or not the one that belongs there.
+    """
+    path = folder / stored.path
+    file = open_file(path, stored.digest)
+    with reading(path):
+        check_replies(file)
+    return file
 
 
 def last_answers(
@@ -155,76 +166,59 @@ def last_answers(
     return ids[last], answers[last]
 
 
-def find_answers(path: Path, file: h5py.Group, participants: NDArray[np.int64]) -> AnswerPositions:
-    """Where a file of stored replies has the last answers of participants: what conversations go on from.
+@dataclass(frozen=True)
+class PendingReplies:
+    """The answers of a round that is not stored yet."""
 
-    Args:
-        path: of the file.
-        file: its content.
-        participants: ids, ascending; those who are not in the file are passed over.
+    tokens: Ragged
+    rows: NDArray[np.int64]
+    """int64[slot]: of `tokens`."""
 
-    Raises:
-        RunFileError: if it is damaged.
-    """
-    with reading(path):
-        ids, last = last_answers(file["participant"][:], file["purpose"][:])
-        wanted = np.isin(ids, participants, assume_unique=True)
-        ids, last = ids[wanted], last[wanted]
-        offsets = file["token_offsets"][:]
-        return AnswerPositions(path, ids, offsets[last], offsets[last + 1])
-
-
-def check_tokens(path: Path, block: h5py.Group) -> None:
-    """Reads all token ids of a file of stored replies once, and so holds them against their checksums.
-
-    Raises:
-        RunFileError: if they are damaged.
-    """
-    with reading(path):
-        for start in range(0, len(block["tokens"]), _CHECKED_AT_ONCE):
-            block["tokens"][start : start + _CHECKED_AT_ONCE]
+    def __getitem__(self, slot: int) -> NDArray[np.int32]:
+        """The token ids of the last answer of the participant at `slot`."""
+        return self.tokens[self.rows[slot]]
 
 
 class StoredReplies:
-    """What was said in a stored round, by slot."""
+    """The last answers of a stored round, by slot."""
 
-    def __init__(self, found: Iterable[AnswerPositions], participants: NDArray[np.int64]) -> None:
+    def __init__(self, positions: Iterable[AnswerPositions], participants: NDArray[np.int64]) -> None:
         """Takes note of where every answer is.
 
         Args:
-            found: the files.
+            positions: of the answers in each file.
             participants: ids by slot, ascending.
 
         Raises:
             LookupError: if somebody's answer is in none of the files.
         """
-        found = list(found)
-        everyone = np.concatenate([one.participants for one in found] or [np.empty(0, np.int64)])
-        order = np.argsort(everyone, kind="stable")
-        if not np.array_equal(everyone[order], participants):
+        files = list(positions)
+        ids = np.concatenate([one.participants for one in files] or [np.empty(0, np.int64)])
+        order = np.argsort(ids, kind="stable")
+        if not np.array_equal(ids[order], participants):
             raise LookupError
-        self._paths = [one.path for one in found]
-        files = [np.full(len(one.participants), index, np.int32) for index, one in enumerate(found)]
-        self._file = np.concatenate(files or [np.empty(0, np.int32)])[order]
-        self._starts = np.concatenate([one.starts for one in found] or [np.empty(0, np.int64)])[order]
-        self._stops = np.concatenate([one.stops for one in found] or [np.empty(0, np.int64)])[order]
+        self._paths = [one.path for one in files]
+        numbers = [np.full(len(one.participants), index, np.int32) for index, one in enumerate(files)]
+        self._file = np.concatenate(numbers or [np.empty(0, np.int32)])[order]
+        self._starts = np.concatenate([one.starts for one in files] or [np.empty(0, np.int64)])[order]
+        self._stops = np.concatenate([one.stops for one in files] or [np.empty(0, np.int64)])[order]
         tokens = max(1.0, float(np.mean(self._stops - self._starts))) if len(participants) else 1.0
         self._size = max(_FEWEST, int(_TOKENS_AT_ONCE / tokens))
-        self._stretches: OrderedDict[int, Ragged] = OrderedDict()
+        self._pieces: OrderedDict[int, Ragged] = OrderedDict()
 
     def __getitem__(self, slot: int) -> NDArray[np.int32]:
-        """The token ids of what the participant at `slot` said.
+        """The token ids of the last answer of the participant at `slot`.
 
         Raises:
             RunFileError: if the file has been damaged or lost since.
         """
         number, row = divmod(slot, self._size)
-        if number not in self._stretches:
-            while len(self._stretches) >= _HELD:
-                self._stretches.popitem(last=False)
-            self._stretches[number] = self._read(slice(number * self._size, (number + 1) * self._size))
-        self._stretches.move_to_end(number)
-        return self._stretches[number][row]
+        if number not in self._pieces:
+            while len(self._pieces) >= _HELD:
+                self._pieces.popitem(last=False)
+            self._pieces[number] = self._read(slice(number * self._size, (number + 1) * self._size))
+        self._pieces.move_to_end(number)
+        return self._pieces[number][row]
 
     def _read(self, slots: slice) -> Ragged:
         file, starts, stops = self._file[slots], self._starts[slots].copy(), self._stops[slots].copy()
@@ -233,8 +227,8 @@ class StoredReplies:
         for index in np.unique(file).tolist():
             mine, path = file == index, self._paths[index]
             first, last = int(starts[mine].min()), int(stops[mine].max())
-            with reading(path), h5py.File(path, "r") as block:
-                flats.append(block["tokens"][first:last].astype(np.int32, copy=False))
+            with reading(path), open_again(path) as replies:
+                flats.append(replies["tokens"][first:last].astype(np.int32, copy=False))
             if len(flats[-1]) != last - first:
                 raise RunFileError(f"{path}: the stored replies have been altered while the run was played")
             starts[mine] += size - first
@@ -243,37 +237,37 @@ class StoredReplies:
         return Ragged.of(*gather(np.concatenate(flats), starts, stops))
 
 
-def stored_replies(
-    folder: Path, round_index: int, names: Sequence[str], participants: NDArray[np.int64]
-) -> StoredReplies:
-    """What participants said in a finished round, as far as their conversations go on from it.
+def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDArray[np.int64]) -> StoredReplies:
+    """The answers of participants in a finished round, from which their conversations go on.
 
     Args:
         folder: the run's.
-        round_index: from 0.
-        names: of the round's files of replies, in order; each is named by the first participant that may be in it.
+        stored: the round's files of replies, in order; each is named by the first participant that may be in it.
         participants: ids, ascending.
 
     Returns:
-        Token ids by position in `participants`. They have been held against their checksums.
+        Token ids by position in `participants`.
 
     Raises:
         RunFileError: if a reply is missing or damaged.
     """
     found, missing = [], len(participants)
-    for name in reversed(names):
+    for one in reversed(stored):
         if not missing:
             break
-        if int(name) > participants[-1]:
+        if int(Path(one.path).stem) > participants[-1]:
             continue
-        path = folder / REPLIES / f"{round_index + 1:04d}" / f"{name}.h5"
-        with open_replies(path) as file:
-            answers = find_answers(path, file, participants)
-            if len(answers.participants):
-                check_tokens(path, file)
-                found.append(answers)
-                missing -= len(answers.participants)
+        path = folder / one.path
+        with open_replies(folder, one) as file, reading(path):
+            ids, last = last_answers(file["participant"][:], file["purpose"][:])
+            offsets = file["token_offsets"][:]
+        wanted = np.isin(ids, participants, assume_unique=True)
+        if wanted.any():
+            last = last[wanted]
+            found.append(AnswerPositions(path, ids[wanted], offsets[last], offsets[last + 1]))
+            missing -= len(last)
     try:
         return StoredReplies(found, participants)
     except LookupError:
-        raise RunFileError(f"replies of round {round_index + 1} are missing from {folder / REPLIES}") from None
+        where = Path(stored[0].path).parent if stored else "run.h5"
+        raise RunFileError(f"{folder / where}: the replies of some participants are missing") from None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
@@ -24,23 +24,21 @@ from pbeauty.game.personas import Personas
 from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
-from pbeauty.storage.replies import StoredReplies, stored_replies
-from pbeauty.storage.schema import RUN_FILE, SCHEMA_VERSION, round_file
-from pbeauty.storage.validation import (
-    check_experiment,
-    check_run,
-    open_reply_file,
-    open_round,
-    reading,
-    reply_file_names,
-)
+from pbeauty.storage.hdf5 import open_file, read_labels, read_text, reading
+from pbeauty.storage.replies import StoredReplies, open_replies, stored_replies
+from pbeauty.storage.schema import REPLIES, RUN_FILE, SCHEMA_VERSION, StoredFile, round_file
+from pbeauty.storage.validation import check_rows, check_run, reply_files
 
 _AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
+_MOST_LINKS = 40
+"""Links to a run.h5, one after the other, as for Linux."""
+_MOST_OPEN = 16
+"""Files beside run.h5 that are open at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Reply:
+class StoredReply:
     """One reply of a language model, as it came: text to be shown with care."""
 
     purpose: Purpose
@@ -48,17 +46,35 @@ class Reply:
 
 
 class LazyArray:
-    """An array of a run on disk, of which as much is read as is indexed: `run.guesses[0]`, `run.guesses[:, 17]`."""
+    """A column of a run, of which as much is read as is indexed: `run.guesses[0]`, `run.guesses[:, 17]`.
 
-    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
-        self._dataset, self._path = dataset, path
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype: np.dtype = dataset.dtype
+    While the run is played the column lies in the files of its rounds. run.h5 refers to them, but whom HDF5 reaches by
+    such a reference depends on the reader's environment, so they are opened by name, and checked.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self._name = run, name
+        self._dataset: h5py.Dataset = run.file[f"rounds/{name}"]
+        self.shape: tuple[int, ...] = self._dataset.shape
+        self.dtype: np.dtype = self._dataset.dtype
 
     def __getitem__(self, which: Any) -> Any:
-        """As numpy indexes; a damaged file is a RunFileError."""
-        with reading(self._path):
-            return self._dataset[which]
+        """As numpy indexes.
+
+        Raises:
+            RunFileError: if the file is damaged.
+        """
+        if not self._dataset.is_virtual:
+            with reading(self._run.path):
+                return self._dataset[which]
+        first, *rest = which if isinstance(which, tuple) else (which,)
+        rows = np.arange(self.shape[0])[first]
+        if rows.ndim == 0:
+            with reading(self._run.path.parent / round_file(int(rows))):
+                return self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
+        if not len(rows):
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        return np.stack([self[int(row), *rest] for row in rows])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,97 +83,75 @@ class LazyArray:
         return np.asarray(self[:], dtype)
 
     def __repr__(self) -> str:
-        return f"LazyArray({self.dtype}{list(self.shape)} in {self._path})"
-
-
-class RoundFiles:
-    """A column of `/rounds` of a run that is being played, read from the file of each round.
-
-    run.h5 refers to these files, but whom such a reference reaches depends on the reader's environment and on what
-    else lies there; so they are opened by name, and checked.
-    """
-
-    def __init__(self, run: Run, name: str, dataset: h5py.Dataset) -> None:
-        self._run, self._name = run, name
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype: np.dtype = dataset.dtype
-
-    def __getitem__(self, which: Any) -> NDArray[Any]:
-        """As numpy indexes [round, participant]."""
-        first, *rest = which if isinstance(which, tuple) else (which,)
-        rows = np.arange(self.shape[0])[first]
-        if rows.ndim == 0:
-            return self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
-        if not len(rows):
-            return np.empty((0, *self.shape[1:]), self.dtype)
-        return np.stack([self[int(row), *rest] for row in rows])
+        return f"LazyArray({self.dtype}{list(self.shape)} in {self._run.path})"
 
 
 class Run:
     """A run on disk, opened for reading; finished rounds only. Use it as a context manager, or `close` it."""
 
     def __init__(self, path: str | Path) -> None:
-        """Opens a run.
+        """Opens a run; one that is being played is seen as it is now.
 
         Args:
-            path: run.h5, or the folder that holds it.
+            path: run.h5, a link to it, or the folder that holds it.
 
         Raises:
-            RunFileError: if there is no run, or one of a newer schema.
+            RunFileError: if there is no run, a damaged one, or one of another schema.
         """
-        path = Path(path)
-        self._rows: dict[int, h5py.File] = {}
-        self._blocks: dict[tuple[int, str], tuple[Path, h5py.File]] = {}
-        self.path = path / RUN_FILE if path.is_dir() else path
+        self.path = run_file(Path(path))
+        self._files: OrderedDict[str, h5py.File] = OrderedDict()
+        self.file = open_file(self.path)
         try:
-            self.file = h5py.File(self.path, "r")
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a damaged one"
-            raise RunFileError(f"cannot read a run from {self.path}: {reason}") from None
-        try:
-            self._check()
+            with reading(self.path):
+                version = self.file.attrs.get("schema_version", 0)
+                if version != SCHEMA_VERSION:
+                    raise RunFileError(
+                        f"{self.path} has schema version {version}, this pbeauty reads {SCHEMA_VERSION}: "
+                        "install the version that wrote it (attribute pbeauty_version)"
+                    )
+                check_run(self.file)
+                rounds, participants = self.file["rounds/guess"].shape
+                self._about = f"{read_text(self.file, 'name')}: {participants:,} participants, {rounds} round(s)"
         except RunFileError:
             self.close()
             raise
 
-    def _check(self) -> None:
-        with reading(self.path):
-            version = self.file.attrs.get("schema_version")
-            if not isinstance(version, np.integer) or "rounds/target" not in self.file:
-                raise RunFileError(f"{self.path} is an HDF5 file, but not a run of pbeauty")
-        if version != SCHEMA_VERSION:
-            raise RunFileError(
-                f"{self.path} has schema version {version}, this pbeauty reads {SCHEMA_VERSION}: "
-                "install the version that wrote it (attribute pbeauty_version)"
-            )
-        check_run(self.file, self.path)
-
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"Run({printable(self._about)}, {self.path})"
 
     def close(self) -> None:
         """Closes the file, and those of its rounds."""
-        for file in [*self._rows.values(), *(block for _, block in self._blocks.values())]:
+        for file in self._files.values():
             file.close()
         self.file.close()
 
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        text = str(self.file.attrs["experiment"])
-        check_experiment(text, self.path)
+        with reading(self.path):
+            text = read_text(self.file, "experiment")
+            # A stored experiment never refers to parts of itself: one that does would unfold in memory.
+            if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text)):
+                raise ValueError("the stored experiment has YAML aliases")
         return loads(text, source=f"the experiment in {self.path}")
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Where and with what the run was made."""
         with reading(self.path):
-            return json.loads(self.file.attrs["provenance"])
+            return json.loads(read_text(self.file, "provenance"))
+
+    @property
+    def run_id(self) -> str:
+        """Tells this run from every other one."""
+        with reading(self.path):
+            return read_text(self.file, "run_id")
 
     @property
     def finished(self) -> bool:
@@ -174,6 +168,11 @@ class Run:
         """Finished rounds."""
         return len(self.file["rounds/target"])
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the datasets of `/rounds`."""
+        return list(self.file["rounds"])
+
     def read(self, name: str, which: int | slice = slice(None)) -> NDArray[Any]:
         """A dataset of `/rounds`, or some rounds of it.
 
@@ -182,26 +181,10 @@ class Run:
             which: a round, from 0, or a range of rounds.
 
         Raises:
-            RunFileError: if it is damaged.
+            RunFileError: if it is missing or damaged.
         """
         with reading(self.path):
-            return self._column(name)[which]
-
-    def _column(self, name: str) -> h5py.Dataset | RoundFiles:
-        """A dataset of `/rounds`; while the run is played, what its files of rounds hold."""
-        dataset = self.file[f"rounds/{name}"]
-        return RoundFiles(self, name, dataset) if dataset.is_virtual else dataset
-
-    def round_rows(self, round_index: int) -> h5py.File:
-        """The file of a round's rows while the run is played, checked when it is first opened.
-
-        Raises:
-            RunFileError: if it is missing, damaged, or of another run or round.
-        """
-        if round_index not in self._rows:
-            path = self.path.parent / round_file(round_index)
-            self._rows[round_index] = open_round(path, self.file, round_index)
-        return self._rows[round_index]
+            return LazyArray(self, name)[which]
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
         """Guesses and statuses of a round from 0, some participants at a time, in id order."""
@@ -212,12 +195,12 @@ class Run:
     @property
     def guesses(self) -> LazyArray:
         """All guesses, float64[round, participant], NaN where there is none; read as far as it is indexed."""
-        return LazyArray(self._column("guess"), self.path)
+        return LazyArray(self, "guess")
 
     @property
     def status(self) -> LazyArray:
         """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
-        return LazyArray(self._column("status"), self.path)
+        return LazyArray(self, "status")
 
     @property
     def rounds(self) -> Any:
@@ -234,12 +217,9 @@ class Run:
     @property
     def attributes(self) -> dict[str, list[str]]:
         """The labels of every coded column of participants: `group`, and the attributes of personas."""
-        columns = self.file.get("participants", {})
-        return {
-            name: [printable(label) for label in column.attrs["labels"]]
-            for name, column in columns.items()
-            if "labels" in column.attrs
-        }
+        with reading(self.path):
+            columns = self.file["participants"].items()
+            return {name: [printable(label) for label in read_labels(column)] for name, column in columns}
 
     def codes(self, attribute: str) -> NDArray[np.uint16]:
         """One of `attributes` by participant, uint16[participant], indices into its labels."""
@@ -268,20 +248,20 @@ class Run:
         seen = [self.read(name, last) for name in ("guess", "status")] if needs_guesses(self.experiment) else []
         return announcement(self.experiment, round_index, self.outcome(last), self.group_numbers(last), *seen)
 
-    def said(self, round_index: int, participants: NDArray[np.int64]) -> StoredReplies:
-        """What language models said in a round, as far as their conversations go on from it.
+    def last_answers(self, round_index: int, participants: NDArray[np.int64]) -> StoredReplies:
+        """The replies of language models in a round from which their conversations go on.
 
         Args:
             round_index: from 0.
             participants: ids, ascending.
 
         Returns:
-            Token ids by position in `participants`. They have been held against their checksums.
+            Token ids by position in `participants`.
 
         Raises:
             RunFileError: if a reply is missing or damaged.
         """
-        return stored_replies(self.path.parent, round_index, reply_file_names(self.file, round_index), participants)
+        return stored_replies(self.path.parent, self.reply_files(round_index), participants)
 
     @cached_property
     def personas(self) -> Personas | None:
@@ -293,20 +273,17 @@ class Run:
         if "personas" not in self.file:
             return None
         with reading(self.path):
-            names = [name for name in self.file["participants"] if name != "group"]
-            columns = {name: self.file[f"participants/{name}"] for name in names}
+            columns = {name: column for name, column in self.file["participants"].items() if name != "group"}
             texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
-            row = self.file["personas/row"][:]
-            source = self.file["personas/source"][:]
             return Personas(
-                {name: [str(label) for label in column.attrs["labels"]] for name, column in columns.items()},
+                {name: read_labels(column) for name, column in columns.items()},
                 {name: column[:] for name, column in columns.items()},
                 texts,
-                row,
-                source,
+                self.file["personas/row"][:],
+                self.file["personas/source"][:],
             )
 
-    def replies(self, round: int, participant: int) -> list[Reply]:
+    def replies(self, round: int, participant: int) -> list[StoredReply]:
         """Everything that a participant replied in a round, in order; nothing where no model was asked.
 
         Args:
@@ -323,29 +300,88 @@ class Run:
                 f"no participant {participant} in round {round}: there are rounds 1 to {rounds}, participants 0 to "
                 f"{count - 1}"
             )
-        for path, block in self._reply_files_until(round - 1, participant):
-            with reading(path):
-                first, last = np.searchsorted(block["participant"][:], [participant, participant + 1])
+        # A file begins with the participant that names it, but where models take turns in the order of ids, those of
+        # another block may lie between its own.
+        for stored in reversed(self.reply_files(round - 1)):
+            if int(Path(stored.path).stem) > participant:
+                continue
+            with reading(self.path.parent / stored.path):
+                file = self._opened(stored)
+                first, last = np.searchsorted(file["participant"][:], [participant, participant + 1])
                 if first == last:
                     continue
-                offsets = block["text_offsets"][first : last + 1]
+                offsets = file["text_offsets"][first : last + 1]
                 return [
-                    Reply(Purpose(purpose), block["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
-                    for purpose, start, stop in zip(
-                        block["purpose"][first:last], offsets[:-1], offsets[1:], strict=True
-                    )
+                    StoredReply(Purpose(purpose), file["text"][start:stop].tobytes().decode("utf-8", errors="replace"))
+                    for purpose, start, stop in zip(file["purpose"][first:last], offsets[:-1], offsets[1:], strict=True)
                 ]
         return []
 
-    def _reply_files_until(self, round_index: int, participant: int) -> Iterator[tuple[Path, h5py.Group]]:
-        """Files of stored replies that may have a participant, each checked once; the likeliest come first.
+    def check_rounds(self) -> None:
+        """Holds the files of all rounds against their digests, so that damage is told before other rounds are played.
 
-        A file begins with the participant that names it, but where models take turns in the order of ids, those of
-        another block may lie between its own.
+        Raises:
+            RunFileError: naming the first that is damaged.
         """
-        for name in reversed(reply_file_names(self.file, round_index)):
-            if int(name) > participant:
-                continue
-            if (round_index, name) not in self._blocks:
-                self._blocks[round_index, name] = open_reply_file(self.path.parent, round_index, name)
-            yield self._blocks[round_index, name]
+        for round_index in range(0 if self.complete else self.round_count):
+            self.round_rows(round_index)
+
+    def round_rows(self, round_index: int) -> h5py.File:
+        """The file of a round's rows while the run is played.
+
+        Raises:
+            RunFileError: if it is missing, damaged, or of another run or round.
+        """
+        with reading(self.path):
+            digest = bytes(self.file["digests/rounds"][round_index])
+        return self._opened(StoredFile(round_file(round_index), digest))
+
+    def reply_files(self, round_index: int) -> list[StoredFile]:
+        """The files of a round's stored replies, in order: each is named by the first participant that may be in it.
+
+        Raises:
+            RunFileError: if run.h5 was tampered with.
+        """
+        with reading(self.path):
+            return reply_files(self.file, round_index)
+
+    def open_reply_files(self, round_index: int) -> Iterator[tuple[Path, h5py.File]]:
+        """The files of a round's stored replies, path and content of one after the other.
+
+        Raises:
+            RunFileError: if one is missing or damaged.
+        """
+        for stored in self.reply_files(round_index):
+            yield self.path.parent / stored.path, self._opened(stored)
+
+    def _opened(self, stored: StoredFile) -> h5py.File:
+        """A file that run.h5 refers to, checked when it is opened."""
+        if stored.path not in self._files:
+            while len(self._files) >= _MOST_OPEN:
+                self._files.popitem(last=False)[1].close()
+            folder = self.path.parent
+            if stored.path.startswith(REPLIES):
+                self._files[stored.path] = open_replies(folder, stored)
+            else:
+                self._files[stored.path] = self._open_rows(folder / stored.path, stored.digest)
+        self._files.move_to_end(stored.path)
+        return self._files[stored.path]
+
+    def _open_rows(self, path: Path, digest: bytes) -> h5py.File:
+        if not path.exists():
+            raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
+        file = open_file(path, digest)
+        with reading(path):
+            check_rows(file, self.file)
+        return file
+
+
+def run_file(path: Path) -> Path:
+    """The run.h5 that is meant by its folder, itself, or a link to it from elsewhere; its folder holds the rest.
+
+    Only links to a run.h5 are followed: beyond one may be git-annex, which keeps the content under another name.
+    """
+    chain = [path / RUN_FILE if path.is_dir() else path]
+    while chain[-1].is_symlink() and len(chain) < _MOST_LINKS:
+        chain.append(chain[-1].parent / chain[-1].readlink())
+    return next((link for link in reversed(chain) if link.name == RUN_FILE), chain[-1])

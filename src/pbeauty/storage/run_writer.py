@@ -3,7 +3,8 @@
 While a run is played, the rows of each round are in a file of their own; when it is finished they are in run.h5.
 
 Plain HDF5, written so that h5py alone reads it: no variable-length strings in bulk data, `units` and `description`
-on every dataset, files of replies linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else.
+on every dataset, files of replies linked into run.h5. Whoever opens run.h5 sees finished rounds and nothing else. With
+each file that it refers to run.h5 keeps the file's digest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty import __version__, files
 from pbeauty.config.loader import dumps
@@ -29,24 +29,35 @@ from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_
 from pbeauty.game.records import PLAY, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
-from pbeauty.storage.hdf5 import checked, describe, replaced, writing
+from pbeauty.storage.hdf5 import (
+    describe,
+    open_file,
+    read_text,
+    replaced,
+    stored_file,
+    write_array,
+    writing,
+)
 from pbeauty.storage.schema import (
     CHUNK,
+    DIGESTS,
     JOURNALS,
     LABELS,
     PER_PARTICIPANT,
     PER_ROUND,
+    PERSONAS,
     REPLIES,
     REPLY_CHUNK,
     ROUNDS,
     RUN_FILE,
     SCHEMA_VERSION,
     TIME_PARTS,
+    StoredFile,
     round_file,
 )
 
 _AT_ONCE = 1 << 22
-"""Participants whose groups are written at once."""
+"""Participants whose groups or rows are written at once."""
 
 
 class RunWriter:
@@ -57,34 +68,36 @@ class RunWriter:
         self.path = folder / RUN_FILE
 
     @classmethod
-    def create(cls, folder: Path, experiment: Experiment, provenance: Mapping[str, Any]) -> RunWriter:
+    def create(
+        cls, folder: Path, experiment: Experiment, provenance: Mapping[str, Any], run_id: str | None = None
+    ) -> RunWriter:
         """Starts a run in `folder`, which must exist and hold no run.
 
         Args:
             folder: the run's own folder.
             experiment: resolved; stored whole.
             provenance: JSON values that say where and with what the run was made.
+            run_id: tells this run from every other one; a new one unless given.
 
         Raises:
             RunFileError: if the file cannot be written.
         """
         writer = cls(folder)
         with replaced(writer.path) as file:
-            file.attrs.update(
-                {
-                    "schema_version": SCHEMA_VERSION,
-                    "run_id": secrets.token_hex(8),
-                    "pbeauty_version": __version__,
-                    "name": experiment.name,
-                    "seed": experiment.seed,
-                    "experiment": dumps(experiment),
-                    "provenance": json.dumps(dict(provenance), indent=1),
-                    "finished": False,
-                }
+            describe(
+                file,
+                schema_version=SCHEMA_VERSION,
+                run_id=run_id or secrets.token_hex(8),
+                pbeauty_version=__version__,
+                name=experiment.name,
+                seed=experiment.seed,
+                experiment=dumps(experiment),
+                provenance=json.dumps(dict(provenance), indent=1),
+                finished=False,
             )
             _write_population(file, experiment)
             _create_rounds(file, experiment)
-            file.create_group("replies")
+            file.create_group(REPLIES)
         return writer
 
     def commit(
@@ -93,7 +106,7 @@ class RunWriter:
         rows: Rows,
         scored: Scored,
         seconds: float,
-        replies: Sequence[str] = (),
+        replies: Sequence[StoredFile] = (),
         parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
@@ -103,7 +116,7 @@ class RunWriter:
             rows: of all participants, in the order of their ids.
             scored: what the round came to; with an outcome.
             seconds: how long it took.
-            replies: the files of the round's replies, as paths relative to the run's folder.
+            replies: the files of the round's replies.
             parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
@@ -112,35 +125,37 @@ class RunWriter:
         nothing = dict.fromkeys(TIME_PARTS, math.nan)
         assert scored.outcome is not None  # a round without one is not committed
         figures = dataclasses.asdict(scored.outcome) | {"seconds": seconds} | nothing | dict(parts or {})
-        with h5py.File(self.path, "r") as file:
-            stored, run_id = len(file["rounds/target"]), str(file.attrs["run_id"])
-            columns = [name for name in PER_PARTICIPANT if name in file["rounds"]]
-        if stored != round_index:
-            raise ValueError(f"round {round_index} does not follow the {stored} that are stored")
-        # The rows are written once, here, and moved when the run is finished: run.h5 stays small until then.
-        self._write_rows(round_index, {name: rows[name] for name in columns}, run_id)
         with replaced(self.path, keep=True) as file:
-            rounds = file["rounds"]
+            rounds, number = file["rounds"], f"{round_index + 1:04d}"
+            if (stored := len(rounds["target"])) != round_index:
+                raise ValueError(f"round {round_index} does not follow the {stored} that are stored")
+            columns = [name for name in PER_PARTICIPANT if name in rounds]
+            # The rows are written once, here, and moved when the run is finished: run.h5 stays small until then.
+            written = self._write_rows(round_index, {name: rows[name] for name in columns}, read_text(file, "run_id"))
+            _append(file["digests/rounds"], round_index, list(written.digest))
             for name in columns:
                 _refer(rounds, name, round_index)
             _append(rounds["group_number"], round_index, scored.group_numbers)
             for name in PER_ROUND:
                 _append(rounds[name], round_index, figures[name])
-            group = file["replies"].create_group(f"{round_index + 1:04d}")
-            for path in replies:
+            group, replies = file[REPLIES].create_group(number), sorted(replies)
+            for path, _ in replies:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
+            digests = np.array([list(digest) for _, digest in replies], np.uint8).reshape(-1, 32)
+            file[f"digests/{REPLIES}/{number}"] = digests
+            describe(file[f"digests/{REPLIES}/{number}"], units=DIGESTS[0], description=DIGESTS[1])
 
-    def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> None:
+    def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> StoredFile:
         path = self.folder / round_file(round_index)
         with writing(path):
             path.parent.mkdir(exist_ok=True)
         with replaced(path) as file:
-            file.attrs.update({"run_id": run_id, "round": round_index + 1})
+            describe(file, run_id=run_id, round=round_index + 1)
             for name, values in rows.items():
-                dataset = checked(file, name, values, CHUNK)
-                describe(dataset, *PER_PARTICIPANT[name])
-                if name in LABELS:
-                    dataset.attrs["labels"] = LABELS[name]
+                write_array(file, name, values, PER_PARTICIPANT[name], CHUNK)
+            for name in LABELS.keys() & rows.keys():
+                describe(file[name], labels=LABELS[name])
+        return stored_file(self.folder, round_file(round_index))
 
     def keep_personas(self, personas: Personas) -> None:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
@@ -151,29 +166,25 @@ class RunWriter:
         with replaced(self.path, keep=True) as file:
             for name, codes in personas.codes.items():
                 if name not in file["participants"]:
-                    dataset = checked(file, f"participants/{name}", codes, CHUNK)
-                    describe(dataset, "code", f"the attribute {name} of each participant; `labels` names the codes")
-                    dataset.attrs["labels"] = personas.labels[name]
+                    about = "code", f"the attribute {name} of each participant; `labels` names the codes"
+                    column = write_array(file, f"participants/{name}", codes, about, CHUNK)
+                    describe(column, labels=personas.labels[name])
             if "personas" in file:
                 del file["personas"]
             text, offsets = personas.texts.take(np.arange(len(personas.texts)))
-            datasets: tuple[tuple[str, NDArray, str, str], ...] = (
-                ("source", personas.source, "code", "where each background comes from; `labels` names the codes"),
-                ("row", personas.row, "row", "the background of each participant; -1 where there is none"),
-                ("text", text, "UTF-8 bytes", "all different backgrounds, one after the other"),
-                ("text_offsets", offsets, "bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
-            )
-            for name, values, units, about in datasets:
-                describe(checked(file, f"personas/{name}", values, REPLY_CHUNK), units, about)
-            file["personas/source"].attrs["labels"] = [source.label for source in Source]
+            values = {"source": personas.source, "row": personas.row, "text": text, "text_offsets": offsets}
+            for name, about in PERSONAS.items():
+                write_array(file, f"personas/{name}", values[name], about, REPLY_CHUNK)
+            describe(file["personas/source"], labels=[source.label for source in Source])
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
         """Notes that another job goes on with the run; all that stays of an unfinished round is its journals."""
         files.remove_drafts(self.folder)
         with replaced(self.path, keep=True) as file:
-            before = json.loads(file.attrs["provenance"])
+            before = json.loads(read_text(file, "provenance"))
             earlier = before.pop("earlier_jobs", [])
-            file.attrs["provenance"] = json.dumps(dict(provenance) | {"earlier_jobs": [*earlier, before]}, indent=1)
+            jobs = dict(provenance) | {"earlier_jobs": [*earlier, before]}
+            describe(file, provenance=json.dumps(jobs, indent=1))
             rounds = len(file["rounds/target"])
         for path in (self.folder / REPLIES).glob("[0-9]*"):
             if int(path.stem) > rounds:
@@ -189,36 +200,37 @@ class RunWriter:
         """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5.
 
         Raises:
-            RunFileError: if it cannot be written; the run can then be gone on with.
+            RunFileError: if it cannot be written, or a round is damaged; the run can then be gone on with.
         """
-        with h5py.File(self.path, "r") as before:
-            columns = {name: before["rounds"][name] for name in PER_PARTICIPANT if name in before["rounds"]}
-            with replaced(self.path) as file:
-                file.attrs.update(before.attrs)
-                for name in before:
-                    if name != "rounds":
-                        before.copy(name, file, expand_external=False)
-                for name, data in before["rounds"].items():
-                    if name in columns:
-                        self._move_rows(file, name, data)
-                    else:
-                        before.copy(data, file.require_group("rounds"), name)
-                file.attrs["finished"] = True
-                about = json.loads(file.attrs["provenance"])
-                file.attrs["provenance"] = json.dumps(about | dict(provenance), indent=1)
+        with open_file(self.path) as before, replaced(self.path) as file:
+            for name, value in before.attrs.items():
+                describe(file, **{name: value})
+            for name in before:
+                if name not in ("rounds", "digests"):
+                    before.copy(name, file, expand_external=False)
+            file.create_group("rounds"), file.create_group("digests")
+            before.copy(f"digests/{REPLIES}", file["digests"])
+            for name, data in before["rounds"].items():
+                if not data.is_virtual:
+                    before.copy(data, file["rounds"], name)
+            self._move_rows(before, file["rounds"])
+            about = json.loads(read_text(before, "provenance")) | dict(provenance)
+            describe(file, finished=True, provenance=json.dumps(about, indent=1))
         shutil.rmtree(self.folder / ROUNDS, ignore_errors=True)
 
-    def _move_rows(self, file: h5py.File, name: str, before: h5py.Dataset) -> None:
-        """Copies a column of all rounds, a piece at a time, from the files that `before` refers to."""
-        rounds, count = before.shape
-        column = file.create_dataset(
-            f"rounds/{name}", before.shape, before.dtype, chunks=(1, min(count, CHUNK)), fletcher32=True
-        )
-        column.attrs.update(before.attrs)
-        for round_index in range(rounds):
-            with h5py.File(self.folder / round_file(round_index), "r") as played:
-                for start in range(0, count, _AT_ONCE):
-                    column[round_index, start : start + _AT_ONCE] = played[name][start : start + _AT_ONCE]
+    def _move_rows(self, before: h5py.File, rounds: h5py.Group) -> None:
+        """Copies the columns of all rounds, a piece at a time, from the files that `before` refers to."""
+        for name, data in before["rounds"].items():
+            if data.is_virtual:
+                chunks = (1, min(data.shape[1], CHUNK))
+                column = rounds.create_dataset(name, data.shape, data.dtype, chunks=chunks, fletcher32=True)
+                column.attrs.update(data.attrs)
+        for round_index, digest in enumerate(before["digests/rounds"][:]):
+            path = self.folder / round_file(round_index)
+            with open_file(path, bytes(digest)) as played:
+                for name, values in played.items():
+                    for start in range(0, len(values), _AT_ONCE):
+                        rounds[name][round_index, start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
 
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
@@ -234,8 +246,8 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
             last = min(first + _AT_ONCE, start + group.count)
             dataset[first:last] = np.full(last - first, index, np.uint16)
         start += group.count
-    describe(dataset, "code", "population group of each participant, in id order; `labels` names the codes")
-    dataset.attrs["labels"] = [group.name for group in groups]
+    about = "population group of each participant, in id order; `labels` names the codes"
+    describe(dataset, units="code", description=about, labels=[group.name for group in groups])
     for group in groups:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
@@ -251,27 +263,30 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
             if group.personas:
                 attributes["personas"] = json.dumps(attributes["personas"], ensure_ascii=False)
         given = {key: value for key, value in attributes.items() if value is not None}
-        file.create_group(f"groups/{group.name}").attrs.update(given)
+        describe(file.create_group(f"groups/{group.name}"), **given)
 
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     count = experiment.count
     rounds = file.create_group("rounds")
-    for name, about in PER_PARTICIPANT.items():
+    for name, (units, about) in PER_PARTICIPANT.items():
         if experiment.with_models or name in ("guess", "status"):
-            dataset = rounds.create_dataset(name, (0, count), PLAY[name])
-            describe(dataset, *about)
-            if name in LABELS:
-                dataset.attrs["labels"] = LABELS[name]
+            describe(rounds.create_dataset(name, (0, count), PLAY[name]), units=units, description=about)
+    for name in LABELS.keys() & rounds.keys():
+        describe(rounds[name], labels=LABELS[name])
     groups = len(experiment.population)
     table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
     numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
-    describe(numbers, "units of the game", "mean of each group's valid guesses, NaN without any; `labels` names them")
-    numbers.attrs["labels"] = [group.name for group in experiment.population]
-    for name, about in PER_ROUND.items():
+    about = "mean of each group's valid guesses, NaN without any; `labels` names them"
+    labels = [group.name for group in experiment.population]
+    describe(numbers, units="units of the game", description=about, labels=labels)
+    for name, (units, about) in PER_ROUND.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
         dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
-        describe(dataset, *about)
+        describe(dataset, units=units, description=about)
+    digests = file.create_dataset("digests/rounds", (0, 32), np.uint8, maxshape=(None, 32), chunks=(64, 32))
+    describe(digests, units=DIGESTS[0], description=DIGESTS[1])
+    file["digests"].create_group(REPLIES)
 
 
 def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from pbeauty.game.records import Purpose
 from pbeauty.game.rules import ReadingRule, Status
 
 SCHEMA_VERSION = 2
@@ -24,8 +27,9 @@ PER_PARTICIPANT = {
     "cached_tokens": ("tokens", "those of them that the engine's prefix cache served"),
     "output_tokens": ("tokens", "tokens sampled in all calls for the participant in the round"),
 }
-LABELS = {name: [code.name.lower() for code in codes] for name, codes in (("status", Status), ("reading", ReadingRule))}
-"""The names of the codes of those columns by participant that are codes."""
+_CODES = {"status": Status, "reading": ReadingRule, "purpose": Purpose}
+LABELS = {name: [code.name.lower() for code in codes] for name, codes in _CODES.items()}
+"""The names of the codes in those columns by participant or reply that are codes."""
 PER_REPLY = {
     "participant": ("id", "who replied; ascending, with a participant's calls in order"),
     "purpose": ("code", "what the call was for; the attribute `labels` names the codes"),
@@ -58,6 +62,27 @@ TIME_PARTS = {
 
 All but the last are parts of `seconds`."""
 PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
+PERSONAS = {
+    "source": ("code", "where each background comes from; `labels` names the codes"),
+    "row": ("row", "the background of each participant; -1 where there is none"),
+    "text": ("UTF-8 bytes", "all different backgrounds, one after the other"),
+    "text_offsets": ("bytes", "background r is text[text_offsets[r]:text_offsets[r + 1]]"),
+}
+DIGESTS = ("BLAKE2b-256", "digests of files that run.h5 refers to, in the order of their names")
+
+
+class StoredFile(NamedTuple):
+    """A finished file of a run, as run.h5 refers to it."""
+
+    path: str
+    """Relative to the run's folder."""
+    digest: bytes
+    """BLAKE2b-256."""
+
+
+def reply_file(round_index: int, first_participant: int) -> str:
+    """Where replies of a round are, relative to the run's folder."""
+    return f"{REPLIES}/{round_index + 1:04d}/{first_participant:09d}.h5"
 
 
 def round_file(round_index: int) -> str:

@@ -7,7 +7,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from made import experiment, make
+from made import altered, experiment, make
 from scipy import stats
 
 from pbeauty.analysis.group_stats import binned
@@ -214,12 +214,12 @@ def test_what_is_no_run(tmp_path, capsys):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = [1]
     make(tmp_path / "newer", [[1.0]])
-    with h5py.File(tmp_path / "newer" / "run.h5", "r+") as file:
+    with altered(tmp_path / "newer" / "run.h5") as file:
         file.attrs["schema_version"] = 99
     (tmp_path / "empty").mkdir()
     for path, message in (
-        ("text.h5", "it is not an HDF5 file"),
-        ("other.h5", "not a run of pbeauty"),
+        ("text.h5", "pbeauty did not write it"),
+        ("other.h5", "pbeauty did not write it"),
         ("newer", "schema version 99"),
         ("empty", "there is no run.h5"),
         ("missing", "no such file or folder"),

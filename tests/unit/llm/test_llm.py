@@ -172,8 +172,8 @@ def test_replies_on_record_are_not_asked_for_again(tmp_path):
 
     engine = Listening()
     block = seated(game, engine)
-    block._recorded = ReplayedReplies([path], np.arange(60), 256, warn=pytest.fail)
-    recorded = len(block._recorded)
+    block._replayed = ReplayedReplies([path], np.arange(60), 256, warn=pytest.fail)
+    recorded = len(block._replayed)
     (again,) = played(block, 1)
     assert table(again.rows).tobytes() == table(whole.rows).tobytes()
     assert [said(again, who) for who in range(120)] == [said(whole, who) for who in range(120)]

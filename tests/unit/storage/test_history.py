@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from pbeauty.game.records import Purpose, Replies
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage import replies
-from pbeauty.storage.replies import StoredReplies, find_answers, write_replies
+from pbeauty.storage.replies import StoredReplies, stored_replies, write_replies
 from pbeauty.storage.run_reader import Run
 
 calls = st.lists(
@@ -41,7 +42,7 @@ def replies_of(block):
 
 def sealed_by(folder, blocks, round_index=0):
     """Writes the replies of blocks; the paths."""
-    return [write_replies(folder, round_index, min(block), replies_of(block))[0] for block in blocks]
+    return [write_replies(folder, "id", round_index, min(block), replies_of(block))[0] for block in blocks]
 
 
 @settings(max_examples=40)
@@ -59,25 +60,17 @@ def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factor
         patch.setattr(replies, "_BYTES_PER_FILE", data.draw(st.sampled_from([1, 200, 1000, 1 << 25])))
         patch.setattr(replies, "_TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 20, 1 << 18])))
         patch.setattr(replies, "_FEWEST", data.draw(st.integers(1, 8)))
-        written = [write_replies(folder, 0, min(block), replies_of(block)) for block in hosted if block]
-        everywhere = [folder / path for paths, _ in written for path in paths]
-        for path, position in zip(everywhere, (one for _, positions in written for one in positions), strict=True):
-            with h5py.File(path) as block:  # what the writer knows is what a reader finds
-                read = find_answers(path, block, np.arange(count))
-            assert (read.path, read.participants.tolist()) == (position.path, position.participants.tolist())
-            assert (read.starts.tolist(), read.stops.tolist()) == (position.starts.tolist(), position.stops.tolist())
+        written = [write_replies(folder, "id", 0, min(block), replies_of(block)) for block in hosted if block]
+        everywhere = sorted(stored for files, _ in written for stored in files)
         asked = np.array(sorted(data.draw(st.sets(st.sampled_from(range(count)), min_size=1))))
-        found = []
-        for path in everywhere:
-            with h5py.File(path) as block:
-                found.append(find_answers(path, block, asked))
-        spoken = StoredReplies(found, asked)
-        for seat in data.draw(st.lists(st.integers(0, len(asked) - 1), max_size=60)):
-            last = [tokens for purpose, tokens in said[asked[seat]] if purpose != Purpose.EXTRACTION][-1]
-            assert spoken[seat].tolist() == last
-    for path in everywhere:
-        with h5py.File(path) as block:
-            assert block["participant"][0] >= int(path.stem)
+        read = stored_replies(folder, everywhere, asked)
+        kept = StoredReplies([one for _, positions in written for one in positions], np.arange(count))
+        for slot in data.draw(st.lists(st.integers(0, len(asked) - 1), max_size=60)):
+            last = [tokens for purpose, tokens in said[asked[slot]] if purpose != Purpose.EXTRACTION][-1]
+            assert read[slot].tolist() == kept[asked[slot]].tolist() == last
+    for stored in everywhere:
+        with h5py.File(folder / stored.path) as file:
+            assert file["participant"][0] >= int(Path(stored.path).stem)
 
 
 def test_large_rounds_are_sealed_in_several_files_that_part_nobodys_replies(tmp_path, monkeypatch):
@@ -86,15 +79,15 @@ def test_large_rounds_are_sealed_in_several_files_that_part_nobodys_replies(tmp_
     said = {who: [(Purpose.ANSWER, [who] * 30), (Purpose.RETRY, [who] * (1 + who))] for who in range(5)}
     (paths,) = sealed_by(tmp_path, [said])
     commit(writer, 0, [paths])
-    assert paths == [f"replies/0001/{first:09d}.h5" for first in (0, 3)]
+    assert [path for path, _ in paths] == [f"replies/0001/{first:09d}.h5" for first in (0, 3)]
     seen = []
-    for path in paths:
+    for path, _ in paths:
         with h5py.File(tmp_path / path) as block:
             seen += block["participant"][:].tolist()
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     with Run(tmp_path) as run:
         assert [[len(r.text) for r in run.replies(1, who)] for who in range(5)] == [[30, 1 + who] for who in range(5)]
-        spoken = run.said(0, np.arange(5))
+        spoken = run.last_answers(0, np.arange(5))
         assert [spoken[seat].tolist() for seat in (4, 0, 2)] == [[4] * 5, [0], [2] * 3]
 
 
@@ -107,7 +100,7 @@ def test_replies_are_found_where_blocks_lie_between_each_other(tmp_path):
     with Run(tmp_path) as run:
         assert [len(run.replies(1, who)[0].text) for who in range(5)] == [1, 2, 2, 1, 1]
         assert run.replies(1, 7) == [], "it has no model"
-        spoken = run.said(0, np.array([2, 4]))
+        spoken = run.last_answers(0, np.array([2, 4]))
         assert [spoken[seat].tolist() for seat in (0, 1)] == [[2, 2], [4]]
 
 
@@ -115,12 +108,10 @@ def test_who_resumes_opens_the_files_of_its_own_participants(tmp_path, monkeypat
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     commit(writer, 0, sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who])]} for who in range(5)]))
     opened = []
-    whole = replies.check_tokens
-    monkeypatch.setattr(
-        "pbeauty.storage.replies.check_tokens", lambda path, block: (opened.append(path.stem), whole(path, block))
-    )
+    real = replies.open_file
+    monkeypatch.setattr(replies, "open_file", lambda path, digest: (opened.append(path.stem), real(path, digest))[1])
     with Run(tmp_path) as run:
-        run.said(0, np.array([2, 3]))
+        run.last_answers(0, np.array([2, 3]))
     assert opened == ["000000003", "000000002"]
 
 
@@ -128,12 +119,12 @@ def test_what_is_missing_or_altered_is_an_error(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     (paths,) = sealed_by(tmp_path, [{who: [(Purpose.ANSWER, [who] * 3)] for who in range(4)}])
     commit(writer, 0, [paths])
-    with Run(tmp_path) as run, pytest.raises(RunFileError, match="replies of round 1 are missing"):
-        run.said(0, np.arange(5))
+    with Run(tmp_path) as run, pytest.raises(RunFileError, match="replies/0001: the replies of some participants are"):
+        run.last_answers(0, np.arange(5))
     with Run(tmp_path) as run:
-        spoken = run.said(0, np.arange(4))
-    (tmp_path / paths[0]).unlink()
-    with pytest.raises(RunFileError, match="is damaged"):
+        spoken = run.last_answers(0, np.arange(4))
+    (tmp_path / paths[0].path).unlink()
+    with pytest.raises(RunFileError, match=r"000000000\.h5: No such file"):
         spoken[1]
     sealed_by(tmp_path, [{0: [(Purpose.ANSWER, [])]}])
     with pytest.raises(RunFileError, match="altered while the run was played"):
@@ -149,7 +140,7 @@ def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monk
     for round_index in range(3):
         play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
         before = [block.llm.prompt(seat) for seat in range(40)]
-        _, positions = write_replies(tmp_path, round_index, 0, play.replies)
+        _, positions = write_replies(tmp_path, "id", round_index, 0, play.replies)
         block.llm.attach_stored(positions)
         assert [block.llm.prompt(seat) for seat in range(40)] == before
     assert len(before[0][0]) > len(block.llm.prompt(0, round_index=1)[0])
@@ -169,7 +160,7 @@ def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
         for round_index in range(6):
             play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
             assert play.rows["output_tokens"].sum() == 300 * count
-            _, positions = write_replies(tmp_path, round_index, 0, play.replies)
+            _, positions = write_replies(tmp_path, "id", round_index, 0, play.replies)
             block.llm.attach_stored(positions)
             del play
             held.append(tracemalloc.get_traced_memory()[0])

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from made import altered, texts
 
 from pbeauty import __version__
 from pbeauty.config.loader import loads
@@ -57,7 +58,7 @@ def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
     members, groups = group_of(experiment), len(experiment.population)
     scored = score(experiment.game, rows["guess"], rows["status"], members, groups)
-    writer.commit(round_index, rows, scored, 1.5, [path for paths in sealed for path in paths])
+    writer.commit(round_index, rows, scored, 1.5, [stored for files in sealed for stored in files])
     return rows, scored.outcome
 
 
@@ -69,7 +70,7 @@ def replies(*said):
     return made
 
 
-def texts(sealed):
+def said(sealed):
     data, offsets = sealed["text"][:].tobytes(), sealed["text_offsets"][:]
     return [data[a:b].decode() for a, b in itertools.pairwise(offsets)]
 
@@ -86,10 +87,10 @@ def test_a_new_run_holds_the_experiment_and_no_round(tmp_path):
     assert files(tmp_path) == ["run.h5"]
     with h5py.File(tmp_path / "run.h5") as file:
         assert file.attrs["schema_version"] == SCHEMA_VERSION
-        assert file.attrs["pbeauty_version"] == __version__
-        assert file.attrs["name"] == "trial"
+        assert texts(file.attrs, "pbeauty_version") == __version__
+        assert texts(file.attrs, "name") == "trial"
         assert file.attrs["seed"] == 2**63 - 1
-        assert loads(file.attrs["experiment"]) == EXPERIMENT
+        assert loads(texts(file.attrs, "experiment")) == EXPERIMENT
         assert json.loads(file.attrs["provenance"]) == ABOUT
         assert not file.attrs["finished"]
         assert all(len(dataset) == 0 for dataset in file["rounds"].values())
@@ -101,15 +102,18 @@ def test_groups_and_their_members(tmp_path):
     with h5py.File(tmp_path / "run.h5") as file:
         group = file["participants/group"]
         assert group[:].tolist() == [0] * 5 + [1] * 3 + [2] * 2
-        assert list(group.attrs["labels"]) == ["talkers", "noise", "rock"]
+        assert texts(group.attrs, "labels") == ["talkers", "noise", "rock"]
         assert set(file["groups"]) == {"talkers", "noise", "rock"}
-        talkers = dict(file["groups/talkers"].attrs)
+        attributes = {name: dict(group.attrs) for name, group in file["groups"].items()}
+        for values in attributes.values():
+            values |= {name: value.decode() for name, value in values.items() if isinstance(value, bytes)}
+        talkers = attributes["talkers"]
         assert (talkers["kind"], talkers["model"], talkers["count"]) == ("llm", "demo", 5)
         assert talkers["rules_text"] == RULES
         assert talkers["system_prompt_text"] == SYSTEM_PROMPTS["classic"]
         assert talkers["user_prompt_text"] == USER_PROMPTS["direct"]
         assert json.loads(talkers["sampling"])["temperature"] == 0.5
-        assert dict(file["groups/rock"].attrs) == {"name": "rock", "count": 2, "kind": "fixed", "value": 10.0}
+        assert attributes["rock"] == {"name": "rock", "count": 2, "kind": "fixed", "value": 10.0}
 
 
 def test_rounds_are_read_back_with_h5py_alone(tmp_path):
@@ -119,8 +123,8 @@ def test_rounds_are_read_back_with_h5py_alone(tmp_path):
         rounds = file["rounds"]
         assert rounds["guess"].shape == rounds["status"].shape == (3, 10)
         assert (rounds["guess"].dtype, rounds["status"].dtype) == (np.float64, np.uint8)
-        assert list(rounds["status"].attrs["labels"]) == [status.name.lower() for status in Status]
-        assert list(rounds["reading"].attrs["labels"]) == [rule.name.lower() for rule in ReadingRule]
+        assert texts(rounds["status"].attrs, "labels") == [status.name.lower() for status in Status]
+        assert texts(rounds["reading"].attrs, "labels") == [rule.name.lower() for rule in ReadingRule]
         for t, (rows, outcome) in enumerate(made):
             for name in ("guess", "status", "reading", "forgotten", "prompt_tokens", "cached_tokens", "output_tokens"):
                 np.testing.assert_array_equal(rounds[name][t], rows[name])
@@ -131,7 +135,7 @@ def test_rounds_are_read_back_with_h5py_alone(tmp_path):
 
 def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
-    sealed, _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7")))
+    sealed, _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7")))
     commit(writer, 0, [sealed])
     found = []
 
@@ -142,7 +146,7 @@ def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
             assert item.attrs["description"], name
             assert item.dtype.kind in "iuf", name
 
-    for path in (tmp_path / "run.h5", tmp_path / sealed[0]):
+    for path in (tmp_path / "run.h5", tmp_path / sealed[0].path):
         with h5py.File(path) as file:
             file.visititems(inspect)
     assert {"rounds/guess", "participants/group", "text", "tokens"} <= set(found)
@@ -163,7 +167,7 @@ def test_only_finished_rounds_are_visible(tmp_path):
             assert run.round_count == t
             assert not run.finished
             assert len(run.seconds) == t
-        sealed, _ = write_replies(tmp_path, t, 0, replies((0, Purpose.ANSWER, str(t))))
+        sealed, _ = write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, str(t))))
         with h5py.File(tmp_path / "run.h5") as file:
             assert len(file["replies"]) == t
         commit(writer, t, [sealed])
@@ -187,7 +191,7 @@ def test_the_rows_of_a_round_are_written_once_and_moved_when_the_run_is_finished
     with h5py.File(tmp_path / "run.h5") as file, Run(tmp_path) as run:
         for name in ("guess", "status", "output_tokens"):
             assert file["rounds"][name].is_virtual
-            for found in (file["rounds"][name], run._column(name)):
+            for found in (file["rounds"][name], run.read(name)):
                 np.testing.assert_array_equal(found[:], [row[name] for row in rows])
                 np.testing.assert_array_equal(found[1, 2:5], rows[1][name][2:5])
                 np.testing.assert_array_equal(found[0:2, 3], [row[name][3] for row in rows[:2]])
@@ -197,7 +201,7 @@ def test_the_rows_of_a_round_are_written_once_and_moved_when_the_run_is_finished
         for name in ("guess", "status", "output_tokens"):
             assert not file["rounds"][name].is_virtual and file["rounds"][name].fletcher32
             np.testing.assert_array_equal(file["rounds"][name][:], [row[name] for row in rows])
-        assert list(file["rounds/status"].attrs["labels"]) == [status.name.lower() for status in Status]
+        assert texts(file["rounds/status"].attrs, "labels") == [status.name.lower() for status in Status]
 
 
 def test_bytes_written_grow_linearly_with_rounds(tmp_path, monkeypatch):
@@ -235,11 +239,11 @@ def test_a_file_of_rows_that_is_not_the_rounds_own_is_refused(tmp_path, kind, mo
         path.unlink()
         os.mkfifo(path)
     elif kind == "other_shape":
-        with h5py.File(path, "r+") as file:
+        with altered(path) as file:
             del file["guess"]
             file["guess"] = np.zeros(3)
     elif kind == "elsewhere":
-        with h5py.File(path, "r+") as file:
+        with altered(path) as file:
             del file["guess"]
             file["guess"] = h5py.ExternalLink(str(other), "guess")
     else:
@@ -256,7 +260,7 @@ def test_the_environment_does_not_lead_to_the_rows_of_another_run(tmp_path):
         (tmp_path / name).mkdir()
         writer = RunWriter.create(tmp_path / name, SCRIPTED, ABOUT)
         commit(writer, experiment=SCRIPTED)
-    with h5py.File(tmp_path / "b/rounds/0001.h5", "r+") as file:
+    with altered(tmp_path / "b/rounds/0001.h5") as file:
         file["guess"][:] = 77
     code = f"import pbeauty; print(pbeauty.open({str(tmp_path / 'a')!r}).guesses[0].tolist())"
     environ = os.environ | {"HDF5_VDS_PREFIX": str(tmp_path / "b")}
@@ -287,14 +291,14 @@ SAID = [
 
 
 def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_path):
-    (path,), _ = write_replies(tmp_path, 4, 120, replies(*SAID))
+    ((path, _),), _ = write_replies(tmp_path, "id", 4, 120, replies(*SAID))
     assert path == "replies/0005/000000120.h5"
     assert files(tmp_path) == [path]
     with h5py.File(tmp_path / path) as sealed:
         assert sealed["participant"][:].tolist() == [0, 0, 1, 3, 4]
         assert sealed["purpose"][:].tolist() == [Purpose.ANSWER, Purpose.RETRY] + [Purpose.ANSWER] * 3
-        assert list(sealed["purpose"].attrs["labels"]) == [purpose.name.lower() for purpose in Purpose]
-        assert texts(sealed) == [SAID[row][2] for row in (1, 3, 4, 0, 2)]
+        assert texts(sealed["purpose"].attrs, "labels") == [purpose.name.lower() for purpose in Purpose]
+        assert said(sealed) == [SAID[row][2] for row in (1, 3, 4, 0, 2)]
         offsets = sealed["token_offsets"][:]
         assert np.diff(offsets).tolist() == [len(SAID[row][2]) for row in (1, 3, 4, 0, 2)]
         assert sealed["tokens"][offsets[3] : offsets[4]].tolist() == list(range(10))
@@ -303,14 +307,14 @@ def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_pat
 def test_replies_are_reached_from_the_run(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     sealed = [
-        write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂")))[0],
-        write_replies(tmp_path, 0, 2, replies((2, Purpose.ANSWER, "9")))[0],
+        write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂")))[0],
+        write_replies(tmp_path, "id", 0, 2, replies((2, Purpose.ANSWER, "9")))[0],
     ]
     commit(writer, 0, sealed)
     with h5py.File(tmp_path / "run.h5") as file:
         blocks = file["replies/0001"]
         assert list(blocks) == ["000000000", "000000002"]
-        assert [text for block in blocks.values() for text in texts(block)] == ["7", "🙂", "9"]
+        assert [text for block in blocks.values() for text in said(block)] == ["7", "🙂", "9"]
 
 
 @pytest.mark.parametrize("from_elsewhere", [False, True])
@@ -318,36 +322,36 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
     old, new = tmp_path / "old", tmp_path / "far away" / "new"
     old.mkdir()
     writer = RunWriter.create(old, EXPERIMENT, ABOUT)
-    commit(writer, 0, [write_replies(old, 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
+    commit(writer, 0, [write_replies(old, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
     new.parent.mkdir()
     shutil.move(old, new)
     monkeypatch.chdir("/" if from_elsewhere else new)
     with h5py.File(new / "run.h5" if from_elsewhere else "run.h5") as file:
-        assert texts(file["replies/0001/000000000"]) == ["seven"]
+        assert said(file["replies/0001/000000000"]) == ["seven"]
 
 
 def test_no_replies_and_empty_replies_can_be_sealed(tmp_path):
-    (path,), _ = write_replies(tmp_path, 0, 0, replies())
+    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies())
     with h5py.File(tmp_path / path) as sealed:
         assert (len(sealed["text"]), sealed["text_offsets"][:].tolist()) == (0, [0])
     silent = replies((2, Purpose.ANSWER, ""), (1, Purpose.ANSWER, ""))
-    (path,), _ = write_replies(tmp_path, 0, 1, silent)
+    ((path, _),), _ = write_replies(tmp_path, "id", 0, 1, silent)
     with h5py.File(tmp_path / path) as sealed:
         assert sealed["participant"][:].tolist() == [1, 2]
-        assert texts(sealed) == ["", ""]
+        assert said(sealed) == ["", ""]
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes(tmp_path):
-    (path,), _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
+    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
     with h5py.File(tmp_path / path) as sealed:
-        assert texts(sealed) == ["3?"]
+        assert said(sealed) == ["3?"]
 
 
 def test_sealing_again_replaces(tmp_path):
-    write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "first")))
-    (path,), _ = write_replies(tmp_path, 0, 0, replies((0, Purpose.ANSWER, "second")))
+    write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "first")))
+    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "second")))
     with h5py.File(tmp_path / path) as sealed:
-        assert texts(sealed) == ["second"]
+        assert said(sealed) == ["second"]
     assert files(tmp_path) == [path]
 
 
@@ -440,7 +444,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 for t_index in range(1, 200):
     try:
         t.commit(writer, t_index)
-        t.write_replies(writer.folder, t_index, 0, t.replies(*[(0, 0, "x" * 1000)] * t_index))
+        t.write_replies(writer.folder, "id", t_index, 0, t.replies(*[(0, 0, "x" * 1000)] * t_index))
     except t.RunFileError as error:
         print(t_index, error)
         break
@@ -485,7 +489,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_store_error(locked_folder):
         lambda: RunWriter.create(locked_folder, EXPERIMENT, ABOUT),
         lambda: commit(writer),
         lambda: writer.finish(ABOUT),
-        lambda: write_replies(locked_folder, 0, 0, replies((0, Purpose.ANSWER, "7"))),
+        lambda: write_replies(locked_folder, "id", 0, 0, replies((0, Purpose.ANSWER, "7"))),
     ):
         with pytest.raises(RunFileError, match=r"(?s)cannot write .*\.h5: .*Permission denied.*rounds finished before"):
             write()
@@ -521,9 +525,9 @@ def test_a_run_is_read_by_folder_or_file(tmp_path):
     ("make", "said"),
     [
         (lambda path: None, "No such file"),
-        (lambda path: path.write_text("hello"), "it is not an HDF5 file"),
-        (lambda path: path.touch(), "it is not an HDF5 file"),
-        (lambda path: h5py.File(path, "w").close(), "is an HDF5 file, but not a run of pbeauty"),
+        (lambda path: path.write_text("hello"), "pbeauty did not write it"),
+        (lambda path: path.touch(), "pbeauty did not write it"),
+        (lambda path: h5py.File(path, "w").close(), "pbeauty did not write it"),
     ],
 )
 def test_what_is_not_a_run_is_refused(tmp_path, make, said):
@@ -536,20 +540,20 @@ def test_what_is_not_a_run_is_refused(tmp_path, make, said):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(RunFileError, match=f"(?s)cannot read a run from {tmp_path}/run.h5"):
+    with pytest.raises(RunFileError, match=f"(?s)cannot read {tmp_path}/run.h5"):
         Run(tmp_path)
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path):
     path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(RunFileError, match="cannot read a run"):
+    with pytest.raises(RunFileError, match="its content does not match its digest"):
         Run(path)
 
 
 def test_a_run_of_a_newer_schema_is_refused(tmp_path):
     path = RunWriter.create(tmp_path, EXPERIMENT, ABOUT).path
-    with h5py.File(path, "r+") as file:
+    with altered(path) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION + 1
     with pytest.raises(
         RunFileError, match=f"schema version {SCHEMA_VERSION + 1}, this pbeauty reads {SCHEMA_VERSION}:"

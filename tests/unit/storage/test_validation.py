@@ -8,17 +8,18 @@ import os
 import h5py
 import numpy as np
 import pytest
+from made import altered
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
+from pbeauty.storage.hdf5 import describe, reading
 from pbeauty.storage.journal import journals
 from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
-from pbeauty.storage.validation import reading, round_replies
 
 EXPERIMENT = """
 name: sealed
@@ -38,7 +39,7 @@ def folder(tmp_path):
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        paths, _ = write_replies(tmp_path, round_index, 0, replies)
+        paths, _ = write_replies(tmp_path, "id", round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
         writer.commit(round_index, rows, scored, 1.0, paths)
     return tmp_path
@@ -51,7 +52,7 @@ def read_all(folder):
         assert run.provenance == {"host": "here"}
         for round_index in range(run.round_count):
             run.outcome(round_index), run.guesses[round_index], run.status[round_index]
-            said = run.said(round_index, np.arange(4))
+            said = run.last_answers(round_index, np.arange(4))
             assert [said[seat].tolist() for seat in range(4)] == [[who, 7] for who in range(4)]
 
 
@@ -61,7 +62,7 @@ def test_a_sound_run_is_read_to_the_end(folder):
 
 def swap(path, name, make):
     """Puts something else in the place of a dataset or group."""
-    with h5py.File(path, "r+") as file:
+    with altered(path) as file:
         attributes = dict(file[name].attrs)
         del file[name]
         make(file, name)
@@ -137,7 +138,7 @@ def test_links_lead_nowhere_but_to_the_runs_own_replies(file, folder):
         run[name] = h5py.ExternalLink(file, "/")
 
     swap(folder / "run.h5", "replies/0001/000000000", link)
-    with pytest.raises(RunFileError, match="stored replies are missing or damaged"):
+    with pytest.raises(RunFileError, match="no link to the run's own replies"):
         read_all(folder)
 
 
@@ -197,7 +198,7 @@ def read_everything(folder):
         with reading(run.path):
             run.file["participants/group"][:]
         for round_index in range(run.round_count):
-            for path, block in round_replies(run.file, folder, round_index).items():
+            for path, block in run.open_reply_files(round_index):
                 with reading(path):
                     for dataset in block.values():
                         dataset[:]
@@ -205,15 +206,15 @@ def read_everything(folder):
 
 def test_an_experiment_that_unfolds_in_memory_is_refused(folder):
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-    with h5py.File(folder / "run.h5", "r+") as file:
-        file.attrs["experiment"] = bomb
+    with altered(folder / "run.h5") as file:
+        describe(file, experiment=bomb)
     with pytest.raises(RunFileError, match="YAML aliases"):
         read_all(folder)
 
 
 def test_nothing_stored_is_code(folder):
-    with h5py.File(folder / "run.h5", "r+") as file:
-        file.attrs["experiment"] = "name: !!python/object/apply:os.system ['touch pwned']\n"
+    with altered(folder / "run.h5") as file:
+        describe(file, experiment="name: !!python/object/apply:os.system ['touch pwned']\n")
     with pytest.raises(ConfigError, match="python/object"):
         read_all(folder)
     for path in folder.rglob("*.h5"):
