@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pbeauty.config.loader import load, loads
 from pbeauty.config.persona_files import read_persona_files
+from pbeauty.config.sweep import is_sweep, load_sweep
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, nearest
 from pbeauty.game.personas import assign_personas
@@ -23,13 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="with the game of this experiment")
     parser.add_argument("--show", metavar="NAME", help="show this prompt")
+    parser.add_argument("--case", metavar="CASE", help="of a sweep: with this case's game, and not the first's")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def command(options: argparse.Namespace) -> int:
     """Prints the prompts, or one of them."""
-    experiment = load(options.config, options.set) if options.config else None
+    experiment = _experiment(options.config, options.set, options.case) if options.config else None
     if options.show:
         text = render(options.show, experiment)
         print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
@@ -43,6 +46,14 @@ def command(options: argparse.Namespace) -> int:
         needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
         print(f"{entry.kind:<6}  {entry.name:<{width}}  {entry.about}{needs}")
     return DONE
+
+
+def _experiment(path: Path, overrides: Sequence[str], case: str | None) -> Experiment:
+    if is_sweep(path):
+        return load_sweep(path, overrides).pick(case or "1").experiment
+    if case:
+        raise ConfigError(f"{path} is no sweep and has no cases")
+    return load(path, overrides)
 
 
 @dataclass(frozen=True)
@@ -88,10 +99,8 @@ def render(name: str, experiment: Experiment | None = None) -> str:
         known = [*system, *user]
         raise ConfigError(f"no prompt {name!r}{nearest(name, known)}; known: {', '.join(known)}")
     told = population_variables(experiment) | _traits(name, experiment)
-    texts = (system[name], told) if name in system else (user[name], told)
-    wanted = needed(*texts) if name in system else placeholders(user[name])
-    missing = [placeholder for placeholder in wanted if placeholder not in told]
-    if missing:
+    wanted = needed(system[name], told) if name in system else placeholders(user[name])
+    if missing := [placeholder for placeholder in wanted if placeholder not in told]:
         listed = ", ".join(f"{{{placeholder}}}" for placeholder in missing)
         raise ConfigError(
             f"{name!r} needs {listed}, which this experiment has no value for; give one that has, as CONFIG"
