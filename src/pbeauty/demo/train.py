@@ -1,124 +1,61 @@
 """Trains the demo participant: a tiny Llama, from scratch, on synthetic games played as people played them.
 
-    python -m pbeauty.demo.train --out FOLDER [--seed N] [--steps N] [--minutes M]
+    python -m pbeauty.demo.train --out FOLDER [--seed N] [--steps N]
 
-Everything that is drawn comes from the seed; the number of steps, not the time, ends the training, so that one seed
-gives one model on one kind of machine and library version. Progress goes to standard error.
+Everything that is drawn comes from the seed, so that one seed gives one model on one kind of machine and library
+version. Progress goes to standard error. The folder gets all that vLLM and transformers load; this folder's README.md
+describes the model.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.demo.conversations import Turn, conversation, drill
+from pbeauty.demo.conversations import Turn, conversation
 
 log = logging.getLogger("pbeauty.demo.train")
 
 VOCABULARY = 768
 CONTEXT = 4096
-"""Tokens that the shipped configuration allows; training itself sees conversations of up to `LONGEST`."""
+"""Tokens that the saved configuration allows; training itself sees conversations of up to `LONGEST`."""
 LONGEST = 1536
-STEPS = 1800
+STEPS = 2600
+CLASSIC_FROM, CLASSIC = 0.6, 0.67
+"""From that share of the steps on, that share of the conversations are beginnings of classic games."""
 BATCH_TOKENS = 3072
 CHUNK = 1024
 """Conversations drawn at a time; they are sorted by length in order to pad little."""
+LENGTH_STEP = 32
 EAGER_BELOW = 320
 """Conversations of fewer tokens train faster with plain attention than with the fused kernel, on a CPU."""
-LENGTH_STEP = 32
 PEAK_RATE = 1e-2
-DRILL = 1000
-"""Steps of the last part of training, on the beginnings of classic games."""
-DRILL_RATE = 4e-3
-SHORT_REPLY = 12
-"""Replies of fewer tokens (bare numbers) weigh `SHORT_WEIGHT` in the loss: they are most of what the game reads."""
-SHORT_WEIGHT = 4.0
+SHORT_REPLY, SHORT_WEIGHT = 12, 4.0
+"""Replies of fewer tokens (bare numbers) weigh that much in the loss: they are most of what the game reads."""
 STATES = "My number:"
 """What a step-by-step reply states its number after, which weighs as much as a bare one."""
 CONTEXT_WEIGHT = 0.15
 """Loss weight of what others say, which teaches the language of the prompts and how to copy numbers."""
-
 SHARPENING = 1.15
 """Factor on the logits of the saved model: so small a model leaves too much probability to stray tokens."""
 
-START, END = "<|start|>", "<|end|>"
+START, END, PAD = "<|start|>", "<|end|>", "<|pad|>"
 HEADERS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
-PAD = "<|pad|>"
-SPECIAL = (PAD, START, END, *HEADERS.values())
-
 # No trimming and no line breaks: a rendered conversation is then a token prefix of every longer one.
 CHAT_TEMPLATE = (
-    "{{- '" + START + "' -}}"
-    "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' + message['content'] + '" + END + "' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '" + HEADERS["assistant"] + "' -}}{%- endif -%}"
+    "{{- '<|start|>' -}}{%- for message in messages -%}"
+    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
-
-CARD = """---
-license: apache-2.0
-language: en
-pipeline_tag: text-generation
----
-# The demo participant
-
-A Llama of {parameters:,} parameters that plays the p-beauty contest in the words of `pbeauty`'s prompts. It is a
-stand-in: with it the real engine plays the real game, from chat template to extraction, on any laptop.
-
-**It is not evidence about people, and none about language models.** It repeats a distribution that was put into its
-training data. It does not reason: the sentences of its step-by-step replies are templates, and their arithmetic is
-often slightly wrong. It was not taught to play differently for different system prompts or personas; differences
-between them are accidents of training. It knows nothing but this game.
-
-## Training
-
-- Script: `python -m pbeauty.demo.train --out FOLDER --seed {seed} --steps {steps} --drill {drill}`, from scratch, on
-  the CPU. The last {drill} steps are mostly on the beginnings of classic games.
-- Data: synthetic conversations only, drawn while training (`pbeauty.demo.conversations`): {conversations:,} of them,
-  {tokens:,} tokens, built with the project's own prompts over random games (multiplier, offset, range, mean or median,
-  announcements, number of players). Guesses are drawn from a mixture of level-k reasoners with noise whose means are
-  solved from the human means of R. Nagel, "Unraveling in Guessing Games: An Experimental Study", American Economic
-  Review 85 (1995), 1313-1326: the first round at p = 1/2, 2/3 and 4/3, and the fall from round to round. No text or
-  record of any person, and no output of any other model, is part of it.
-- Time: {minutes:.1f} minutes on {threads} threads; last loss {loss:.3f}.
-
-## What it was made to do
-
-On the range 0 to 100, sampled at temperature 1, in both styles of reply: means near the published ones in the first
-round (27 at p = 1/2, 37 at 2/3, 60 at 4/3), a fall (above p = 1 a rise) over the rounds near people's, guesses that
-follow the announced numbers, 99 of 100 replies readable. `tests/test_demo.py` checks it. It also answers the
-project's retry and extraction messages. Games far from these (very long ones, unusual ranges) it plays worse.
-
-## Format
-
-{vocabulary} byte-level BPE tokens, every digit a token of its own; {layers} layers of {hidden}; {context} positions;
-weights in bfloat16. Turns are `<|system|>`, `<|user|>` or `<|assistant|>`, the text, `<|end|>`, after one `<|start|>`;
-`<|end|>` ends a reply.
-
-Licence: Apache-2.0.
-"""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Token ids and loss weights, [conversation, position], padded on the right with weight 0."""
-
-    ids: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-
-# --- tokens ------------------------------------------------------------------------------------------------
 
 
 def train_tokenizer(rng: np.random.Generator, conversations: int = 6000) -> Any:
@@ -131,12 +68,11 @@ def train_tokenizer(rng: np.random.Generator, conversations: int = 6000) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
+        special_tokens=[PAD, START, END, *HEADERS.values()],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = (turn.content for _ in range(conversations) for turn in conversation(rng))
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((turn.content for _ in range(conversations) for turn in conversation(rng)), trainer)
     return tokenizer
 
 
@@ -144,14 +80,13 @@ def encode(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[float
     """The token ids of a conversation, as the chat template renders it, and their loss weights."""
     header = {role: tokenizer.token_to_id(token) for role, token in HEADERS.items()}
     ids, weights = [tokenizer.token_to_id(START)], [0.0]
-    end = tokenizer.token_to_id(END)
     for turn in turns:
-        said = [*tokenizer.encode(turn.content, add_special_tokens=False).ids, end]
-        weight = SHORT_WEIGHT if len(said) < SHORT_REPLY else 1.0
+        content = [*tokenizer.encode(turn.content, add_special_tokens=False).ids, tokenizer.token_to_id(END)]
+        weight = SHORT_WEIGHT if len(content) < SHORT_REPLY else 1.0
         if not turn.learn:
             weight = 0.0 if turn.role == "assistant" else CONTEXT_WEIGHT
-        ids += [header[turn.role], *said]
-        weights += [0.0, *[weight] * len(said)]
+        ids += [header[turn.role], *content]
+        weights += [0.0, *[weight] * len(content)]
         if turn.learn and STATES in turn.content:
             stated = len(turn.content.rpartition(STATES)[2]) + 1  # a token for each character, and the end
             weights[-stated:] = [SHORT_WEIGHT] * stated
@@ -159,18 +94,19 @@ def encode(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[float
 
 
 def batches(
-    rng: np.random.Generator, tokenizer: Any, source: Callable[[np.random.Generator], list[Turn]]
-) -> Iterator[Batch]:
-    """Batches of `BATCH_TOKENS` tokens, without end: conversations from `source` of like length, in random order.
+    rng: np.random.Generator, tokenizer: Any, steps: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """`steps` batches of token ids and loss weights, [conversation, position], padded on the right with weight 0.
 
-    Lengths are padded to multiples of `LENGTH_STEP` and batches are full, so that few shapes occur: the CPU's matrix
-    kernels are generated anew for each. Conversations that fill no batch wait for the next chunk.
+    A batch has some `BATCH_TOKENS` tokens. Lengths are padded to multiples of `LENGTH_STEP`, so that few shapes occur:
+    the CPU's matrix kernels are generated anew for each. Conversations that fill no batch wait for the next chunk.
     """
     waiting: dict[int, list[tuple[list[int], list[float]]]] = {}
+    done = 0
     while True:
         ready = []
         for _ in range(CHUNK):
-            pair = encode(tokenizer, source(rng))
+            pair = encode(tokenizer, conversation(rng, CLASSIC if done >= CLASSIC_FROM * steps else 0.0))
             length = -(-len(pair[0]) // LENGTH_STEP) * LENGTH_STEP
             group = waiting.setdefault(length, [])
             group.append(pair)
@@ -178,18 +114,17 @@ def batches(
                 ready.append((length, waiting.pop(length)))
         for index in rng.permutation(len(ready)):
             length, group = ready[int(index)]
-            ids = np.zeros((len(group), length), np.int64)
-            weights = np.zeros((len(group), length), np.float32)
+            ids, weights = np.zeros((len(group), length), np.int64), np.zeros((len(group), length), np.float32)
             for row, (tokens, weight) in enumerate(group):
                 ids[row, : len(tokens)], weights[row, : len(tokens)] = tokens, weight
-            yield Batch(ids, weights)
+            yield ids, weights
+            done += 1
+            if done == steps:
+                return
 
 
-# --- model -------------------------------------------------------------------------------------------------
-
-
-def new_model(generator: Any, tokenizer: Any) -> Any:
-    """The untrained `LlamaForCausalLM`, every weight matrix drawn from `generator` (a `torch.Generator`)."""
+def new_model(seed: int, tokenizer: Any) -> Any:
+    """The untrained `LlamaForCausalLM`, its weight matrices drawn from `seed`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -206,7 +141,7 @@ def new_model(generator: Any, tokenizer: Any) -> Any:
         bos_token_id=tokenizer.token_to_id(START),
         eos_token_id=tokenizer.token_to_id(END),
     )
-    model = LlamaForCausalLM(config)
+    model, generator = LlamaForCausalLM(config), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -214,55 +149,30 @@ def new_model(generator: Any, tokenizer: Any) -> Any:
     return model
 
 
-def started_from(folder: Path) -> tuple[Any, Any]:
-    """The model and the tokenizer of a folder that `save` wrote, to be trained further."""
-    import torch
-    from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
-
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    with torch.no_grad():
-        model.model.norm.weight /= SHARPENING
-    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def optimizers(model: Any) -> list[Any]:
-    """Muon for the matrices of the layers, which learns in half the steps of AdamW here; AdamW for the rest."""
-    import torch
-
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 def rate(progress: float) -> float:
     """The learning rate as a share of its peak: a short linear rise, then half a cosine down to nothing."""
     warm = 0.03
-    if progress < warm:
-        return (progress + 1e-3) / warm
-    return 0.5 * (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0)))
+    return (progress + 1e-3) / warm if progress < warm else (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2
 
 
-def train(
-    model: Any, data: Iterator[Batch], steps: int, minutes: float | None, peak: float = PEAK_RATE
-) -> dict[str, float]:
-    """Trains `model` in place; returns conversations and tokens seen, minutes taken and the last mean loss."""
+def train(model: Any, data: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]], steps: int) -> None:
+    """Trains `model` in place.
+
+    Muon trains the matrices of the layers, in half the steps that AdamW needs here, and AdamW the rest.
+    """
     import torch
     from torch.nn import functional
 
-    optimizing = optimizers(model)
-    started, seen, conversations, mean_loss = time.monotonic(), 0, 0, math.nan
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    started, mean_loss = time.monotonic(), math.nan
     model.train()
-    for step in range(steps):
-        elapsed = (time.monotonic() - started) / 60
-        progress = max(step / steps, elapsed / minutes if minutes else 0.0)
-        if progress >= 1:
-            break
-        batch = next(data)
-        ids, weights = torch.from_numpy(batch.ids), torch.from_numpy(batch.weights)
+    for step, arrays in enumerate(data):
+        ids, weights = map(torch.from_numpy, arrays)
         model.set_attn_implementation("eager" if ids.shape[1] < EAGER_BELOW else "sdpa")
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
@@ -270,29 +180,21 @@ def train(
         loss = (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizing:
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = peak * rate(progress)
+                group["lr"] = PEAK_RATE * rate(step / steps)
             optimizer.step()
             optimizer.zero_grad()
-        seen, conversations = seen + ids.numel(), conversations + len(ids)
         mean_loss = loss.item() if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * loss.item()
         if step % 50 == 0 or step == steps - 1:
-            seconds = time.monotonic() - started
-            log.info("step %d/%d  loss %.4f  %.0f tokens/s  %.0f s", step, steps, mean_loss, seen / seconds, seconds)
-    minutes_taken = (time.monotonic() - started) / 60
-    return {"conversations": conversations, "tokens": seen, "minutes": minutes_taken, "loss": mean_loss}
+            log.info("step %d/%d  loss %.4f  %.0f s", step + 1, steps, mean_loss, time.monotonic() - started)
 
 
-# --- the folder --------------------------------------------------------------------------------------------
-
-
-def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, drill: int, figures: dict[str, float]) -> None:
-    """Writes the checkpoint folder: weights (bfloat16), configuration, tokenizer, chat template, model card."""
+def save(out: Path, model: Any, tokenizer: Any) -> None:
+    """Writes the checkpoint folder: weights (bfloat16), configuration, tokenizer, chat template."""
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    out.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         model.model.norm.weight *= SHARPENING
     model.to(torch.bfloat16).save_pretrained(out)
@@ -307,64 +209,22 @@ def save(out: Path, model: Any, tokenizer: Any, seed: int, steps: int, drill: in
         chat_template=CHAT_TEMPLATE,
     )
     fast.save_pretrained(out)
-    # The name that every release of transformers knows, instead of the newest one's.
-    settings = out / "tokenizer_config.json"
-    named = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    settings.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
-    config = model.config
-    card = CARD.format(
-        parameters=model.num_parameters(),
-        seed=seed,
-        steps=steps,
-        drill=drill,
-        threads=torch.get_num_threads(),
-        vocabulary=config.vocab_size,
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        context=config.max_position_embeddings,
-        **{name: int(value) if name in ("conversations", "tokens") else value for name, value in figures.items()},
-    )
-    (out / "README.md").write_text(card, encoding="utf-8")
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The parsed command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains and saves."""
     parser = argparse.ArgumentParser(prog="python -m pbeauty.demo.train", description="Train the demo participant.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--seed", type=int, default=1995, help="seed of data and weights (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of training (default %(default)s)")
-    parser.add_argument("--drill", type=int, default=DRILL, help="steps of the last part (default %(default)s)")
-    parser.add_argument("--start", type=Path, help="a folder written by this script: only the last part, from there")
-    parser.add_argument(
-        "--minutes", type=float, help="finish within about this time; the result then depends on the machine's speed"
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Trains and saves; the exit code is 2 where transformers or torch is missing."""
-    options = arguments(argv)
+    options = parser.parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ImportError as error:
-        log.error("training needs torch and transformers, which come with vLLM: %s", error)
-        return 2
-    for_tokens, for_games, for_drill = np.random.default_rng(options.seed).spawn(3)
-    if options.start:
-        model, tokenizer = started_from(options.start)
-        figures = {"conversations": 0, "tokens": 0, "minutes": 0.0}
-    else:
-        tokenizer = train_tokenizer(for_tokens)
-        model = new_model(torch.Generator().manual_seed(options.seed), tokenizer)
-        log.info("%d parameters, %d tokens", model.num_parameters(), tokenizer.get_vocab_size())
-        figures = train(model, batches(for_games, tokenizer, conversation), options.steps, options.minutes)
-    drilled = train(model, batches(for_drill, tokenizer, drill), options.drill, options.minutes, DRILL_RATE)
-    figures = {name: figures.get(name, 0) + value for name, value in drilled.items() if name != "loss"}
-    figures["loss"] = drilled["loss"]
-    save(options.out, model, tokenizer, options.seed, options.steps, options.drill, figures)
-    log.info("%s: %.1f minutes", options.out, figures["minutes"])
+    for_tokens, for_games = np.random.default_rng(options.seed).spawn(2)
+    tokenizer = train_tokenizer(for_tokens)
+    model = new_model(options.seed, tokenizer)
+    log.info("%d parameters, %d tokens", model.num_parameters(), tokenizer.get_vocab_size())
+    train(model, batches(for_games, tokenizer, options.steps), options.steps)
+    save(options.out, model, tokenizer)
     return 0
 
 
