@@ -18,8 +18,8 @@ from pbeauty.game.experiment import Model, Sampling
 from pbeauty.game.records import Purpose
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
-from pbeauty.llm import engine as engine_module
-from pbeauty.llm.engine import Engine, check_engine_arguments, check_vllm, checkpoint, engine_arguments
+from pbeauty.llm.engine import Engine
+from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments
 from pbeauty.llm.placement import NodeRank
 from pbeauty.mpi.partition import partition_population
 
@@ -49,7 +49,7 @@ def test_seeded_requests_survive_steps_that_are_full_of_long_prompts(engine):
 
 
 def test_a_seed_fixes_a_reply_whatever_else_is_in_the_batch(engine):
-    prompt = engine.tokenizer.encode("Pick a number from 0 to 100.")
+    prompt = engine.template.tokenizer.encode("Pick a number from 0 to 100.")
     params = engine.sampling_params(Sampling(max_tokens=12))
     alone = answers(engine, [prompt] * 3, params, [11, 12, 13])
     crowd = answers(engine, [prompt] * 30, params, range(30))
@@ -58,11 +58,11 @@ def test_a_seed_fixes_a_reply_whatever_else_is_in_the_batch(engine):
 
 
 def test_replies_come_without_the_token_that_ended_them_and_say_when_they_were_cut(engine):
-    prompt = engine.tokenizer.encode("Pick a number from 0 to 100.")
+    prompt = engine.template.tokenizer.encode("Pick a number from 0 to 100.")
     cut, *_ = answers(engine, [prompt], engine.sampling_params(Sampling(max_tokens=1)), [1])
     assert cut.truncated and len(cut.tokens) == 1
     whole = answers(engine, [prompt] * 20, engine.sampling_params(Sampling(max_tokens=64)), range(20))
-    ends = engine.tokenizer.eos_token_id
+    ends = engine.template.tokenizer.eos_token_id
     assert all(ends not in reply.tokens for reply in whole)
     assert any(not reply.truncated for reply in whole)
     assert all(reply.text == engine.decode([reply.tokens])[0] for reply in whole)
@@ -140,10 +140,21 @@ def test_the_model_reads_replies_as_often_as_its_mode_says(extraction, engine):
         assert (status[:40] == Status.EXTRACTED).mean() > 0.8 and (status != Status.OK).all()
 
 
-def test_an_engine_argument_that_vllm_does_not_know_is_refused_with_the_nearest():
+def asking(models="{}", sampling="{}"):
+    return loads(
+        f"name: t\nmodels: {{m: {models}}}\n"
+        f"population: [{{name: g, count: 2, kind: llm, model: m, sampling: {sampling}}}]"
+    )
+
+
+def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"models\.m\.engine: .*'gpu_memory_utilisation'.*'gpu_memory_utilization'"):
-        check_engine_arguments("m", Model(engine={"gpu_memory_utilisation": 0.5}))
-    check_engine_arguments("m", Model(engine={"gpu_memory_utilization": 0.5, "max_model_len": 100}))
+        check_models(asking("{engine: {gpu_memory_utilisation: 0.5}}"))
+    with pytest.raises(ConfigError, match=r"population\.0\.sampling: .*'presense_penalty'.*'presence_penalty'"):
+        check_models(asking(sampling="{presense_penalty: 0.5}"))
+    with pytest.raises(ConfigError, match=r"population\.0\.sampling: .*min_p"):
+        check_models(asking(sampling="{min_p: 7}"))
+    check_models(asking("{engine: {gpu_memory_utilization: 0.5, max_model_len: 100}}", "{min_p: 0.1, stop: [x]}"))
 
 
 @pytest.mark.parametrize(
@@ -167,24 +178,14 @@ def test_without_vllm_the_message_says_what_to_install(monkeypatch):
         check_vllm()
 
 
-def test_checkpoints_are_the_demo_a_folder_or_a_hub_id(tmp_path):
-    assert checkpoint(Model()).endswith("demo")
-    assert checkpoint(Model(path="meta-llama/Llama-3.1-8B")) == "meta-llama/Llama-3.1-8B"
-    (tmp_path / "config.json").write_text("{}")
-    assert checkpoint(Model(path=str(tmp_path))) == str(tmp_path)
-    for path in (str(tmp_path / "nothing"), "just-a-name", "a/b/c"):
-        with pytest.raises(ConfigError, match="no such folder"):
-            checkpoint(Model(path=path))
-
-
 def test_what_the_configuration_passes_through_wins():
     arguments = engine_arguments(Model(engine={"dtype": "bfloat16", "max_num_seqs": 7}), on_gpu=False, seed=2**40 + 5)
     assert arguments["dtype"] == "bfloat16" and arguments["max_num_seqs"] == 7
     assert arguments["enable_chunked_prefill"] is False and arguments["seed"] == 5
 
 
-def test_only_the_engine_module_imports_vllm_and_only_when_an_engine_starts():
+def test_only_the_wing_of_models_imports_vllm_and_only_inside_functions():
     source = Path(str(importlib.resources.files("pbeauty")))
     found = [path for path in source.rglob("*.py") if re.search(r"(from|import) vllm", path.read_text("utf-8"))]
-    assert [path.relative_to(source).as_posix() for path in found] == ["llm/engine.py"]
-    assert "vllm" not in {name.split(".")[0] for name in vars(engine_module)}
+    assert {path.parent.name for path in found} == {"llm"}
+    assert not [path for path in found if re.search(r"^(from|import) vllm", path.read_text("utf-8"), re.MULTILINE)]

@@ -142,8 +142,8 @@ def test_prompts_and_provenance_are_kept(quickstart):
         about = json.loads(file.attrs["provenance"])
         assert [rank["participants"] for rank in about["ranks"]] == [0, 150, 150]
         assert "engine" not in about["ranks"][0]
-        assert about["ranks"][1]["engine"]["enable_prefix_caching"] == "True"
-        assert len(about["ranks"][1]["model_config_sha256"]) == 64
+        assert about["ranks"][1]["engine"]["enable_prefix_caching"] is True
+        assert "model.safetensors" in about["models"]["demo"]
         assert any(name.startswith("vllm") for name in about["packages"])
         assert yaml.safe_load(file.attrs["experiment"])["models"]["demo"]["path"] == "demo"
 

@@ -14,6 +14,7 @@ import zlib
 
 import pbeauty.job.runner
 from pbeauty.cli.main import main
+from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.engine import Reply
 
 
@@ -23,17 +24,18 @@ class Tokenizer:
     name_or_path = "parrot"
     chat_template = "parrot"
 
-    def __len__(self) -> int:
-        return 256
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt, **variables):
+        turns = "".join(f"<{m['role']}>{m['content']}</>" for m in messages)
+        return turns + ("<assistant>" if add_generation_prompt else "")
 
-    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
-        return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"
+    def get_added_vocab(self):
+        return {}
 
     def encode(self, text, add_special_tokens):
         return list(text.encode())
 
-    def decode(self, tokens, skip_special_tokens):
-        return bytes(tokens).decode(errors="replace")
+    def batch_decode(self, replies, skip_special_tokens):
+        return [bytes(tokens).decode(errors="replace") for tokens in replies]
 
 
 class Engine:
@@ -42,10 +44,13 @@ class Engine:
     max_model_len = 100_000
     max_num_seqs = 8
 
-    def __init__(self, model, place, seed):
-        self.tokenizer = Tokenizer()
+    vocabulary = 256
+    notes = ()
+
+    def __init__(self, model, place, seed, needed_context=None):
+        self.template = ChatTemplate(Tokenizer())
         self.gpus = []
-        self.arguments = {"model": "parrot"}
+        self.arguments, self.resolved = {"model": "parrot"}, {}
         self._waiting = {}
 
     @property
@@ -84,7 +89,10 @@ class Engine:
         return finished
 
     def decode(self, replies):
-        return [self.tokenizer.decode(tokens, True) for tokens in replies]
+        return self.template.reasoning.decode(replies)
+
+    def fits(self, needed_context):
+        return True
 
     def abort(self):
         self._waiting.clear()

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from pbeauty.cli.run import add_experiment
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.personas import assign_personas, has_personas
+from pbeauty.game.personas import Personas, assign_personas, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
 from pbeauty.job.checkpoint import Request, prepare, read_checkpoint
@@ -42,11 +43,12 @@ from pbeauty.job.participants import Participants
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm import answering
 from pbeauty.llm.backgrounds import writer
+from pbeauty.llm.context_size import game_context, longest_traits
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank
 from pbeauty.llm.request_loop import QUEUE_DEPTH
 from pbeauty.mpi.collectives import run_on_root
-from pbeauty.mpi.partition import partition_population
+from pbeauty.mpi.partition import groups_of, partition_population
 from pbeauty.mpi.world import on_every_rank, world
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
@@ -207,8 +209,10 @@ class _Player:
     def __init__(self, comm: Comm, experiment: Experiment) -> None:
         self._comm, self._experiment = comm, experiment
         (model,) = _models(experiment)
-        self._engine = Engine(experiment.models[model], NodeRank(0, 1), experiment.seed)
         self._hosted = partition_population(experiment, 1)
+        longest = longest_traits(experiment, groups_of(self._hosted[0]), _personas(experiment))
+        needed = partial(game_context, experiment, groups=longest)
+        self._engine = Engine(experiment.models[model], NodeRank(0, 1), experiment.seed, needed)
         self._interrupt = Interrupt()
         with self._game() as block:  # prompts are read from the folder, which is thrown away
             assert block.llm is not None  # there is a model, and one rank hosts everybody
@@ -237,8 +241,7 @@ class _Player:
             ConfigError: if the game does not come to its end.
         """
         experiment = self._experiment
-        everybody = assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
-        block = Participants(experiment, self._hosted[0], self._engine, personas=everybody)
+        block = Participants(experiment, self._hosted[0], self._engine, personas=_personas(experiment))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with Path(os.devnull).open("w") as nowhere:
@@ -288,6 +291,10 @@ class _Player:
             for reply in replies
         ]
         self._engine.llm.chat(questions, _chatty(self.llm.extraction_params), use_tqdm=False)
+
+
+def _personas(experiment: Experiment) -> Personas | None:
+    return assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
 
 
 def _chatty(params: Any) -> Any:

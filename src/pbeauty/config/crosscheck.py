@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import ceil, floor
 
 from pbeauty.errors import ConfigError
@@ -18,6 +19,7 @@ from pbeauty.game.experiment import (
     LLMGroup,
     OwnPrompts,
     PersonaSettings,
+    Sampling,
     UniformGroup,
     nearest,
 )
@@ -37,6 +39,7 @@ _SUM = 1e-6
 """How far shares may be from one together."""
 _SET_BY_US = {
     "model": "`path` says which model",
+    "reasoning_parser": "it is a key of the model itself, beside `engine`",
     "tokenizer": "it comes with the model",
     "seed": "it follows from the experiment's seed",
     "tensor_parallel_size": "it is a key of the model itself, beside `engine`",
@@ -46,6 +49,16 @@ _SET_BY_US = {
     "runner": "replies have to be generated",
 }
 """Arguments of vLLM that `engine` cannot give, and why."""
+_SAMPLED_BY_US = {
+    "n": "every participant gives one reply",
+    "seed": "every request has one of its own, from the experiment's seed, the round and the participant",
+    "structured_outputs": "see `guided`",
+    **dict.fromkeys(("logprobs", "prompt_logprobs", "flat_logprobs"), "probabilities are not stored"),
+    **dict.fromkeys(("detokenize", "skip_special_tokens", "spaces_between_special_tokens"), "replies are decoded here"),
+    **dict.fromkeys(("output_kind", "include_stop_str_in_output", "stream_interval"), "replies are decoded here"),
+    **dict.fromkeys(("skip_clone", "output_text_buffer_length"), "it is internal to vLLM"),
+}
+"""Sampling parameters of vLLM that `sampling` cannot give, and why."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
             yield (*key, "name"), f"{group.name!r} is also the name of group {names[group.name]}; names must differ"
         if isinstance(group, LLMGroup):
             yield from _check_model(given, key, group)
+            yield from _check_sampling((*key, "sampling"), group.sampling)
             yield from _check_prompt_names(key, group, experiment.prompts)
             if group.personas:
                 yield from _check_personas((*key, "personas"), group, group.personas, variables)
@@ -121,6 +135,15 @@ def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
             f"{group.sampling.max_tokens} leaves no room for a prompt in a context of {context} tokens "
             f"(models.{group.model}.engine.max_model_len)",
         )
+
+
+def _check_sampling(key: Key, sampling: Sampling) -> Iterator[Fault]:
+    """Parameters that are passed on to vLLM, as far as it is not for vLLM to judge them."""
+    for name in sampling.model_extra or {}:
+        if name in _SAMPLED_BY_US:
+            yield (*key, name), f"it cannot be given here: {_SAMPLED_BY_US[name]}"
+        elif near := get_close_matches(name, Sampling.model_fields, n=1, cutoff=0.8):
+            yield (*key, name), f"unknown key; did you mean {near[0]!r}?"
 
 
 def _check_range(key: Key, group: object, game: Game) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ from pbeauty.config.crosscheck import Key, People, cross_check, is_within
 from pbeauty.config.parsing import parse, read_text, to_yaml
 from pbeauty.config.persona_files import digest, read_file
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import KINDS, Experiment, LLMGroup, Section, nearest
+from pbeauty.game.experiment import DEMO_MODEL, KINDS, Experiment, LLMGroup, Section, nearest
 
 S = TypeVar("S", bound=Section)
 MISSING = "missing; this key must be given"
@@ -89,6 +89,8 @@ def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]
         except ConfigError as error:
             faults.append(("prompts", str(error)))
             data["prompts"] = {}
+    if isinstance(models := data.get("models"), dict):
+        data["models"] = {name: _with_folder(model, folder) for name, model in models.items()}
     population = data.get("population")
     groups = list(population) if isinstance(population, list) else []
     for index, group in enumerate(groups):
@@ -96,6 +98,14 @@ def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]
         if isinstance(personas, dict) and isinstance(name := personas.get("file"), str) and "digest" not in personas:
             groups[index] = {**group, "personas": {**personas, "file": str(folder / name)}}
     return data | ({"population": groups} if groups else {})
+
+
+def _with_folder(model: Any, folder: Path) -> Any:
+    """A model's section, with its folder as it is seen from here; what is no folder may be a hub id."""
+    path = model.get("path") if isinstance(model, dict) else None
+    if not isinstance(path, str) or path == DEMO_MODEL or not (folder / path).is_dir():
+        return model
+    return {**model, "path": str((folder / path).absolute())}
 
 
 def _read_people(experiment: Experiment) -> tuple[People, dict[int, str]]:

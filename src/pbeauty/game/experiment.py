@@ -202,16 +202,23 @@ class Model(Section):
     """A language model: `demo`, a checkpoint folder, or a hub id; `engine` passes vLLM arguments through.
 
     Ranks are apportioned to models by `weight`; a model without one weighs as many as it has participants.
+    `chat_template_kwargs` are arguments of the model's chat template. `reasoning_parser` names the parser of vLLM that
+    splits replies into thought and answer; without it the usual ones are found.
     """
 
     path: Text = DEMO_MODEL
     tensor_parallel_size: PositiveInt = 1
     weight: Annotated[Number, Field(gt=0)] | None = None
     engine: dict[StrictStr, JsonValue] = {}
+    chat_template_kwargs: dict[StrictStr, JsonValue] = {}
+    reasoning_parser: Text | None = None
 
 
 class Sampling(Section):
-    """How replies are sampled. Temperature 0 is greedy."""
+    """How replies are sampled. Temperature 0 is greedy. Others of vLLM's parameters can be given by name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
 
     temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
     max_tokens: PositiveInt = 64

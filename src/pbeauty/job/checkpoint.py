@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pbeauty.config import loader
 from pbeauty.errors import ConfigError
@@ -14,8 +17,8 @@ from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.job.live_status import RoundResult, latest_results
 from pbeauty.job.stop_requests import Interrupt, job_end
-from pbeauty.llm.engine import check_engine_arguments, check_vllm
-from pbeauty.llm.engine import checkpoint as check_checkpoint
+from pbeauty.llm.engine_arguments import check_models
+from pbeauty.llm.model_files import changes, fingerprint
 from pbeauty.storage.schema import RUN_FILE, StoredFile
 
 
@@ -43,6 +46,9 @@ class Checkpoint:
     """The files of replies of every finished round."""
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from every other one, and is in each of its files."""
+
+    date: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    """When the run was begun: what chat templates take for today, in every job."""
 
     @property
     def rounds(self) -> int:
@@ -83,21 +89,8 @@ def prepare(request: Request) -> Experiment:
         ConfigError: saying everything that is wrong.
     """
     experiment = loader.load(request.config, request.overrides)
-    check_models(experiment)
+    check_models(experiment, request.config.parent)
     return experiment
-
-
-def check_models(experiment: Experiment) -> None:
-    """Checks the models of an experiment as far as that goes without starting an engine.
-
-    Raises:
-        ConfigError: saying what is wrong.
-    """
-    if experiment.used_models:
-        check_vllm()
-    for name, model in sorted(experiment.used_models.items()):
-        check_checkpoint(model)
-        check_engine_arguments(name, model)
 
 
 def plan_run(
@@ -149,6 +142,7 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, E
         check_same_experiment(run, experiment)
         if run.complete:
             return Checkpoint(exists=True, complete=True, announcements=[]), EarlierJobs()
+        _check_same_models(run.path.parent, run.provenance, experiment)
         run.check_rounds()
         checkpoint = Checkpoint(
             exists=True,
@@ -156,5 +150,29 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, E
             announcements=[run.announcement(round_index) for round_index in range(run.round_count + 1)],
             reply_files=[run.reply_files(round_index) for round_index in range(run.round_count)],
             run_id=run.run_id,
+            date=datetime.fromisoformat(str(run.provenance["date"])),
         )
         return checkpoint, EarlierJobs(run.personas, latest_results(run))
+
+
+def what_lasts(plan: Plan) -> dict[str, Any]:
+    """What the jobs of a run have to have in common: the date, and the files of its models; for its provenance."""
+    models = {name: fingerprint(model) for name, model in plan.experiment.used_models.items()}
+    return {"date": plan.checkpoint.date.isoformat(), "models": models}
+
+
+def _check_same_models(folder: Path, provenance: Mapping[str, Any], experiment: Experiment) -> None:
+    """Refuses to go on with other weights, another tokenizer or another template than the run began with.
+
+    Raises:
+        ConfigError: naming the files that have changed.
+    """
+    faults = []
+    for name, model in experiment.used_models.items():
+        before, now = provenance.get("models", {}).get(name, {}), fingerprint(model)
+        if before and now and (changed := changes(before, now)):
+            faults.append(f"\n  model {name} ({model.path}): {', '.join(changed)}")
+    if faults:
+        raise ConfigError(
+            f"{folder} was begun with other files of its models and cannot be gone on with:{''.join(faults)}"
+        )

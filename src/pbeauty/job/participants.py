@@ -120,7 +120,7 @@ class Participants:
         return ReplayedReplies(
             found,
             self.llm.ids,
-            len(self.llm.engine.tokenizer),
+            self.llm.engine.vocabulary,
             warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
         )
 

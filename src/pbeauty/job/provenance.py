@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -36,11 +35,8 @@ def of_rank(engine: Engine | None, participants: Participants) -> dict[str, Any]
             "notes": participants.notes(),
             "replies_kept": participants.replies_kept,
             "gpus": engine.gpus,
-            "engine": {key: str(value) for key, value in engine.arguments.items()},
+            "engine": {key: str(value) for key, value in engine.arguments.items()} | engine.resolved,
         }
-        config = Path(engine.arguments["model"]) / "config.json"
-        if config.exists():
-            seen["model_config_sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
     return seen
 
 

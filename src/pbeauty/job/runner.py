@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pbeauty import STARTED
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
-from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.experiment import LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.job import provenance
-from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, prepare
+from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, prepare, what_lasts
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
@@ -20,9 +21,10 @@ from pbeauty.job.participants import Participants
 from pbeauty.job.personas_setup import scatter_personas, write_backgrounds
 from pbeauty.job.provenance import PhaseTimer, Usage
 from pbeauty.job.stop_requests import Interrupt
+from pbeauty.llm.context_size import game_context, longest_traits
 from pbeauty.llm.engine import Engine
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
-from pbeauty.mpi.partition import partition_population, partition_warnings
+from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
 from pbeauty.mpi.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -41,12 +43,15 @@ class EngineCache:
         self._engine: Engine | None = None
         self._loaded: tuple[Any, ...] = ()
 
-    def get(self, job: JobContext, experiment: Experiment, moderator: Moderator | None) -> Engine | None:
+    def get(self, job: JobContext, plan: Plan, moderator: Moderator | None, personas: Personas | None) -> Engine | None:
         """The engine that this rank needs for its block, None if it needs none; collective.
+
+        Its context is as long as the conversations of the block with these personas can become.
 
         Raises:
             JobError: on every rank, where an engine does not start.
         """
+        experiment = plan.experiment
         groups = [experiment.population[segment.group] for segment in job.block]
         model = next((experiment.models[group.model] for group in groups if isinstance(group, LLMGroup)), None)
         place = node_rank(job.comm, engine=model is not None)
@@ -57,14 +62,17 @@ class EngineCache:
                 return None
             # An engine that draws by itself goes on where it stopped, so each run that wants that has one of its own.
             seed = experiment.seed if experiment.seeding == "engine" else None
+            longest = longest_traits(experiment, groups_of(job.block), personas)
+            context = partial(game_context, experiment, groups=longest)
             wanted = (model.model_copy(update={"weight": None}).model_dump_json(), place, seed)
-            if self._engine and (wanted != self._loaded or seed is not None):
+            if self._engine and (wanted != self._loaded or seed is not None or not self._engine.fits(context)):
                 self._engine.close()
                 self._engine = None
             if self._engine:
                 self._engine.forget()
             else:
-                self._engine, self._loaded = Engine(model, place, seed=experiment.seed), wanted
+                self._engine, self._loaded = Engine(model, place, experiment.seed, context), wanted
+            self._engine.template = self._engine.template.dated(plan.checkpoint.date)
             return self._engine
 
         def show(ranks: set[int]) -> None:
@@ -133,14 +141,14 @@ def play(
         everybody, own = scatter_personas(job, experiment, earlier.personas)
         engine = None
         if checkpoint.rounds < experiment.game.rounds:
-            engine = engines.get(job, experiment, moderator)
+            engine = engines.get(job, plan, moderator, own)
         participants = run_on_all(comm, lambda: _take_block(job, plan, engine, own))
         timer.end_phase("engines")
 
         # 4. Rank 0 opens the record of the run.
         ranks = comm.gather(provenance.of_rank(engine, participants))
         if moderator and ranks:
-            _open_record(moderator, plan, provenance.of_job(comm, ranks), everybody)
+            _open_record(moderator, plan, provenance.of_job(comm, ranks) | what_lasts(plan), everybody)
             _say_ready(moderator, timer, ranks)
 
         # 5. The game: backgrounds that are missing, then round after round.

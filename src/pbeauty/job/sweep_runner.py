@@ -18,11 +18,12 @@ from pbeauty import STARTED
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import csv_cell, replace_text
-from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, check_models, plan_run, read_checkpoint
+from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, read_checkpoint
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import LIVE_FILE
 from pbeauty.job.runner import EngineCache, play
 from pbeauty.job.stop_requests import Interrupt
+from pbeauty.llm.engine_arguments import check_models
 from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.schema import CASES_FILE, RUN_FILE
@@ -68,7 +69,7 @@ def prepare_sweep(request: Request) -> Prepared:
     finished = set()
     for case in sweep.cases:
         try:
-            check_models(case.experiment)
+            check_models(case.experiment, request.config.parent)
             if read_checkpoint(sweep.folder / case.name, case.experiment)[0].complete:
                 finished.add(case.name)
         except (ConfigError, RunFileError) as error:
@@ -89,7 +90,7 @@ def run_case(comm: Comm, request: Request, which: str) -> int:
     def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
         sweep = load_sweep(request.config, request.overrides)
         case = sweep.pick(which)
-        check_models(case.experiment)
+        check_models(case.experiment, request.config.parent)
         folder = request.out or sweep.folder / case.name
         return plan_run(case.experiment, replace(request, out=folder), until_end, interrupt)
 

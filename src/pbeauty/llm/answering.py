@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pbeauty.game import prompts
 from pbeauty.game.announcement import Announcement
-from pbeauty.game.extraction import Reading, read_extraction, read_guess
+from pbeauty.game.extraction import read_extraction, read_guess
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress, Purpose, Replies, Rows
 from pbeauty.game.rules import ReadingRule, Status
-from pbeauty.llm.conversations import EXTRACTION_SAMPLING, LLMParticipants
+from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Reply
+from pbeauty.llm.reasoning import Answer
 from pbeauty.llm.request_loop import Request, RequestLoop
 
 
@@ -29,7 +30,7 @@ def play(
 
     Args:
         participants: who is asked.
-        announcement: what the participants are told.
+        announcement: with which the round begins.
         rows: of the participants, by slot; filled in.
         replies: every reply is added to it.
         loop: around the participants' engine.
@@ -61,9 +62,9 @@ class _Call(Request):
     purpose: Purpose
     attempt: int = 0
     """How often the participant has been asked again."""
-    unread: tuple[tuple[Sequence[int], str], ...] = ()
+    unread: tuple[tuple[list[int], str], ...] = ()
     """The exchanges of this round before it: a reply that could not be read, and what was asked then."""
-    about: Sequence[int] = ()
+    about: list[int] = field(default_factory=list)
     """Of an extraction: the token ids of the reply that it is about."""
     pattern: Status = Status.UNPARSABLE
     """Of an extraction: what the patterns made of that reply."""
@@ -105,8 +106,9 @@ class _Answers:
         self._account(call.slot, reply)
         row = self._replies.append(call.participant, call.purpose, reply.text, reply.tokens)
         game = self._block.experiment.game
+        answer = self._block.template.reasoning.split(reply.tokens, reply.text)
         if call.purpose == Purpose.EXTRACTION:
-            reading = read_extraction(reply.text, game.low, game.high, reply.truncated)
+            reading = read_extraction(answer.text, game.low, game.high, reply.truncated)
             if reading.status.valid:
                 self._record_guess(call, reading.guess, Status.EXTRACTED, ReadingRule.EXTRACTION)
                 return None
@@ -114,22 +116,22 @@ class _Answers:
             return self._give_up(call, Status.UNPARSABLE if call.pattern.valid else call.pattern, call.about)
         self.last_reply[call.slot] = row
         group = self._block.group_settings(call.slot).group
-        reading = read_guess(reply.text, game.low, game.high, truncated=reply.truncated)
-        unclear = reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
+        reading = read_guess(answer.text, game.low, game.high, truncated=reply.truncated)
+        unclear = answer.complete and reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
         doubtful = group.extraction == "model" or (group.extraction == "pattern-then-model" and unclear)
-        if doubtful and (question := self._extraction(call, reply, reading)):
+        if doubtful and (question := self._extraction(call, reply, answer, reading.status)):
             return question
         if reading.status.valid:
             self._record_guess(call, reading.guess, Status.RETRIED if call.attempt else Status.OK, reading.rule)
             return None
         return self._give_up(call, reading.status, reply.tokens)
 
-    def _extraction(self, call: _Call, reply: Reply, reading: Reading) -> _Call | None:
-        """Asks the model which number the reply names; None where the question would not fit its context."""
+    def _extraction(self, call: _Call, reply: Reply, answer: Answer, pattern: Status) -> _Call | None:
+        """Asks the model which number the answer names; None where there is none, or the question does not fit."""
         block = self._block
-        text = prompts.extraction_message(reply.text, block.variables)
-        prompt = block.conversation.question(text)
-        if len(prompt) + EXTRACTION_SAMPLING.max_tokens > block.engine.max_model_len:
+        prompt = block.template.question(prompts.extraction_message(answer.text, block.variables))
+        too_long = len(prompt) + block.extraction_sampling.max_tokens > block.engine.max_model_len
+        if too_long or not answer.complete:
             return None
         return _Call(
             call.participant,
@@ -142,10 +144,10 @@ class _Answers:
             call.attempt,
             call.unread,
             about=reply.tokens,
-            pattern=reading.status,
+            pattern=pattern,
         )
 
-    def _give_up(self, call: _Call, status: Status, tokens: Sequence[int]) -> _Call | None:
+    def _give_up(self, call: _Call, status: Status, tokens: list[int]) -> _Call | None:
         """What follows a reply without a guess: the request again, or the end of the round for the participant."""
         block = self._block
         settings = block.group_settings(call.slot)

@@ -69,7 +69,7 @@ def write(block: LLMParticipants, slots: NDArray[np.int64], made: Backgrounds, l
     if not loop.run(writing):
         return False
     for slot in slots.tolist():
-        text = writing.said.get(slot)
+        text = writing.usable.get(slot)
         made.participant.append(int(block.ids[slot]))
         made.text.append((in_words(block, slot) if text is None else text).encode("utf-8", errors="replace"))
         made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
@@ -93,7 +93,7 @@ class _Writing:
             for index, group in enumerate(block.experiment.population)
             if (found := writer(group)) is not None
         }
-        self.said: dict[int, str] = {}
+        self.usable: dict[int, str] = {}
         """The usable backgrounds, by slot."""
 
     def first_requests(self) -> Iterator[_Call]:
@@ -105,9 +105,9 @@ class _Writing:
         """Keeps the background, or asks for it again, as often as the group allows."""
         found = writer(self._block.group_settings(call.slot).group)
         assert found is not None  # only such groups are asked
-        text = " ".join(reply.text.split())
+        text = " ".join(self._block.template.reasoning.split(reply.tokens, reply.text).text.split())
         if not reply.truncated and usable(text, found):
-            self.said[call.slot] = text
+            self.usable[call.slot] = text
         elif call.number < found.retries:
             return self._call(call.slot, call.number + 1)
         else:
@@ -147,4 +147,4 @@ def _prompt(block: LLMParticipants, slot: int, attempt: int) -> list[int]:
     found = writer(block.group_settings(slot).group)
     assert found is not None and block.personas is not None
     text = background_request(found.language, block.personas.attributes(slot))
-    return block.conversation.question(f"{text} {WRITING[found.language].again}" if attempt else text)
+    return block.template.question(f"{text} {WRITING[found.language].again}" if attempt else text)

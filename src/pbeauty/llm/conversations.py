@@ -1,4 +1,4 @@
-"""The language models of a block: what each has heard and said, as token ids."""
+"""The conversations of the language models of a block, as token ids."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.errors import ConfigError
 from pbeauty.game import prompts
 from pbeauty.game.announcement import Announcement
-from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
+from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.extraction import number_pattern
 from pbeauty.game.personas import Personas
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Ragged
-from pbeauty.llm.chat_template import Conversation
+from pbeauty.llm.context_size import check_room, extraction_sampling, longest_traits
 from pbeauty.llm.engine import Engine
-from pbeauty.mpi.partition import Segment
+from pbeauty.mpi.partition import Segment, groups_of, ids
 from pbeauty.storage.replies import AnswerPositions, PendingReplies, StoredReplies, stored_replies
 from pbeauty.storage.schema import StoredFile
-
-EXTRACTION_SAMPLING = Sampling(temperature=0.0, max_tokens=16)
-"""Reading is not playing: the likeliest answer, and a short one."""
 
 
 class TokenCache:
@@ -46,19 +42,19 @@ class TokenCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """What a group is told in one round; what its participants are told one by one is rendered when it is needed."""
+class UserTurn:
+    """The request to a group in one round; what differs from participant to participant is rendered as needed."""
 
     text: str
-    """Of an announcement with own ranks: that of somebody whose guess was none."""
+    """Where own ranks are announced, that for a participant without one."""
     opening: list[int]
-    """Token ids where a conversation begins with it: the system prompt comes first. Empty where those differ."""
+    """Token ids where a conversation begins with it, after the system prompt; empty where system prompts differ."""
     turn: list[int]
     """Token ids where it follows a reply."""
-    told: dict[str, str]
+    quantities: dict[str, str]
     """The text of each announced quantity."""
-    turns: TokenCache | None
-    """By own rank, where those are told."""
+    by_rank: TokenCache | None
+    """Token ids where it follows a reply, by own rank; None where ranks are not announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class GroupSettings:
 
     group: LLMGroup
     system: str | None
-    """None where every participant has one of its own."""
+    """None where participants have system prompts of their own."""
     params: Any
     """vLLM's sampling parameters."""
     room: int
@@ -77,15 +73,15 @@ class GroupSettings:
 class LLMParticipants:
     """The language models that one rank hosts, all at one engine.
 
-    A conversation is stored once: what a group was told per round as token ids, what a participant said in the files
-    of stored replies, from which it is read again as it is needed. A slot is a participant's number among those of
-    this object.
+    A conversation is stored once: the requests to a group by round as token ids, a participant's replies in the files
+    of stored replies, from which they are read again as needed. A slot is a participant's number among those of this
+    object.
     """
 
     def __init__(
         self, experiment: Experiment, segments: Sequence[Segment], engine: Engine, personas: Personas | None = None
     ) -> None:
-        """Seats the participants of `segments`, all of one model, at `engine`.
+        """Begins the conversations of the participants of `segments`, all of one model.
 
         Args:
             experiment: the whole experiment.
@@ -98,19 +94,21 @@ class LLMParticipants:
         """
         self.experiment = experiment
         self.engine = engine
-        self.conversation = Conversation(engine.tokenizer)
+        self.template = engine.template
         self.variables = population_variables(experiment)
         self._rank_range = (len(experiment.population) if experiment.game.players == "groups" else experiment.count) + 1
-        self.extraction_params = engine.sampling_params(EXTRACTION_SAMPLING)
-        self.ids = np.concatenate([np.arange(s.start, s.stop) for s in segments])
-        self.group_of = np.concatenate([np.full(len(s), s.group, np.uint16) for s in segments])
+        self.extraction_sampling = extraction_sampling(experiment, engine.template)
+        self.extraction_params = engine.sampling_params(self.extraction_sampling)
+        self.ids = ids(segments)
+        self.group_of = groups_of(segments)
         self._segments = segments
         self._group_settings = {s.group: self._settings_of(experiment.population[s.group]) for s in segments}
         self.set_personas(personas)
-        self._told: list[dict[int, Message]] = []  # per round, by group
+        self._user_turns: list[dict[int, UserTurn]] = []  # per round, by group
         self._ranks: list[NDArray[np.int32] | None] = []  # per round, by slot
-        self._said: list[PendingReplies | StoredReplies] = []  # per finished round
-        self._check_room()
+        self._replies: list[PendingReplies | StoredReplies] = []  # per finished round
+        longest = longest_traits(experiment, self.group_of, personas)
+        check_room(experiment, engine.template, longest, engine.max_model_len)
 
     def set_personas(self, personas: Personas | None) -> None:
         """Who the participants are, before any round: `personas` by slot."""
@@ -128,40 +126,40 @@ class LLMParticipants:
             self.set_personas(self.personas)
 
     def add_user_turn(self, announcement: Announcement) -> None:
-        """Adds what each group is told in this round to the conversations."""
+        """Adds the request of a round, with what is announced, to the conversations."""
         round_index = announcement.round_index
-        told = {
+        announced = {
             quantity: "" if np.isnan(value) else number_text(value)
             for quantity, value in announcement.quantities.items()
         }
         if announcement.group_numbers:
-            told["group_numbers"] = ", ".join(
+            announced["group_numbers"] = ", ".join(
                 f"{name} {'none' if np.isnan(number) else number_text(number)}"
                 for name, number in announcement.group_numbers.items()
             )
         if announcement.ranks is not None:
-            told["own_rank"] = ""
-        order = [quantity for quantity in self.experiment.game.announce if quantity in told]
-        told = {quantity: told[quantity] for quantity in dict.fromkeys([*order, *told])}
-        del self._told[round_index:], self._ranks[round_index:]
+            announced["own_rank"] = ""
+        order = [quantity for quantity in self.experiment.game.announce if quantity in announced]
+        quantities = {quantity: announced[quantity] for quantity in dict.fromkeys([*order, *announced])}
+        del self._user_turns[round_index:], self._ranks[round_index:]
         self._ranks.append(None if announcement.ranks is None else announcement.ranks[self.ids])
-        self._told.append(
-            {index: self._message(settings, round_index, told) for index, settings in self._group_settings.items()}
+        self._user_turns.append(
+            {i: self._user_turn(settings, round_index, quantities) for i, settings in self._group_settings.items()}
         )
 
     def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
-        """Adds what everybody said in the round that was last told: row `rows[slot]` of `tokens`."""
-        del self._said[len(self._told) - 1 :]
-        self._said.append(PendingReplies(tokens, rows))
+        """Adds everybody's reply to the latest request: row `rows[slot]` of `tokens`."""
+        del self._replies[len(self._user_turns) - 1 :]
+        self._replies.append(PendingReplies(tokens, rows))
 
     def attach_stored(self, positions: Sequence[AnswerPositions]) -> None:
-        """What was said in the round that was last told lies in files now, and is read from there."""
-        self._said[-1] = StoredReplies(positions, self.ids)
+        """Has the replies to the latest request read from the files where they are stored now."""
+        self._replies[-1] = StoredReplies(positions, self.ids)
 
     def notes(self) -> list[str]:
-        """What a person should know about how conversations are held with this model."""
+        """What a person should know about the engine, and about how conversations are held with its model."""
         group = next(iter(self._group_settings.values())).group
-        return [f"model {group.model}: {note}" for note in self.conversation.notes()]
+        return [f"model {group.model}: {note}" for note in [*self.engine.notes, *self.template.notes()]]
 
     def restore(
         self, folder: Path, announcements: Sequence[Announcement], reply_files: Sequence[Sequence[StoredFile]]
@@ -174,11 +172,11 @@ class LLMParticipants:
             reply_files: by round, its files of replies.
 
         Raises:
-            ConfigError: if replies are missing or damaged.
+            RunFileError: if replies are missing or damaged.
         """
-        for told, files in zip(announcements, reply_files, strict=False):
-            self.add_user_turn(told)
-            self._said.append(stored_replies(folder, files, self.ids))
+        for announcement, files in zip(announcements, reply_files, strict=False):
+            self.add_user_turn(announcement)
+            self._replies.append(stored_replies(folder, files, self.ids))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""
@@ -192,7 +190,7 @@ class LLMParticipants:
         return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
 
     def prompt(
-        self, slot: int, extra: Sequence[tuple[Sequence[int], str]] = (), round_index: int | None = None
+        self, slot: int, extra: Sequence[tuple[list[int], str]] = (), round_index: int | None = None
     ) -> tuple[list[int], int]:
         """The conversation of the participant at `slot`: token ids, and how many rounds it lacks.
 
@@ -201,32 +199,36 @@ class LLMParticipants:
 
         Args:
             slot: whose.
-            extra: exchanges of the round that could not be read: the reply, and what was asked then.
-            round_index: up to the request of this round; by default the last that was told.
+            extra: exchanges of the round that could not be read: the reply, and the request that followed.
+            round_index: up to the request of this round; by default the latest.
         """
-        group = int(self.group_of[slot])
-        told = [messages[group] for messages in self._told[: None if round_index is None else round_index + 1]]
+        turns = [by_group[int(self.group_of[slot])] for by_group in self._user_turns]
+        turns = turns if round_index is None else turns[: round_index + 1]
         settings = self.group_settings(slot)
-        if not self.conversation.is_append_only:
-            return self._rendered(slot, settings, told, extra)
-        tail = [token for tokens, text in extra for token in [*tokens, *self.conversation.turn(text)]]
-        begin = len(told) - 1
+        if not self.template.is_append_only:
+            return self._rendered(slot, settings, turns, extra)
+        tail = [
+            token
+            for tokens, text in extra
+            for token in [*self.template.reasoning.answer_tokens(tokens), *self.template.turn(text)]
+        ]
+        begin = len(turns) - 1
         while begin > 0:
-            longer = self._reply(begin - 1, slot) + self._turn(begin, slot, told[begin]) + tail
-            if len(self._opening(begin - 1, slot, told[begin - 1])) + len(longer) > settings.room:
+            longer = self._answer(begin - 1, slot) + self._turn(begin, slot, turns[begin]) + tail
+            if len(self._opening(begin - 1, slot, turns[begin - 1])) + len(longer) > settings.room:
                 break
             begin, tail = begin - 1, longer
-        return self._opening(begin, slot, told[begin]) + tail, begin
+        return self._opening(begin, slot, turns[begin]) + tail, begin
 
     def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
         """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
         group = int(self.group_of[slot])
-        said = self.engine.decode([self._reply(earlier, slot) for earlier in range(round_index)])
-        asked = [self._text(earlier, slot, self._told[earlier][group]) for earlier in range(round_index + 1)]
+        replies = self.engine.decode([self._answer(earlier, slot) for earlier in range(round_index)])
+        requests = [self._text(r, slot, self._user_turns[r][group]) for r in range(round_index + 1)]
         messages = [{"role": "system", "content": self.system(slot)}]
-        for user, text in zip(asked, said, strict=False):
+        for user, text in zip(requests, replies, strict=False):
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": text}]
-        return [*messages, {"role": "user", "content": asked[-1]}]
+        return [*messages, {"role": "user", "content": requests[-1]}]
 
     def system(self, slot: int) -> str:
         """The system prompt of the participant at `slot`."""
@@ -240,50 +242,54 @@ class LLMParticipants:
         own = self.experiment.prompts.system
         return prompts.system_message(group.system_prompt, {**self.variables, **traits}, own)
 
-    def _text(self, round_index: int, slot: int, message: Message) -> str:
-        """What the participant at `slot` is told in a round."""
-        places = self._ranks[round_index]
-        if places is None or not places[slot]:
-            return message.text
-        told = message.told | {"own_rank": str(places[slot])}
-        return self._user(self.group_settings(slot).group, round_index, told)
+    def _text(self, round_index: int, slot: int, turn: UserTurn) -> str:
+        """The request of a round to the participant at `slot`."""
+        ranks = self._ranks[round_index]
+        if ranks is None or not ranks[slot]:
+            return turn.text
+        quantities = turn.quantities | {"own_rank": str(ranks[slot])}
+        return self._user_message(self.group_settings(slot).group, round_index, quantities)
 
-    def _opening(self, round_index: int, slot: int, message: Message) -> list[int]:
+    def _opening(self, round_index: int, slot: int, turn: UserTurn) -> list[int]:
         """Token ids of a conversation that begins with a round."""
-        if message.opening and self._ranks[round_index] is None:
-            return message.opening
+        if turn.opening and self._ranks[round_index] is None:
+            return turn.opening
         if round_index == 0:
             return self._openings.get(
-                int(self._person[slot]), lambda: self.conversation.opening_of_one(self.system(slot), message.text)
+                int(self._person[slot]), lambda: self.template.uncached_opening(self.system(slot), turn.text)
             )
-        return self.conversation.opening_of_one(self.system(slot), self._text(round_index, slot, message))
+        return self.template.uncached_opening(self.system(slot), self._text(round_index, slot, turn))
 
-    def _turn(self, round_index: int, slot: int, message: Message) -> list[int]:
+    def _turn(self, round_index: int, slot: int, turn: UserTurn) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""
-        places = self._ranks[round_index]
-        if places is None or message.turns is None:
-            return message.turn
-        return message.turns.get(
-            int(places[slot]), lambda: self.conversation.turn_of_one(self._text(round_index, slot, message))
+        ranks = self._ranks[round_index]
+        if ranks is None or turn.by_rank is None:
+            return turn.turn
+        return turn.by_rank.get(
+            int(ranks[slot]), lambda: self.template.uncached_turn(self._text(round_index, slot, turn))
         )
 
     def _rendered(
-        self, slot: int, settings: GroupSettings, told: list[Message], extra: Sequence[tuple[Sequence[int], str]]
+        self, slot: int, settings: GroupSettings, turns: list[UserTurn], extra: Sequence[tuple[list[int], str]]
     ) -> tuple[list[int], int]:
-        """As `prompt`, for templates whose conversations do not extend."""
-        said = [self._reply(round_index, slot) for round_index in range(len(told) - 1)]
-        said += [list(tokens) for tokens, _ in extra]
-        asked = [self._text(earlier, slot, message) for earlier, message in enumerate(told)]
-        asked += [text for _, text in extra]
+        """As `prompt`, for templates that rewrite earlier turns."""
+        replies = [self._reply(round_index, slot) for round_index in range(len(turns) - 1)]
+        replies += [tokens for tokens, _ in extra]
+        requests = [self._text(earlier, slot, turn) for earlier, turn in enumerate(turns)]
+        requests += [text for _, text in extra]
         system = self.system(slot)
-        for begin in range(len(told)):
-            prompt = self.conversation.whole(system, asked[begin:], said[begin:])
-            if len(prompt) <= settings.room or begin == len(told) - 1:
+        for begin in range(len(turns)):
+            prompt = self.template.whole(system, requests[begin:], replies[begin:])
+            if len(prompt) <= settings.room or begin == len(turns) - 1:
                 return prompt, begin
-        raise AssertionError("a round is always told something")
+        raise AssertionError("a conversation has at least one request")
 
     def _reply(self, round_index: int, slot: int) -> list[int]:
-        return self._said[round_index][slot].tolist()
+        return self._replies[round_index][slot].tolist()
+
+    def _answer(self, round_index: int, slot: int) -> list[int]:
+        """What of a reply the conversation goes on from."""
+        return self.template.reasoning.answer_tokens(self._reply(round_index, slot))
 
     def _settings_of(self, group: Any) -> GroupSettings:
         game = self.experiment.game
@@ -296,45 +302,12 @@ class LLMParticipants:
             room=self.engine.max_model_len - group.sampling.max_tokens,
         )
 
-    def _message(self, settings: GroupSettings, round_index: int, told: dict[str, str]) -> Message:
-        user = self._user(settings.group, round_index, told)
-        opening = [] if settings.system is None else self.conversation.opening(settings.system, user)
-        turns = TokenCache(self._rank_range) if "own_rank" in told else None
-        return Message(user, opening, self.conversation.turn(user), told, turns)
+    def _user_turn(self, settings: GroupSettings, round_index: int, quantities: dict[str, str]) -> UserTurn:
+        text = self._user_message(settings.group, round_index, quantities)
+        opening = [] if settings.system is None else self.template.opening(settings.system, text)
+        by_rank = TokenCache(self._rank_range) if "own_rank" in quantities else None
+        return UserTurn(text, opening, self.template.turn(text), quantities, by_rank)
 
-    def _user(self, group: LLMGroup, round_index: int, told: Mapping[str, str]) -> str:
+    def _user_message(self, group: LLMGroup, round_index: int, quantities: Mapping[str, str]) -> str:
         own = self.experiment.prompts.user
-        return prompts.user_message(group.user_prompt, round_index, self.variables, told, own)
-
-    def _check_room(self) -> None:
-        """Refuses prompts that leave no room for a reply, as far as they are known: at their longest."""
-        widest = number_text(self.experiment.game.high - 0.01)
-        names = [f"{group.name} {widest}" for group in self.experiment.population]
-        longest = {"group_numbers": ", ".join(names), "own_rank": str(self.experiment.count)}
-        told = {str(quantity): longest.get(quantity, widest) for quantity in self.experiment.game.announce}
-        for index, settings in self._group_settings.items():
-            user = self._user(settings.group, self.experiment.game.rounds, told)
-            system, more = settings.system, 0
-            if system is None:
-                traits, more = self._longest_traits(index, settings.group)
-                system = self._system_message(settings.group, traits)
-            needed = len(self.conversation.opening_of_one(system, user)) + more
-            if needed > settings.room:
-                raise ConfigError(
-                    f"group {settings.group.name}: its prompt ({needed} tokens) and reply (max_tokens "
-                    f"{settings.group.sampling.max_tokens}) do not fit the context of model {settings.group.model} "
-                    f"({self.engine.max_model_len} tokens); shorten one or raise max_model_len"
-                )
-
-    def _longest_traits(self, index: int, group: LLMGroup) -> tuple[dict[str, str], int]:
-        """The traits of the member with most to say about it, and the tokens that a model may still write."""
-        members = np.flatnonzero(self.group_of == index)
-        personas = self.personas
-        assert personas is not None  # this group has some
-        if group.personas and group.personas.write:
-            return personas.attributes(int(members[0])) | {"background": ""}, group.personas.write.max_tokens
-        rows = personas.row[members]
-        longest = (
-            members[int(np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows])))] if len(personas.texts) else 0
-        )
-        return personas.traits(int(longest if len(personas.texts) else members[0])), 0
+        return prompts.user_message(group.user_prompt, round_index, self.variables, quantities, own)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Mapping
+import platform
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 
 from pbeauty.errors import ConfigError
-from pbeauty.mpi.collectives import NodeRank
+from pbeauty.mpi.collectives import NodeRank, usable_cores
 
 PORTS_PER_ENGINE = 64
-FIRST_PORT = 27_400
+FIRST_PORT = 24_000
+_END_OF_PORTS = 32_768
+"""Above this Linux hands ports out to anybody."""
+_held_sockets: list[socket.socket] = []
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -55,14 +64,18 @@ def take_gpus(place: NodeRank, per_engine: int, visible: list[str]) -> list[str]
     )
 
 
-def engine_environment(place: NodeRank, gpus: list[str], threads: int) -> dict[str, str]:
-    """Environment variables for one engine; those that the user has set already are to be kept.
+def engine_environment(place: NodeRank, gpus: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The environment that one engine is started in, of which what the user has set already is to be kept.
 
     Args:
         place: the engine's place on its node.
         gpus: as `take_gpus` gives them.
-        threads: CPU threads for this engine, used without GPUs.
+
+    Returns:
+        The variables, and what a person should know about them.
     """
+    slot = node_slot()
+    cache_root, notes = _cache_root(slot) if "VLLM_CACHE_ROOT" not in os.environ else ("", [])
     environment = {
         # The engine lives in the rank's own process: no sockets, no second copy of the weights.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -70,8 +83,8 @@ def engine_environment(place: NodeRank, gpus: list[str], threads: int) -> dict[s
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         # Engines that start together on a node must not race for a port or for a compile cache.
-        "VLLM_PORT": str(FIRST_PORT + PORTS_PER_ENGINE * place.index),
-        "VLLM_CACHE_ROOT": os.path.join(_cache_root(), f"engine-{place.index}"),  # noqa: PTH118
+        "VLLM_PORT": str(FIRST_PORT + PORTS_PER_ENGINE * slot + 1),
+        "VLLM_CACHE_ROOT": str(cache_root),
         "TOKENIZERS_PARALLELISM": "false",
     }
     if gpus:
@@ -81,13 +94,80 @@ def engine_environment(place: NodeRank, gpus: list[str], threads: int) -> dict[s
             "VLLM_CPU_KVCACHE_SPACE": "1",
             # vLLM binds every engine to the same first cores otherwise.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind" if place.count > 1 else "auto",
-            "OMP_NUM_THREADS": str(max(1, threads)),
+            "OMP_NUM_THREADS": str(engine_threads(place)),
             # Threads that spin while they wait make an engine many times slower on a core that others use too.
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-    return environment
+    return environment, notes
 
 
-def _cache_root() -> str:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return os.path.join(home, "pbeauty", "vllm")  # noqa: PTH118
+def enter_environment(place: NodeRank, gpus: list[str]) -> list[str]:
+    """Sets the variables of `engine_environment` in this process, before vLLM is imported; returns its notes."""
+    variables, notes = engine_environment(place, gpus)
+    for name, value in variables.items():
+        # GPUs are the one setting that must win: the job's own value names those of all engines.
+        os.environ[name] = value if name == "CUDA_VISIBLE_DEVICES" else os.environ.get(name, value)
+    return notes
+
+
+def engine_threads(place: NodeRank, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPU threads for one engine: its part of the cores that it may run on, and of the time that its cgroup allows."""
+    cores = place.cores or len(usable_cores()) / place.count
+    return max(1, int(min([cores, *(quota / place.count for quota in _cpu_quotas(cgroups))])))
+
+
+def _cpu_quotas(cgroups: Path) -> Iterator[float]:
+    """The cores' worth of time that each cgroup of this process may use, where that is bounded."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for _, controllers, name in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = cgroups / controllers  # version 2 has one tree for all controllers
+        for folder in (group := top / name.strip("/"), *group.parents):
+            with contextlib.suppress(OSError, ValueError):
+                if controllers:
+                    quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+                else:
+                    quota, period = (folder / "cpu.max").read_text().split()
+                if float(quota) > 0:
+                    yield float(quota) / float(period)
+            if folder == top:
+                break
+
+
+@cache
+def node_slot() -> int:
+    """A number that no other engine on this node has, of this job or another, as long as this process lives.
+
+    It stands for a block of ports, of which the first is held, so that the operating system keeps the number ours.
+
+    Raises:
+        ConfigError: if all are taken.
+    """
+    for slot in range((_END_OF_PORTS - FIRST_PORT) // PORTS_PER_ENGINE):
+        held = socket.socket()
+        try:
+            held.bind(("", FIRST_PORT + PORTS_PER_ENGINE * slot))
+        except OSError:
+            held.close()
+            continue
+        _held_sockets.append(held)
+        return slot
+    raise ConfigError(f"no block of ports from {FIRST_PORT} to {_END_OF_PORTS} is free on {platform.node()}")
+
+
+def _cache_root(slot: int) -> tuple[Path, list[str]]:
+    """A folder for what vLLM compiles, this engine's own on a file system that nodes may share; a note if need be."""
+    wanted = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pbeauty" / "vllm"
+    name = f"{platform.node()}-{slot}"
+    try:
+        (wanted / name).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=wanted / name):
+            return wanted / name, []
+    except OSError as error:
+        instead = Path(tempfile.gettempdir()) / f"pbeauty-vllm-{os.getuid()}" / name
+        instead.mkdir(parents=True, exist_ok=True)
+        return instead, [f"{wanted} cannot be written ({error.strerror}); vLLM's cache is in {instead.parent}"]

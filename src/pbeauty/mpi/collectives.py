@@ -7,6 +7,7 @@ import pickle
 import platform
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -94,6 +95,8 @@ class NodeRank:
     """This engine's number on the node, from 0."""
     count: int
     """Engines on the node."""
+    cores: float = 0.0
+    """CPU cores for this engine, those that several engines may run on divided among them; 0 where that is unknown."""
 
 
 def node_rank(comm: Comm, engine: bool) -> NodeRank:
@@ -105,10 +108,17 @@ def node_rank(comm: Comm, engine: bool) -> NodeRank:
         comm: all ranks.
         engine: whether this rank has an engine; the place of one without is that of the next that would have one.
     """
-    here = platform.node()
-    hosts = comm.allgather((here, engine))
-    before = sum(host == here and has for host, has in hosts[: comm.rank])
-    return NodeRank(index=before, count=sum(host == here and has for host, has in hosts))
+    here, usable = platform.node(), usable_cores()
+    hosts = comm.allgather((here, engine, usable))
+    before = sum(host == here and has for host, has, _ in hosts[: comm.rank])
+    engines = [cores for host, has, cores in hosts if host == here and has]
+    users = Counter(core for cores in engines for core in cores)
+    return NodeRank(before, len(engines), cores=sum(1 / users[core] for core in usable if users[core]))
+
+
+def usable_cores() -> set[int]:
+    """The CPU cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 # --- gathering and scattering ------------------------------------------------------------------------------------

@@ -73,6 +73,11 @@ def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(s.start, s.stop) for s in segments] or [np.empty(0, np.int64)])
 
 
+def groups_of(segments: Sequence[Segment]) -> NDArray[np.uint16]:
+    """The population group of each participant of these segments, in their order."""
+    return np.repeat(np.array([s.group for s in segments], np.uint16), [len(s) for s in segments])
+
+
 def span(block: Block) -> tuple[int, int]:
     """The first participant of a block and the one after its last, between whom others' may lie; nobody: (0, 0)."""
     return (block[0].start, block[-1].stop) if block else (0, 0)

@@ -71,7 +71,16 @@ def test_defaults_of_experiment_game_and_models():
             "tolerance": None,
         },
         "prompts": {"system": {}, "user": {}},
-        "models": {"demo": {"path": "demo", "tensor_parallel_size": 1, "weight": None, "engine": {}}},
+        "models": {
+            "demo": {
+                "path": "demo",
+                "tensor_parallel_size": 1,
+                "weight": None,
+                "engine": {},
+                "chat_template_kwargs": {},
+                "reasoning_parser": None,
+            }
+        },
         "population": ({"name": "crowd", "count": 3, "kind": "uniform", "integers": False, "think_time": 0.0},),
     }
 
@@ -376,7 +385,6 @@ def test_unknown_key_names_the_nearest_and_all_known(text, key, meant, section):
         ("kind: uniform, intgers: true", "intgers", "did you mean 'integers'?"),
         ("kind: uniform, level: 3", "level", "known here: name, count, kind, integers, think_time"),
         ("kind: llm, sampling: {temprature: 1}", "sampling.temprature", "did you mean 'temperature'?"),
-        ("kind: llm, sampling: {llm: 1}", "sampling.llm", "known here: temperature, max_tokens, top_p, top_k"),
         ("kind: uniform, fixed: 3", "fixed", "known here: name, count, kind, integers, think_time"),
     ],
 )
@@ -414,6 +422,17 @@ def test_keys_with_an_x_hold_what_aliases_repeat():
     assert [(group.name, group.count) for group in experiment.population] == [("a", 3), ("b", 3)]
     assert experiment.game.low == 5
     assert faults(BASE + "game: {x-a: 1}").keys() == {"game.x-a"}
+
+
+@pytest.mark.parametrize(("name", "reason"), [("seed", "one of its own"), ("n", "one reply"), ("logprobs", "stored")])
+def test_sampling_parameters_that_the_program_sets_are_refused(name, reason):
+    assert reason in faults(one_group(f"kind: llm, sampling: {{{name}: 1}}"))[f"population.0.sampling.{name}"]
+
+
+def test_other_sampling_parameters_of_vllm_are_kept_by_name():
+    experiment = loads(one_group("kind: llm, sampling: {min_p: 0.1, stop: [x], repetition_penalty: 1.2}"))
+    assert experiment.population[0].sampling.model_extra == {"min_p": 0.1, "stop": ["x"], "repetition_penalty": 1.2}
+    assert loads(experiment.dump()) == experiment
 
 
 def test_a_key_that_nothing_resembles_gets_no_suggestion():

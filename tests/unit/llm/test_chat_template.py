@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pbeauty.errors import ConfigError
-from pbeauty.llm.chat_template import Conversation
+from pbeauty.llm.chat_template import ChatTemplate
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
@@ -37,8 +37,9 @@ GROWING = {
     "trimming": TRIMMING,
     "refuses system": REFUSES_SYSTEM,
     "ignores system": IGNORES_SYSTEM,
+    "strips thoughts": STRIPS_THOUGHTS,
 }
-REWRITING = {"strips thoughts": STRIPS_THOUGHTS, "opens a thought": OPENS_A_THOUGHT, "rules last": RULES_LAST}
+REWRITING = {"opens a thought": OPENS_A_THOUGHT, "rules last": RULES_LAST}
 
 SYSTEM = "300 players take part; the target is 2/3 times the average."
 ASKED = ["Round 1. Reply with your number only.", "The target was 33.33. Round 2.", "Naïve — 20 €? 🙂 Round 3."]
@@ -82,7 +83,7 @@ rewriting = pytest.mark.parametrize("template", REWRITING.values(), ids=REWRITIN
 @growing
 def test_opening_reply_and_turns_are_the_whole_rendering_token_for_token(template):
     fast = tokenizer(template)
-    conversation = Conversation(fast)
+    conversation = ChatTemplate(fast)
     assert conversation.is_append_only
     said = [reply.strip() for reply in SAID] if template == TRIMMING else SAID
     grown = conversation.opening(SYSTEM, ASKED[0])
@@ -97,7 +98,7 @@ def test_opening_reply_and_turns_are_the_whole_rendering_token_for_token(templat
 @growing
 def test_prompts_hold_the_words_that_were_said(template):
     fast = tokenizer(template)
-    conversation = Conversation(fast)
+    conversation = ChatTemplate(fast)
     assert SYSTEM in fast.decode(conversation.opening(SYSTEM, ASKED[0]))
     assert ASKED[0] in fast.decode(conversation.opening(SYSTEM, ASKED[0]))
     turn = fast.decode(conversation.turn(ASKED[2]))
@@ -108,7 +109,7 @@ def test_prompts_hold_the_words_that_were_said(template):
 
 
 def test_the_first_token_comes_once():
-    conversation = Conversation(tokenizer(WITH_FIRST_TOKEN))
+    conversation = ChatTemplate(tokenizer(WITH_FIRST_TOKEN))
     assert conversation.opening(SYSTEM, ASKED[0]).count(0) == 1
     assert conversation.turn(ASKED[1]).count(0) == 0
 
@@ -118,7 +119,7 @@ def test_the_first_token_comes_once():
 )
 def test_a_system_prompt_that_the_template_does_not_keep_opens_the_first_message(template, folds):
     fast = tokenizer(template)
-    conversation = Conversation(fast)
+    conversation = ChatTemplate(fast)
     assert conversation.merges_system_prompt is folds
     text = fast.decode(conversation.opening(SYSTEM, ASKED[0]))
     assert (f"<|im_start|>user\n{SYSTEM}\n\n{ASKED[0]}<|im_end|>" in text) is folds
@@ -128,7 +129,7 @@ def test_a_system_prompt_that_the_template_does_not_keep_opens_the_first_message
 
 @rewriting
 def test_a_template_that_rewrites_earlier_turns_is_noticed(template):
-    conversation = Conversation(tokenizer(template))
+    conversation = ChatTemplate(tokenizer(template))
     assert not conversation.is_append_only
     assert any("rewrites earlier turns" in note for note in conversation.notes())
 
@@ -136,9 +137,10 @@ def test_a_template_that_rewrites_earlier_turns_is_noticed(template):
 @pytest.mark.parametrize("template", {**GROWING, **REWRITING}.values(), ids={**GROWING, **REWRITING})
 def test_a_whole_conversation_is_rendered_as_the_template_has_it(template):
     fast = tokenizer(template)
-    conversation = Conversation(fast)
-    replies = ["33", "<think>half of fifty</think>25"]
-    tokens = [fast.encode(reply, add_special_tokens=False) for reply in replies]
+    conversation = ChatTemplate(fast)
+    replies = ["33", "25"]
+    sampled = ["33</think>33", "</think>25"] if conversation.reasoning.parser else replies
+    tokens = [fast.encode(reply, add_special_tokens=False) for reply in sampled]
     for rounds in range(1, 4):
         asked, said = ASKED[:rounds], replies[: rounds - 1]
         expected = rendered(fast, conversation.merges_system_prompt, SYSTEM, asked, said)
@@ -148,20 +150,20 @@ def test_a_whole_conversation_is_rendered_as_the_template_has_it(template):
 def test_thoughts_that_the_template_strips_are_not_repeated():
     fast = tokenizer(STRIPS_THOUGHTS)
     tokens = fast.encode("<think>half of fifty</think>25", add_special_tokens=False)
-    text = fast.decode(Conversation(fast).whole(SYSTEM, ASKED[:2], [tokens]))
+    text = fast.decode(ChatTemplate(fast).whole(SYSTEM, ASKED[:2], [tokens]))
     assert "<|im_start|>assistant\n25<|im_end|>" in text
     assert "half of fifty" not in text
 
 
 def test_a_plain_template_needs_no_notes():
-    assert Conversation(tokenizer(PLAIN)).notes() == []
+    assert ChatTemplate(tokenizer(PLAIN)).notes() == []
 
 
 @growing
 def test_a_question_stands_alone(template):
     fast = tokenizer(template)
     asked = [{"role": "user", "content": "Which number is it?"}]
-    assert Conversation(fast).question("Which number is it?") == fast.apply_chat_template(
+    assert ChatTemplate(fast).question("Which number is it?") == fast.apply_chat_template(
         asked, add_generation_prompt=True, tokenize=True, return_dict=False
     )
 
@@ -169,12 +171,12 @@ def test_a_question_stands_alone(template):
 @pytest.mark.parametrize("template", [None, ""])
 def test_a_tokenizer_without_a_template_is_refused(template):
     with pytest.raises(ConfigError, match="the tokenizer in the/model has no chat template; use an instruction-tuned"):
-        Conversation(tokenizer(template))
+        ChatTemplate(tokenizer(template))
 
 
 def test_equal_texts_are_rendered_once():
     fast = tokenizer(PLAIN)
-    conversation = Conversation(fast)
+    conversation = ChatTemplate(fast)
     calls = []
     render = fast.apply_chat_template
     fast.apply_chat_template = lambda *args, **kwargs: calls.append(args) or render(*args, **kwargs)

