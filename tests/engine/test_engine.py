@@ -27,7 +27,11 @@ from pbeauty.mpi.partition import partition_population
 @pytest.fixture(scope="module")
 def engine():
     # So few tokens a step that prompts side by side would be split, were that allowed.
-    return Engine(Model(engine={"max_num_batched_tokens": 2048, "max_num_seqs": 64}), NodeRank(0, 1), seed=1)
+    return Engine(
+        Model(engine={"max_model_len": 2048, "max_num_batched_tokens": 2048, "max_num_seqs": 64}),
+        NodeRank(0, 1),
+        seed=1,
+    )
 
 
 def answers(engine, prompts, params, seeds):

@@ -84,7 +84,7 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
             continue
         try:
             SamplingParams(**group.sampling.model_dump())
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of several kinds, vLLM's own among them
             faults.append(f"{key}: {error}")
     if faults:
         raise ConfigError("\n".join(faults))
