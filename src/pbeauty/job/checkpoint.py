@@ -173,6 +173,4 @@ def _check_same_models(folder: Path, provenance: Mapping[str, Any], experiment: 
         if before and now and (changed := changes(before, now)):
             faults.append(f"\n  model {name} ({model.path}): {', '.join(changed)}")
     if faults:
-        raise ConfigError(
-            f"{folder} was begun with other files of its models and cannot be gone on with:{''.join(faults)}"
-        )
+        raise ConfigError(f"{folder} cannot be gone on with: files of its models have changed:{''.join(faults)}")

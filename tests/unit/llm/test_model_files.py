@@ -86,12 +86,12 @@ def test_a_hub_that_cannot_be_reached_is_said(monkeypatch):
 def test_folders_are_relative_to_the_experiment_file(tmp_path, monkeypatch):
     checkpoint(tmp_path / "models" / "llama")
     (tmp_path / "e.yaml").write_text(
-        "name: e\nmodels: {m: {path: models/llama, engine: {tokenizer: models/llama}}, hub: {path: owner/name}}\n"
+        "name: e\nmodels: {m: {path: models/llama}, hub: {path: owner/name}}\n"
         "population: [{name: g, count: 1, kind: llm, model: m}]"
     )
     monkeypatch.chdir("/")
     models = load(tmp_path / "e.yaml").models
-    assert models["m"].path == models["m"].engine["tokenizer"] == str(tmp_path / "models/llama")
+    assert models["m"].path == str(tmp_path / "models/llama")
     assert models["hub"].path == "owner/name"
 
 
@@ -154,7 +154,7 @@ def test_going_on_with_other_weights_is_refused_and_with_the_same_ones_keeps_the
     (tmp_path / "model/model.safetensors").write_bytes(weights[::-1])
     refused = mpi.mpirun(2, *command, program=program)
     assert refused.code == 2
-    assert re.search(r"begun with other files .*\n  model m \(.*model\): model\.safetensors is another", refused.err)
+    assert re.search(r"have changed:\n  model m \(.*model\): model\.safetensors is another", refused.err)
     (tmp_path / "model/model.safetensors").write_bytes(weights)
     assert mpi.mpirun(2, *command, program=program).code == 0
     with Run(tmp_path / "run") as run:
