@@ -8,7 +8,7 @@ import speaker
 from pbeauty.config.loader import loads
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import LLMGroup, Sampling
-from pbeauty.game.personas import Source
+from pbeauty.game.personas import Source, assign_personas, has_personas
 from pbeauty.game.records import Purpose
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
@@ -41,7 +41,8 @@ def player(folder, count=4, rounds=2, model="", **group):
         f"models: {{m: {{path: {folder}, {model}}}}}"
     )
     engine = Engine(game.models["m"], NodeRank(0, 1), seed=1)
-    return Participants(game, partition_population(game, 1)[0], engine)
+    personas = assign_personas(game, {}) if has_personas(game) else None
+    return Participants(game, partition_population(game, 1)[0], engine, personas=personas)
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_arguments_of_the_template_are_the_experiments(play):
     quiet = "chat_template_kwargs: {enable_thinking: false}"
     block, answers = play(["My number: 7"], checkpoint={"template": SWITCHED}, model=quiet)
     assert set(answers.rows["guess"]) == {7}
-    assert block.llm.template.tokenizer.decode(block.llm.prompt(0)[0]).endswith("<think>\n\n</think>\n\n")
+    assert block.llm.template.tokenizer.decode(block.llm.prompt(0)[0]).endswith("assistant\n<think>\n</think>\n\n")
 
 
 def test_a_template_that_opens_a_thought_unless_it_is_asked_not_to_does_so(play):

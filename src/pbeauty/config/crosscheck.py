@@ -142,7 +142,7 @@ def _check_sampling(key: Key, sampling: Sampling) -> Iterator[Fault]:
     for name in sampling.model_extra or {}:
         if name in _SAMPLED_BY_US:
             yield (*key, name), f"it cannot be given here: {_SAMPLED_BY_US[name]}"
-        elif near := get_close_matches(name, Sampling.model_fields, n=1, cutoff=0.8):
+        elif near := get_close_matches(name, Sampling.model_fields, n=1, cutoff=0.85):
             yield (*key, name), f"unknown key; did you mean {near[0]!r}?"
 
 

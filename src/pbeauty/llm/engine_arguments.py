@@ -110,12 +110,19 @@ def engine_arguments(model: Model, *, on_gpu: bool, seed: int) -> dict[str, Any]
 
 
 def load_template(model: Model, arguments: Mapping[str, Any]) -> tuple[ChatTemplate, int]:
-    """A model's chat template, and the tokens of its own longest context; loads no weights."""
+    """A model's chat template, and the tokens of its own longest context; loads no weights.
+
+    Raises:
+        ConfigError: if vLLM cannot load the model's configuration or its tokenizer.
+    """
     from vllm import EngineArgs
     from vllm.tokenizers import cached_tokenizer_from_config
 
-    config = EngineArgs(**arguments).create_model_config()
-    tokenizer = cached_tokenizer_from_config(config)
+    try:
+        config = EngineArgs(**arguments).create_model_config()
+        tokenizer = cached_tokenizer_from_config(config)
+    except Exception as error:  # of whatever library reads them
+        raise ConfigError(f"model path {model.path}: cannot be loaded: {' '.join(str(error).split())[:500]}") from error
     return ChatTemplate(tokenizer, model.chat_template_kwargs, model.reasoning_parser), config.max_model_len
 
 

@@ -15,6 +15,7 @@ from pbeauty.game.experiment import DEMO_MODEL, Model, nearest
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's word on whether it has a model."""
+_UNREACHABLE = ", and the hub cannot be asked"
 _FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin", "*.gguf", "*.pt")
 _BLOCK, _BLOCKS = 1 << 20, 16
 """Bytes of a block, and how many are read of a larger file: whatever trains a model further changes all of it."""
@@ -39,9 +40,12 @@ def model_source(model: Model, base: Path = Path()) -> str:
             where = folder / "config.json"
             raise ConfigError(f"model path {model.path}: cannot read {where}: {error.strerror}") from None
         return str(folder)
-    reason = _not_on_hub(model) if _HUB_ID.fullmatch(model.path) else ""
-    if reason is None:
-        return model.path
+    reason = ""
+    if _HUB_ID.fullmatch(model.path):
+        reason = _why_not_on_hub(model)
+        # Without word from the hub, an id whose owner is a folder here is taken for a folder that is missing.
+        if reason is None or (reason.startswith(_UNREACHABLE) and not (base / folder).parent.is_dir()):
+            return model.path
     raise ConfigError(
         f"model path {model.path}: no such folder{_nearest_folder(base / folder)}{reason}; "
         f"give `{DEMO_MODEL}`, a checkpoint folder, or a hub id (owner/name)"
@@ -83,7 +87,7 @@ def _cached(model: Model) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _not_on_hub(model: Model) -> str | None:
+def _why_not_on_hub(model: Model) -> str | None:
     """Why a model cannot be had from the hub; None where it can, or may."""
     if _cached(model):
         return None
@@ -99,7 +103,7 @@ def _not_on_hub(model: Model) -> str | None:
     except RepositoryNotFoundError:
         return ", and the hub has no model of this name"
     except Exception as error:  # of whatever library talks to the hub
-        return f", and the hub cannot be asked ({error})"
+        return f"{_UNREACHABLE} ({error})"
     return None
 
 

@@ -83,8 +83,9 @@ class Reasoning:
             text: as `decode` gives it.
         """
         if self._reader:
-            thought, answer = self._reader.extract_reasoning(text, None)
-            return Answer(self._encode(answer), answer, thought or "") if answer else Answer([], "", text, False)
+            thought, answer = (part or "" for part in self._reader.extract_reasoning(text, None))
+            tokens = tokens if answer == text else self._encode(answer := answer.strip())
+            return Answer(tokens, answer, thought, complete=bool(answer))
         ends = list(self._end.finditer(text))
         before, after = (text[: ends[-1].start()], text[ends[-1].end() :].strip()) if ends else ("", text)
         if self._start.search(after) or (self._begins_inside and not ends):

@@ -432,7 +432,7 @@ def test_sampling_parameters_that_the_program_sets_are_refused(name, reason):
 def test_other_sampling_parameters_of_vllm_are_kept_by_name():
     experiment = loads(one_group("kind: llm, sampling: {min_p: 0.1, stop: [x], repetition_penalty: 1.2}"))
     assert experiment.population[0].sampling.model_extra == {"min_p": 0.1, "stop": ["x"], "repetition_penalty": 1.2}
-    assert loads(experiment.dump()) == experiment
+    assert loads(dumps(experiment)) == experiment
 
 
 def test_a_key_that_nothing_resembles_gets_no_suggestion():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from pbeauty.errors import ConfigError
@@ -183,3 +185,48 @@ def test_equal_texts_are_rendered_once():
     first = [conversation.opening(SYSTEM, "a"), conversation.turn("b")]
     assert [conversation.opening(SYSTEM, "a"), conversation.turn("b")] == first
     assert len(calls) == 2
+
+
+# --- the date, arguments, the end of a turn ----------------------------------------------------------------
+
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'system' %}Today: {{ date_string }}\n"
+    "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}" + ANSWER
+)
+
+
+def test_the_date_in_a_template_is_the_one_that_it_is_given():
+    """As Llama 3 has it; a run that goes on tomorrow must not find another beginning of its conversations."""
+    fast = tokenizer(DATED)
+    day = datetime(2024, 7, 26, 23, 59).astimezone()
+    template = ChatTemplate(fast).dated(day)
+    assert "Today: 26 Jul 2024\n" in fast.decode(template.opening(SYSTEM, ASKED[0]))
+    assert "Today: 26 Jul 2024\n" in fast.decode(template.whole(SYSTEM, ASKED[:2], [fast.encode("33")]))
+    assert template.opening(SYSTEM, ASKED[0]) == template.dated(day + timedelta(seconds=30)).opening(SYSTEM, ASKED[0])
+    assert template.opening(SYSTEM, ASKED[0]) != template.dated(day + timedelta(minutes=2)).opening(SYSTEM, ASKED[0])
+    today = f"Today: {datetime.now().astimezone():%d %b %Y}"
+    assert today in fast.decode(ChatTemplate(fast).opening(SYSTEM, ASKED[0])), "nothing else has been altered"
+
+
+def test_a_template_is_given_its_arguments_whenever_it_is_rendered():
+    fast = tokenizer(PLAIN + "{% if mood is defined %}{{ mood }}{% endif %}")
+    template = ChatTemplate(fast, {"mood": "calm"})
+    texts = [template.opening(SYSTEM, "a"), template.turn("b"), template.question("c")]
+    assert all(fast.decode(tokens).endswith("assistant\ncalm") for tokens in texts)
+    assert template.dated(datetime.now().astimezone()).opening(SYSTEM, "a") == texts[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        (PLAIN, ["<|im_end|>"]),
+        (TURNS.replace("<|im_end|>", "<s>") + ANSWER, ["<s>"]),
+        (TURNS.replace("<|im_end|>\n", "\n\n<s><|im_end|>") + ANSWER, ["<s>"]),
+        (TURNS.replace("<|im_end|>", "") + ANSWER, []),
+        ("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}", []),
+    ],
+)
+def test_the_token_that_ends_a_turn_is_taken_from_the_template(template, ends):
+    fast = tokenizer(template)
+    assert fast.convert_ids_to_tokens(ChatTemplate(fast).end_of_turn()) == ends

@@ -71,7 +71,7 @@ def test_a_hub_id_is_looked_for_in_the_cache(tmp_path, monkeypatch):
     assert fingerprint(model) == {"revision": "0a1b2c"}
 
 
-def test_a_hub_that_cannot_be_reached_is_said(monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_said_where_a_folder_is_likely_meant(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     class Silent:
@@ -79,8 +79,10 @@ def test_a_hub_that_cannot_be_reached_is_said(monkeypatch):
             raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Silent)
-    with pytest.raises(ConfigError, match=r"the hub cannot be asked \(no route\)"):
-        model_source(Model(path="owner/name"))
+    assert model_source(Model(path="owner/name"), tmp_path) == "owner/name", "it may be there all the same"
+    (tmp_path / "owner").mkdir()
+    with pytest.raises(ConfigError, match=r"no such folder, and the hub cannot be asked \(no route\)"):
+        model_source(Model(path="owner/name"), tmp_path)
 
 
 def test_folders_are_relative_to_the_experiment_file(tmp_path, monkeypatch):

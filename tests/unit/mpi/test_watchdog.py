@@ -48,7 +48,7 @@ from pbeauty.llm import answering, conversations
 from pbeauty.job import runner
 from pbeauty.mpi import partition
 
-ENGINE = SimpleNamespace(gpus=[], arguments={{"model": "/nonexistent"}}, in_flight=7)
+ENGINE = SimpleNamespace(gpus=[], arguments={{}}, resolved={{}}, in_flight=7)
 
 def play(llm, announcement, rows, replies, loop):
     rank = MPI.COMM_WORLD.rank
@@ -59,7 +59,7 @@ def play(llm, announcement, rows, replies, loop):
     return True
 
 answering.play = play
-runner.EngineCache.get = lambda cache, job, experiment, moderator: ENGINE if job.block else None
+runner.EngineCache.get = lambda cache, job, *rest: ENGINE if job.block else None
 conversations.LLMParticipants = lambda experiment, segments, engine, personas: SimpleNamespace(
     engine=engine, notes=lambda: [], ids=partition.ids(segments)
 )
