@@ -47,6 +47,7 @@ class Effect:
     """How much of the variance of sessions' means goes with one varied key, in one round."""
 
     key: str
+    """Several, joined by " + ", where these vary together."""
     round: int
     share: Estimate
     """Partial omega squared: of the variance that is left when all other keys are accounted for; interval by the
@@ -137,20 +138,19 @@ def effects_of(
         return
     centres = np.bincount(case, means) / np.bincount(case)
     error = float(np.square(means - centres[case]).sum()) / freedom
-    columns = {key: _dummies([cases[index][0][key] for index in case]) for key in varied}
-    full, rank = _left(means, list(columns.values()))
+    values: dict[tuple[int, ...], list[str]] = {}  # keys that vary together are one
     for key in varied:
+        seen = list(dict.fromkeys(settings[key] for settings, _ in cases))
+        values.setdefault(tuple(seen.index(settings[key]) for settings, _ in cases), []).append(key)
+    columns = {" + ".join(keys): np.eye(len(cases))[np.array(codes)[case]] for codes, keys in values.items()}
+    full, rank = _left(means, list(columns.values()))
+    for key in columns:
         rest, fewer = _left(means, [column for name, column in columns.items() if name != key])
         if rank == fewer or not error:
             yield Effect(key, number, NONE)
             continue
         ratio = (rest - full) / (rank - fewer) / error
         yield _effect(key, number, ratio, (rank - fewer, freedom, means.size), confidence)
-
-
-def _dummies(values: Sequence[str]) -> Floats:
-    """One column of 0 and 1 for each value, float64[session, value]."""
-    return np.array([[value == other for other in dict.fromkeys(values)] for value in values], float)
 
 
 def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from pbeauty.analysis import intervals
 from pbeauty.analysis.components import FEWEST_SESSIONS, Components, Effect, components_of, effects_of
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Difference, Estimate
-from pbeauty.analysis.run_analysis import Analysis
+from pbeauty.analysis.run_analysis import DEMO, Analysis
 from pbeauty.game.experiment import Experiment
 
 _NOT_A_SETTING = ("name", "seed", "results", "patience", "margin", "plots")
@@ -68,8 +68,8 @@ class CaseStats:
     tau: Estimate
     """Mean of the sessions' tau, likewise; NaN where one of several is beyond what is estimated."""
     difference: Difference | None
-    """Mean less that of the first case; None of that case itself. By Welch's t over sessions if both have several; in
-    the first round over participants if not."""
+    """Mean less that of the first case; None of that case itself, and of one with another range. By Welch's t over
+    sessions if both have several; in the first round over participants if not."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,20 @@ def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple
     """
     keys = dict.fromkeys(key for flat, _ in runs for key in flat)
     varied = [key for key in keys if len({repr(flat.get(key)) for flat, _ in runs}) > 1]
+    texts = {key: _texts([flat.get(key) for flat, _ in runs]) for key in varied}
     found: dict[tuple[str, ...], Case] = {}
     for flat, analysis in runs:
-        values = {key: _text(flat.get(key)) for key in varied}
-        found.setdefault(tuple(repr(flat.get(key)) for key in varied), Case(values, [])).analyses.append(analysis)
+        values = {key: texts[key][repr(flat.get(key))] for key in varied}
+        found.setdefault(tuple(values.values()), Case(values, [])).analyses.append(analysis)
     return list(found.values()), varied
 
 
-def _text(value: Any) -> str:
-    text = "(none)" if value is None else str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+def _texts(values: Sequence[Any]) -> dict[str, str]:
+    """What to call each value of a key, by its repr: long ones are cut off, and numbered if that makes them alike."""
+    texts = {repr(value): "(none)" if value is None else str(value) for value in values}
+    short = {key: text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for key, text in texts.items()}
+    alike = len(set(short.values())) < len(short)
+    return {key: f"{text} ({number})" if alike else text for number, (key, text) in enumerate(short.items(), 1)}
 
 
 def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float = CONFIDENCE) -> Variation:
@@ -156,12 +160,12 @@ def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analys
             f"{FEWEST_SESSIONS} sessions of one case on"
         )
     if any(analysis.demo for _, analysis in runs):
-        yield next(note for _, analysis in runs for note in analysis.notes if analysis.demo and "demo" in note)
+        yield DEMO
 
 
 def _case_stats(found: Sequence[tuple[Case, list[GroupStats]]], confidence: float) -> Iterator[CaseStats]:
-    first: list[GroupStats] = []
     for case, sessions in found:
+        start, first = found[0]
         value, error, n = _moments(sessions)
         limits = _limits(sessions)
         taus = np.array([cell.tau.value for cell in sessions])
@@ -172,14 +176,15 @@ def _case_stats(found: Sequence[tuple[Case, list[GroupStats]]], confidence: floa
             known = np.isfinite(taus).all()
             spread = intervals.standard_error(taus) if known else math.nan
             tau = intervals.student(float(taus.mean()), spread, n - 1, confidence) if known else NONE
-        first = first or sessions
+        games = [one.analyses[0].game for one in (case, start)]
+        comparable = case is not start and len({(game.low, game.high) for game in games}) == 1
         yield CaseStats(
             case.label, sessions[0].round, int(n),
             unusable=1 - sum(cell.n_valid for cell in sessions) / sum(cell.n for cell in sessions),
             mean=sessions[0].mean if single else intervals.student(value, error, n - 1, confidence),
             bounds=limits if any(cell.bounds for cell in sessions) else None,
             tau=tau,
-            difference=None if sessions is first else _difference(sessions, first, confidence),
+            difference=_difference(sessions, first, confidence) if comparable else None,
         )  # fmt: skip
 
 

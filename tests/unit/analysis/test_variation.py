@@ -38,6 +38,20 @@ def test_runs_that_differ_by_seed_are_sessions_of_one_case(tmp_path):
     assert [one.sessions for one in variation.stats] == [3, 2]
 
 
+def test_cases_keep_apart_whose_values_begin_alike(tmp_path):
+    long = "the same hundred words " * 9
+    found = [(flat | {"prompts.user.own": long + end}, analysis) for (flat, analysis), end in
+             zip(games(tmp_path, [40, 41, 30]), ("a", "a", "b"), strict=True)]  # fmt: skip
+    cases = vary(found).cases
+    assert [len(case.analyses) for case in cases] == [2, 1]
+    assert len({case.label for case in cases}) == 2
+
+
+def test_games_on_other_ranges_are_not_subtracted(tmp_path):
+    found = games(tmp_path / "a", [40, 41]) + games(tmp_path / "b", [30, 31], high=200)
+    assert [one.difference for one in vary(found).stats] == [None, None]
+
+
 def test_a_session_is_one_observation(tmp_path):
     found = games(tmp_path / "a", [30, 40, 50]) + games(tmp_path / "b", [31, 42, 49], multiplier="1/2")
     means = [[analysis.of()[0].mean.value for _, analysis in part] for part in (found[:3], found[3:])]
@@ -113,10 +127,15 @@ def test_effects_are_partial_omega_squared():
     assert found["low"].share.low == 0
 
 
-def test_keys_that_vary_together_are_not_told_apart():
+def test_keys_that_are_not_to_be_told_apart():
     cases = [({"p": p, "model": m}, [x, x + 1, x + 2]) for p, m, x in (("1", "a", 10), ("2", "b", 30))]
-    found = list(effects_of(1, cases, ["p", "model"], 0.95))
-    assert all(math.isnan(effect.share.value) and math.isnan(effect.p_value) for effect in found)
+    (together,) = effects_of(1, cases, ["p", "model"], 0.95)
+    assert together.key == "p + model"
+    assert together.share.value > 0.9
+    three = [({"p": p, "model": m}, [x, x + 1, x + 2]) for p, m, x in (("1", "a", 10), ("2", "b", 30), ("3", "b", 9))]
+    found = {effect.key: effect for effect in effects_of(1, three, ["p", "model"], 0.95)}
+    assert math.isnan(found["model"].share.value), "all that goes with the model goes with p as well"
+    assert found["p"].p_value < 0.001
     assert not list(effects_of(1, [(case, means[:1]) for case, means in cases], ["p"], 0.95)), (
         "without sessions to spare"
     )
