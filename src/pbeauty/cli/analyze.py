@@ -153,10 +153,12 @@ def _table(console: Console, table: Table) -> None:
     _say(console)
     console.rule(Text(printable(table.title, 200)), align="left", characters="─")
     grid = Grid(box=None, pad_edge=False)
+    cells = [max(len(row[index]) for row in table.rows) for index in range(len(table.headings))]
+    fits = sum(map(max, cells, map(len, table.headings))) + 2 * len(cells) <= console.width
     for index, heading in enumerate(table.headings):
-        # What is left of the width is for the first column, which is wrapped; figures are not, nor words of headings.
-        widest = max(map(len, [*(row[index] for row in table.rows), *heading.split()]))
-        text = "\n".join(textwrap.wrap(printable(heading), widest)) if index else printable(heading)
+        # Where it does not fit, headings are folded between words, and the first column is; figures never are.
+        widest = max([cells[index], *map(len, heading.split())])
+        text = printable(heading) if fits or not index else "\n".join(textwrap.wrap(printable(heading), widest))
         grid.add_column(Text(text), justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
     for row in table.rows[:_MOST_ROWS]:
         grid.add_row(*(Text(printable(cell)) for cell in row))

@@ -205,7 +205,7 @@ def sweep_summary(findings: Findings) -> list[Table]:
         return estimate(one.mean) if one else "-"
 
     cases = Table(
-        "Cases, in the order of the file",
+        "Cases",
         (named, "sessions", "unusable (%)", *(f"mean, round {number}" for number in ends)),
         [(names[case], str(of[case, 1].sessions), percent(of[case, 1].unusable), *(at(case, r) for r in ends))
          for case in names if (case, 1) in of],

@@ -242,7 +242,7 @@ def test_a_sweep_on_the_command_line(tmp_path, capsys):
     assert main(["analyze", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("6 runs, 2 case(s); what varies: game.multiplier")
-    assert out.index("Cases, in the order of the file") < out.index("Each case less the first")
+    assert out.index("Cases ──") < out.index("Each case less the first")
     assert "How much sessions vary" not in out
     assert main(["analyze", str(tmp_path), "--full"]) == 0
     assert "How much sessions vary" in capsys.readouterr().out

@@ -67,9 +67,7 @@ def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(tmp_path, width, ca
     ):
         out = printed(capsys, "analyze", tmp_path, *options)
         assert max(map(len, out.splitlines())) <= width
-        assert "Cases, in the order of the file" in out.splitlines()[8 if width == 80 else 5 :][0] or (
-            out.index("Cases, in the order") < out.index("Each case less the first")
-        )
+        assert out.index("Cases ──") < out.index("Each case less the first")
         whole(out, made)
 
 
