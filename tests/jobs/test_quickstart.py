@@ -10,7 +10,7 @@ import yaml
 from made import texts
 from mpi import assert_same, mpirun, results, rounds_kept, start
 
-from pbeauty.game.extraction import read_guess
+from pbeauty.game.extraction import read_extraction, read_guess
 from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.storage.run_reader import Run
 
@@ -22,12 +22,14 @@ game: {multiplier: 1/2, rounds: 2, announce: [target, mean]}
 population:
   - {name: thinkers, count: 30, kind: llm, user_prompt: step-by-step, sampling: {max_tokens: 128}}
   - {name: noise, count: 11, kind: uniform}
-  - {name: wild, count: 60, kind: llm, sampling: {temperature: 2, max_tokens: 24}, retries: 2}
-  - {name: cut, count: 10, kind: llm, user_prompt: step-by-step, sampling: {max_tokens: 1}, retries: 0}
+  - {name: wild, count: 60, kind: llm, extraction: pattern, sampling: {temperature: 2, max_tokens: 24}, retries: 2}
+  - {name: cut, count: 10, kind: llm, user_prompt: step-by-step, extraction: pattern, retries: 0,
+     sampling: {max_tokens: 1}}
 """
 NOBODY = """
 name: nobody
-population: [{name: cut, count: 6, kind: llm, user_prompt: step-by-step, sampling: {max_tokens: 1}, retries: 0}]
+population: [{name: cut, count: 6, kind: llm, user_prompt: step-by-step, extraction: pattern,
+  sampling: {max_tokens: 1}, retries: 0}]
 """
 LIMIT = 240
 """Seconds after which a job counts as hanging; an engine takes 10 to 20 to start."""
@@ -107,6 +109,8 @@ def test_the_replies_are_kept_and_are_what_the_guesses_were_read_from(quickstart
                 reading = read_guess(text, 0, 100)
                 if status[participant] in (Status.OK, Status.RETRIED):
                     assert reading.guess == guesses[participant], text
+                elif status[participant] == Status.EXTRACTED:
+                    assert read_extraction(text, 0, 100).guess == guesses[participant], text
                 else:
                     assert not reading.status.valid, text
 

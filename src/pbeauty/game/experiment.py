@@ -311,7 +311,7 @@ class LLMGroup(_Group):
     system_prompt: StrictStr = "classic"
     user_prompt: StrictStr = "direct"
     sampling: Sampling = Sampling()
-    extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern"
+    extraction: Literal["pattern", "pattern-then-model", "model"] = "pattern-then-model"
     guided: Literal["number"] | None = None
     retries: Annotated[Whole, Field(ge=0, le=10)] = 1
     personas: PersonaSettings | None = None

@@ -92,7 +92,7 @@ def test_defaults_of_language_models():
         "system_prompt": "classic",
         "user_prompt": "direct",
         "sampling": {"temperature": 1.0, "max_tokens": 64, "top_p": 1.0, "top_k": 0},
-        "extraction": "pattern",
+        "extraction": "pattern-then-model",
         "guided": None,
         "retries": 1,
         "personas": None,

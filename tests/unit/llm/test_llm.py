@@ -24,7 +24,7 @@ from pbeauty.storage.journal import Journal, ReplayedReplies
 
 
 def experiment(count=40, rounds=4, **group):
-    settings = {"name": "birds", "count": count, "kind": "llm", **group}
+    settings = {"name": "birds", "count": count, "kind": "llm", "extraction": "pattern", **group}
     return loads(f"name: test\nseed: 3\ngame: {{rounds: {rounds}}}\npopulation: [{settings}]")
 
 
