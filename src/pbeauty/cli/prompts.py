@@ -103,12 +103,14 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     if missing := [placeholder for placeholder in wanted if placeholder not in told]:
         listed = ", ".join(f"{{{placeholder}}}" for placeholder in missing)
         raise ConfigError(
-            f"{name!r} needs {listed}, which this experiment has no value for; give one that has, as CONFIG"
+            f"{name!r} needs {listed}, which this experiment has no value for; give one that has, as CONFIG "
+            f"(known: {', '.join(sorted(told))})"
         )
     if name in system:
         return system_message(name, told, own.system)
     example = number_text((experiment.game.low + experiment.game.high) / 3)
-    announced = {str(quantity): example for quantity in experiment.game.announce}
+    other = {"own_rank": "2", "group_numbers": ", ".join(f"{group.name} {example}" for group in experiment.population)}
+    announced = {str(quantity): other.get(quantity, example) for quantity in experiment.game.announce}
     return "\n\n".join((user_message(name, 0, told, {}, own.user), user_message(name, 1, told, announced, own.user)))
 
 

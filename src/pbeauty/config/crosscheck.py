@@ -238,10 +238,12 @@ def _explain(missing: Sequence[str], known: Sequence[str]) -> str:
         "win_by": "it speaks of individuals, and groups play",
         "all_numbers": "it speaks of individuals, and groups play",
     }
-    return "; ".join(
+    explained = (
         f"{{{name}}}, which has no value here" + (f": {reasons[name]}" if name in reasons else nearest(name, known))
         for name in missing
     )
+    listed = "" if set(missing) <= reasons.keys() else f"; known: {', '.join(sorted(known))}"
+    return "; ".join(explained) + listed
 
 
 # --- personas ----------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
     all_numbers = "all numbers picked in that round" if individuals else "the numbers of all groups in that round"
     shift = f", {'plus' if game.offset > 0 else 'minus'} {_exact_text(abs(game.offset))}" if game.offset else ""
     win_by = "is nearest to" if game.tolerance is None else f"is within {_exact_text(game.tolerance)} of"
-    told = {
+    variables = {
         "players": game.players,
         "count": str(count),
         "others": str(count - 1),
@@ -43,34 +43,37 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
         "win_rule": f"{'Whoever' if individuals else 'A group whose number'} {win_by} the target wins the round.",
     }
     if individuals:  # whole tellings of the rules that speak of nobody else
-        told |= {"win_by": win_by, "all_numbers": all_numbers} | multiplier_forms(game.multiplier)
+        variables |= {"win_by": win_by, "all_numbers": all_numbers} | multiplier_forms(game.multiplier)
     else:
-        told["group_count"] = str(groups)
+        variables["group_count"] = str(groups)
     if game.offset:
         added = "added" if game.offset > 0 else "taken away"
-        told["shift_rule"] = f"{_exact_text(abs(game.offset))} is {added} after multiplying"
+        variables["shift_rule"] = f"{_exact_text(abs(game.offset))} is {added} after multiplying"
     if game.aggregate == "median":
-        told["median_rule"] = "The median is the number in the middle when all are put in order, not the average."
-    return told
+        variables["median_rule"] = "The median is the number in the middle when all are put in order, not the average."
+    return variables
 
 
 def population_variables(experiment: Experiment) -> dict[str, str]:
     """The game and its population in words, for prompts: `prompt_variables`, `composition`, and `only_one`.
 
-    `only_one` is what exactly one participant is: a value of an attribute, or, without attributes, a group.
+    `composition` lists how many participants have each value of each attribute, or, without attributes, are in each
+    group. `only_one` is what exactly one participant has or is, if there is exactly one such value or group.
     """
-    told = prompt_variables(experiment.game, experiment.count, len(experiment.population))
-    by_value = [
-        (value, f"{many:,} with {name.replace('_', ' ')} {value}", many)
+    variables = prompt_variables(experiment.game, experiment.count, len(experiment.population))
+    kinds = [
+        (f"whose {name.replace('_', ' ')} is {value}", f"a player whose {name.replace('_', ' ')} is {value}", many)
         for name, values in counts(experiment).items()
         for value, many in values.items()
         if many
-    ] or [(group.name, f"{group.count:,} of group {group.name}", group.count) for group in experiment.population]
-    told["composition"] = ", ".join(text for _, text, _ in by_value)
-    alone = [value for value, _, many in by_value if many == 1]
-    if len(alone) == 1:
-        told["only_one"] = alone[0]
-    return told
+    ] or [
+        (f'in the group "{group.name}"', f'in the group "{group.name}"', group.count) for group in experiment.population
+    ]
+    variables["composition"] = ", ".join(f"{many:,} {players}" for players, _, many in kinds)
+    single = [player for _, player, many in kinds if many == 1]
+    if len(single) == 1:
+        variables["only_one"] = single[0]
+    return variables
 
 
 def counts(experiment: Experiment) -> dict[str, Counter[str]]:

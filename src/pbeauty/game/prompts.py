@@ -66,9 +66,9 @@ SYSTEM_PROMPTS: dict[str, str] = {
     "shifted": "{rules} Mind the last step: {shift_rule}, and the target that is announced includes it.",
     "median": "{rules} {median_rule}",
     "background": _ROLE + " {rules}",
-    "background-composition": _ROLE + " {rules} Among the players there are {composition}.",
-    "background-one-expert": _ROLE + " {rules} Exactly one of the {count} players is this: {only_one}. It may be you.",
-    "composition": "{rules} Among the players there are {composition}.",
+    "background-composition": _ROLE + " {rules} This is who plays: {composition}.",
+    "background-one-expert": _ROLE + " {rules} Exactly one of the {count} players is {only_one}. It may be you.",
+    "composition": "{rules} This is who plays: {composition}.",
     "disguised": "{rules_as_story}",
     "paraphrased": "{rules_paraphrased}",
 }
@@ -111,15 +111,17 @@ ANNOUNCEMENTS: dict[str, str] = {
     "median": "The median was {median}.",
     "winning_guess": "The winning number was {winning_guess}.",
     "group_numbers": "The groups' numbers were: {group_numbers}.",
-    "own_rank": "In nearness to the target you came in place {own_rank}.",
+    "own_rank": "By nearness to the target, {own_number} ranked {own_rank}.",
 }
 """How each quantity that a game can announce is put."""
+NONE_OF: dict[str, str] = {
+    "winning_guess": "Nobody was near enough to the target to win.",
+    "own_rank": "In that round {own_number} did not count.",
+}
+"""How it is put that there is none of a quantity."""
 
-NOBODY_WON = "Nobody was near enough to the target to win."
-DID_NOT_COUNT = "Your own number did not count."
-
-OPENING = "Round {round}. {request}"
-NEXT_ROUND = "Round {last_round} is over. {announced} Round {round}. {request}"
+FIRST_ROUND = "Round {round}. {request}"
+NEXT_ROUND = "{before} Round {round}. {request}"
 RETRY = "I cannot read a number from {low} to {high} in that. Reply with one number and nothing else."
 EXTRACTION = (
     "A player in a number game was asked for a pick from {low} to {high} and said:\n\n{reply}\n\n"
@@ -211,15 +213,19 @@ def user_message(
         round_index: from 0.
         variables: of the game and its population.
         announced: quantities (keys of `ANNOUNCEMENTS`) of the round before and their text; empty in the first round,
-            and in a game that announces nothing. An empty text stands for a quantity that there is none of.
+            and in a game that announces nothing. An empty text stands for none.
         own: an experiment's own user prompts.
     """
     request = {**USER_PROMPTS, **own}[name].format_map(variables)
     if round_index == 0:
-        return OPENING.format(round=1, request=request)
-    told = " ".join(_announcement(quantity, announced) for quantity in announced)
-    text = NEXT_ROUND.format(last_round=round_index, announced=told, round=round_index + 1, request=request)
-    return text.replace("  ", " ")
+        return FIRST_ROUND.format(round=1, request=request)
+    own_number = "your number" if variables.get("players") == "individuals" else "your group's number"
+    sentences = [
+        (ANNOUNCEMENTS if text else NONE_OF)[quantity].format_map({**announced, "own_number": own_number})
+        for quantity, text in announced.items()
+    ]
+    before = " ".join([f"Round {round_index} is over.", *sentences])
+    return NEXT_ROUND.format(before=before, round=round_index + 1, request=request)
 
 
 def retry_message(variables: Mapping[str, str]) -> str:
@@ -241,9 +247,3 @@ def background_request(language: str, attributes: Mapping[str, str]) -> str:
 
 def _parts(variables: Mapping[str, str]) -> dict[str, str]:
     return {**PARTS, "rules": RULES if variables.get("players") == "individuals" else TEAM_RULES}
-
-
-def _announcement(quantity: str, announced: Mapping[str, str]) -> str:
-    if not announced[quantity]:
-        return {"winning_guess": NOBODY_WON, "own_rank": DID_NOT_COUNT}[quantity]
-    return ANNOUNCEMENTS[quantity].format_map(announced)

@@ -8,7 +8,7 @@ and all else goes through the guesses a piece at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,7 +176,9 @@ def _outcome(game: Game, numbers: Floats, n_valid: int) -> Outcome:
         sums.add(piece)
     mean = sums.value
     std = _deviation(numbers, mean, sums.most - sums.least)
-    lower, median, upper = _quantiles(numbers, (0.25, 0.5, 0.75))
+    # Both partition the numbers in place, where a copy of many would take too much memory.
+    median = float(np.median(numbers, overwrite_input=True))
+    lower, upper = np.quantile(numbers, (0.25, 0.75), overwrite_input=True).tolist()
     target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
     winning_guess, n_winners = _winners(numbers, target, game.tolerance)
     return Outcome(
@@ -200,24 +202,6 @@ def _deviation(numbers: Floats, mean: float, span: float) -> float:
     scale = 2.0 ** -max(math.frexp(span)[1], -1000)
     squares = math.fsum(float(np.square((piece - mean) * scale).sum()) for piece in _pieces(numbers))
     return math.sqrt(squares / len(numbers)) / scale
-
-
-def _quantiles(numbers: Floats, shares: Sequence[float]) -> list[float]:
-    """Quantiles, between two numbers on the straight line (type 7 of Hyndman and Fan 1996, as numpy has it).
-
-    The numbers, float64[number], are partitioned in place.
-    """
-    at = [share * (len(numbers) - 1) for share in shares]
-    numbers.partition(sorted({place for point in at for place in (math.floor(point), math.ceil(point))}))
-    return [_between(float(numbers[math.floor(point)]), float(numbers[math.ceil(point)]), point % 1) for point in at]
-
-
-def _between(one: float, other: float, part: float) -> float:
-    if part == 0:
-        return one
-    if part == 0.5:
-        return (one + other) / 2
-    return one + (other - one) * part if part < 0.5 else other - (other - one) * (1 - part)
 
 
 def _winners(numbers: Floats, target: float, tolerance: float | None) -> tuple[float, int]:

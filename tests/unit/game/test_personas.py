@@ -99,11 +99,11 @@ def test_joint_attributes_stay_together_and_independent_ones_mix():
 
 def test_the_population_is_told_as_it_is():
     told = population_variables(loads(TEXT.replace("LANGUAGE", "en")))
-    assert told["only_one"] == "none"
-    assert "1 with school none" in told["composition"]
+    assert told["only_one"] == "a player whose school is none"
+    assert "1 whose school is none" in told["composition"]
     people = loads("name: x\npopulation: [{name: a, count: 2, kind: uniform}, {name: b, count: 1, kind: uniform}]")
-    assert population_variables(people)["only_one"] == "b"
-    assert population_variables(people)["composition"] == "2 of group a, 1 of group b"
+    assert population_variables(people)["only_one"] == 'in the group "b"'
+    assert population_variables(people)["composition"] == '2 in the group "a", 1 in the group "b"'
 
 
 # --- bad input ---------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ TOLD = {
     "group_numbers": "red 7.25",
     "own_rank": "19",
 }
-TRAITS = {"background": "You are Ann, a nurse.", "composition": "3 of group red", "only_one": "nurse"}
+TRAITS = {"background": "You are Ann, a nurse.", "composition": "3 whose job is nurse", "only_one": "a nurse"}
 
 every_system_prompt = pytest.mark.parametrize("name", SYSTEM_PROMPTS)
 every_user_prompt = pytest.mark.parametrize("name", USER_PROMPTS)
@@ -115,7 +115,14 @@ def test_groups_and_tolerances_change_the_rules_that_are_told():
 
 def test_what_there_is_none_of_is_said_so():
     text = user_message("direct", 1, prompt_variables(Game(), 3), {"winning_guess": "", "own_rank": ""})
-    assert "Nobody was near enough to the target to win. Your own number did not count." in text
+    assert "Nobody was near enough to the target to win. In that round your number did not count." in text
+
+
+def test_the_rank_is_that_of_the_number_that_plays():
+    alone, teams = prompt_variables(Game(), 3), prompt_variables(Game(players="groups"), 6, 2)
+    assert "By nearness to the target, your number ranked 12. " in user_message("direct", 1, alone, {"own_rank": "12"})
+    assert "your group's number ranked 1. Round 2." in user_message("direct", 1, teams, {"own_rank": "1"})
+    assert "your group's number did not count." in user_message("direct", 1, teams, {"own_rank": ""})
 
 
 @pytest.mark.parametrize("template", ["{a.b}", "{0}", "{}", "{a!r}", "{a:3}", "{a", "a}"])
@@ -173,7 +180,7 @@ def test_every_quantity_that_a_game_can_announce_has_a_text():
     assert ANNOUNCEMENTS.keys() == TOLD.keys()
     for quantity in TOLD:
         assert Game(announce=[quantity]).announce == (quantity,)
-        assert ANNOUNCEMENTS[quantity].format_map(TOLD).count(TOLD[quantity]) == 1
+        assert ANNOUNCEMENTS[quantity].format_map({**TOLD, "own_number": "your number"}).count(TOLD[quantity]) == 1
 
 
 def test_announcements_keep_the_order_of_the_game():
