@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import cache
 from typing import NamedTuple
 
 from pbeauty.game.rules import ReadingRule, Status
@@ -125,17 +126,23 @@ _ADJECTIVE = (
 )
 _VERB = (
     r"(?:choos(?:e|ing)|pick(?:ing)?|select(?:ing)?|guess(?:ing)?|(?:go|stick|stay)(?:ing)? (?:with|for|at)"
-    r"|opt(?:ing)? for|settl(?:e|ing) (?:on|for|with)|decid(?:e|ing) on|submit(?:ting)?|bid(?:ding)?|play(?:ing)?|name"
-    r"|take|aim(?:ing)? for|start(?:ing)? (?:with|by \w{1,12}ing))\b"
+    r"|opt(?:ing)? for|settl(?:e|ing) (?:on|for|with)|decid(?:e|ing) on|submit(?:ting)?|bid(?:ding)?|playing"
+    r"|aim(?:ing)? for)\b"
 )
 _FILLER = (
-    r"(?:will|would|shall|should|am|be|going|gonna|to|like|want|rather|therefore|thus|then|now|just|[a-z]{2,14}ly)"
+    r"(?:will|would|shall|should|am|be|going|gonna|have|decided|inclined|to|like|want|rather|therefore|thus|then|now|just"
+    r"|[a-z]{2,14}ly)"
 )
 _SPEAKER = (
-    rf"\b(?:(?:I|we|let me|let us|let's)(?:'(?:ll|d|m|re))?(?: {_FILLER}){{0,4}} {_VERB}|I'(?:d|ll) say\b"
-    r"|I(?: have|'ve)(?: \w{2,14}ly)? (?:chosen|picked|selected|decided on|decided to \w{2,9} with|settled on)\b)"
+    rf"(?:\b(?:I|we|let me|let us|let's)(?:'(?:ll|d|m|re|ve))?(?: {_FILLER}){{0,4}} "
+    rf"(?:{_VERB}|(?:play|name|take|start(?:ing)? (?:with|by \w{{1,12}}ing))\b)|\bI'(?:d|ll) say\b"
+    r"|\bI(?: have|'ve)(?: \w{2,14}ly)? (?:chosen|picked|selected|decided on|settled on)\b"
+    # I'll go one step further and choose 22
+    rf"|\bI(?:'ll| will|'d| would) (?:go|play|think|aim|stay|be)\b[^.!?;\n]{{0,40}}? and {_VERB})"
 )
-_WHEN = r"(?:,? (?:for|in|of) (?:this|the|my)?(?: ?[a-z]{4,7})? ?(?:round|game|time)(?: [0-9]+)?)?"
+_WHEN = (
+    r"(?: of choice| chosen)?(?:,? (?:for|in|of) (?:this|the|my)?(?: ?[a-z]{4,7})? ?(?:round|game|time)(?: [0-9]+)?)?"
+)
 _IS = r"(?:is|would be|will be|should be)\b"
 _GAP = (
     r"(?>(?:[ \n:=\"'(\[{<>*#≈~→—]|(?:about|around|approximately|roughly|exactly|simply|just|at|somewhere|something|an?"
@@ -145,7 +152,7 @@ _GAP = (
 _STATEMENT = re.compile(
     r"(?P<retraction>\b(?:wait|on second thought|let me re(?:consider|think)|scratch that|actually,))|(?:"
     rf"(?P<answer_line>(?:\b(?:my|our|final|your) {_ADJECTIVE}{{0,2}}{_NOUN}{_WHEN}"
-    rf"|(?:^|(?<=[.!?#>-] )){_ADJECTIVE}?{_NOUN}) ?(?:[:=→—]|->|-(?= ))"
+    rf"|(?:^|(?<=[.!?#>-] )){_ADJECTIVE}?{_NOUN}{_WHEN}) ?(?:[:=→—]|->|-(?= ))"
     # Participants with Chinese backgrounds answer in Chinese: 我选择22, 我的数字是22.
     r"|(?:我的|最终)(?:数字|答案|选择)(?:是|为|:))"
     r"|(?P<boxed>\bboxed ?\{|<(?:number|guess|choice|answer)>)"
@@ -153,7 +160,8 @@ _STATEMENT = re.compile(
     # So pick 22; Going with 22; guessing: 22
     rf"|(?:^|(?<=[.!?] )|\b(?:so|thus|therefore|hence),? )(?:just |simply )?{_VERB}"
     # My final guess for this round is 22; the number I choose is 22; the final answer is 22
-    rf"|\b(?:(?:my|our|your|the final) {_ADJECTIVE}{{0,2}}{_NOUN}{_WHEN}|{_NOUN} (?:that )?{_SPEAKER}{_WHEN}) ?{_IS}"
+    rf"|\b(?:(?:my|our|your|the final) {_ADJECTIVE}{{0,2}}{_NOUN}{_WHEN}"
+    rf"|{_NOUN} (?:that )?{_SPEAKER}{_WHEN}) ?(?:{_IS}|:)"
     # The answer is 22: at the end of the reply, and not in the middle of an explanation
     rf"|\b(?:the|an?) {_ADJECTIVE}{{0,2}}{_NOUN} (?:is|would be) (?=[^\w\n]{{0,9}}[0-9.,]{{1,12}}[^\w\n]{{0,9}}\n?\Z)"
     r"|我[会将就还是最终决定]{0,8}(?:选择?|猜)(?:的数字)?)"
@@ -164,7 +172,7 @@ _JSON = re.compile(
     rf"[\"'](?:(?:my|final|chosen|your)[_ ])?{_NOUN}[\"'] ?: ?[\"'*(]{{0,3}}{_NUMBER}[\"'*)]{{0,3}}\s{{0,99}}[,}}]",
     re.IGNORECASE,
 )
-_BRACKETED = re.compile(rf"(?<![\w\]])\[ ?{_NUMBER} ?\](?![(\[])", re.IGNORECASE)
+_BRACKETED = re.compile(rf"(?<![\w\]])\[ ?{_NUMBER} ?\](?P<ends>[.!]?$)?", re.IGNORECASE | re.MULTILINE)
 _ALONE = re.compile(
     rf"(?:- )?[^\w\n.{_CUT}+-]{{0,20}}(?:(?:about|around|approximately) )?{_NUMBER}[^\w\n?%]{{0,20}}", re.IGNORECASE
 )
@@ -244,7 +252,7 @@ def _stated(text: str, low: float, high: float) -> tuple[float, ReadingRule]:
         return stated
     if first is not None:
         return first, ReadingRule.NUMBER_ALONE
-    if len(brackets := list(_BRACKETED.finditer(text))) == 1:
+    if len(brackets := list(_BRACKETED.finditer(text))) == 1 and brackets[0]["ends"] is not None:
         return _value(brackets[0], low, high), ReadingRule.BOXED
     return math.nan, ReadingRule.NONE
 
@@ -294,21 +302,16 @@ def _ranges(least: int, most: int, decimals: int) -> list[str]:
     return patterns
 
 
+@cache
 def _digits(first: str, last: str, decimals: int) -> str:
     """A pattern for all strings of digits from `first` to `last`, which are equally long; with the point."""
     if not first:
         return ""
-    low, high, point = int(first[0]), int(last[0]), r"\." if len(first) == decimals else ""
-    if low == high:
-        return f"{point}{low}{_digits(first[1:], last[1:], decimals)}"
-    zeros, nines = "0" * (len(first) - 1), "9" * (len(first) - 1)
-    cases = []
-    if first[1:] != zeros:
-        cases.append(f"{low}{_digits(first[1:], nines, decimals)}")
-        low += 1
-    if last[1:] != nines:
-        cases.append(f"{high}{_digits(zeros, last[1:], decimals)}")
-        high -= 1
-    if low <= high:
-        cases.append(f"[{low}-{high}]{_digits(zeros, nines, decimals)}")
-    return f"{point}({'|'.join(cases)})"
+    heads: dict[str, str] = {}  # the digits to begin with, by the pattern of what follows them
+    for head in range(int(first[0]), int(last[0]) + 1):
+        least = first[1:] if head == int(first[0]) else "0" * len(first[1:])
+        most = last[1:] if head == int(last[0]) else "9" * len(last[1:])
+        rest = _digits(least, most, decimals)
+        heads[rest] = f"{heads.get(rest, '')}{head}"
+    point = r"\." if len(first) == decimals else ""
+    return f"{point}({'|'.join(f'[{digits}]{rest}' for rest, digits in heads.items())})"
