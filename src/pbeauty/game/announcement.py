@@ -1,4 +1,4 @@
-"""What a round tells everybody of the one before it: put together from the same guesses in every job of a run."""
+"""What the moderator announces at the start of a round, made from the results of the round before."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pbeauty.game.scoring import places
 
 @dataclass(frozen=True)
 class Announcement:
-    """What the moderator tells every rank at the start of a round."""
+    """What the moderator broadcasts at the start of a round."""
 
     round_index: int
-    """From 0."""
+    """The round that starts, from 0."""
     quantities: dict[str, float]
-    """The quantities of the round before that everybody is told, by name; the winning guess is NaN if nobody won."""
+    """Quantities of the round before, the same for everybody, by name; the winning guess is NaN if nobody won."""
     group_numbers: dict[str, float] = field(default_factory=dict)
-    """The number of each group in the round before, where they are told; NaN of a group without a valid guess."""
+    """The number of each group in the round before, if the game announces it; NaN if the group had no valid guess."""
     ranks: NDArray[np.int32] | None = None
-    """int32[participant of the whole population]: own places, where they are told; 0 of those whose guess was none."""
+    """Each participant's rank by nearness to the target, int32[participant], if the game announces it; 0 for none."""
 
 
 def group_of(experiment: Experiment) -> NDArray[np.uint16]:
@@ -33,7 +33,7 @@ def group_of(experiment: Experiment) -> NDArray[np.uint16]:
 
 
 def needs_guesses(experiment: Experiment) -> bool:
-    """Whether an announcement takes everybody's guesses of the round before."""
+    """Whether an announcement is made from all guesses of the round before, and not from its outcome alone."""
     return "own_rank" in experiment.game.announce
 
 
@@ -45,31 +45,28 @@ def announcement(
     guesses: NDArray[np.float64] | None = None,
     status: NDArray[np.uint8] | None = None,
 ) -> Announcement:
-    """What a round starts with.
+    """The announcement that a round starts with.
 
     Args:
-        experiment: whose.
-        round_index: from 0.
-        last: the figures of the round before; None before the first.
-        group_numbers: float64[group] of the round before; None before the first.
-        guesses, status: float64[participant] and uint8[participant] of the round before, where `needs_guesses`.
+        experiment: the experiment.
+        round_index: the round that starts, from 0.
+        last: the outcome of the round before; None before the first.
+        group_numbers: the groups' numbers in the round before, float64[group]; None before the first.
+        guesses, status: float64[participant] and uint8[participant] of the round before, if `needs_guesses`.
     """
-    told = Announcement(round_index, announced(experiment.game, last))
-    if last is None:
-        return told
     game, groups = experiment.game, experiment.population
-    if "group_numbers" in game.announce and group_numbers is not None:
-        told.group_numbers.update((group.name, float(n)) for group, n in zip(groups, group_numbers, strict=True))
-    if not needs_guesses(experiment) or guesses is None or status is None:
-        return told
-    own = places(game, guesses, status, last.target, group_of(experiment), len(groups))
-    return Announcement(round_index, told.quantities, told.group_numbers, own)
+    numbers, ranks = {}, None
+    if last is not None and "group_numbers" in game.announce and group_numbers is not None:
+        numbers = {group.name: float(number) for group, number in zip(groups, group_numbers, strict=True)}
+    if last is not None and needs_guesses(experiment) and guesses is not None and status is not None:
+        ranks = places(game, guesses, status, last.target, group_of(experiment), len(groups))
+    return Announcement(round_index, announced(game, last), numbers, ranks)
 
 
 def announced(game: Game, last: Outcome | None) -> dict[str, float]:
-    """The quantities of the round before that everybody is told alike; empty before the first round.
+    """The announced quantities that are the same for everybody, by name; empty before the first round.
 
-    The winning guess is NaN where nobody won. The groups' numbers and everybody's own rank are told besides.
+    The winning guess is NaN if nobody won.
     """
     common = (quantity for quantity in game.announce if quantity not in ("group_numbers", "own_rank"))
     return {} if last is None else {quantity: getattr(last, quantity) for quantity in common}

@@ -17,12 +17,12 @@ _ORDINALS = ("", "", "half", "third", "quarter", "fifth", "sixth", "seventh", "e
 
 
 def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
-    """The game in words, for prompts. What a game has no value for is not in it: a prompt that needs it does not fit.
+    """The variables of a game, for prompts. One that the game has no value for is missing: no prompt can then use it.
 
     Args:
         game: the rules.
-        count: participants.
-        groups: population groups.
+        count: how many participants there are.
+        groups: how many population groups there are.
     """
     aggregate = AGGREGATE_NAMES[game.aggregate]
     individuals = game.players == "individuals"
@@ -42,7 +42,7 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
         "shift": shift,
         "win_rule": f"{'Whoever' if individuals else 'A group whose number'} {win_by} the target wins the round.",
     }
-    if individuals:  # whole tellings of the rules that speak of nobody else
+    if individuals:  # for the other texts of the rules, which are about individuals
         variables |= {"win_by": win_by, "all_numbers": all_numbers} | multiplier_forms(game.multiplier)
     else:
         variables["group_count"] = str(groups)
@@ -57,20 +57,18 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
 def population_variables(experiment: Experiment) -> dict[str, str]:
     """The game and its population in words, for prompts: `prompt_variables`, `composition`, and `only_one`.
 
-    `composition` lists how many participants have each value of each attribute, or, without attributes, are in each
-    group. `only_one` is what exactly one participant has or is, if there is exactly one such value or group.
+    `composition` lists how many participants have each value of each attribute, or are in each group where there are
+    no attributes. `only_one` is the value or group of just one participant, if there is exactly one such.
     """
     variables = prompt_variables(experiment.game, experiment.count, len(experiment.population))
-    kinds = [
-        (f"whose {name.replace('_', ' ')} is {value}", f"a player whose {name.replace('_', ' ')} is {value}", many)
+    kinds = {
+        f"whose {name.replace('_', ' ')} is {value}": many
         for name, values in counts(experiment).items()
         for value, many in values.items()
         if many
-    ] or [
-        (f'in the group "{group.name}"', f'in the group "{group.name}"', group.count) for group in experiment.population
-    ]
-    variables["composition"] = ", ".join(f"{many:,} {players}" for players, _, many in kinds)
-    single = [player for _, player, many in kinds if many == 1]
+    } or {f'in the group "{group.name}"': group.count for group in experiment.population}
+    variables["composition"] = ", ".join(f"{many:,} {kind}" for kind, many in kinds.items())
+    single = [kind for kind, many in kinds.items() if many == 1]
     if len(single) == 1:
         variables["only_one"] = single[0]
     return variables

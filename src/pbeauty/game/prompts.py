@@ -1,8 +1,8 @@
-"""What language-model participants are told: rules, requests, announcements.
+"""The texts of all prompts: the rules, what participants are asked, announcements, and what models are asked besides.
 
-Every text is a template over the same variables of the game and of its population (see
-`game/prompt_variables.py`), so a prompt cannot describe one game while another is scored: a placeholder that
-the game has no value for is an error before anything starts. Texts are plain; each model's chat template wraps them.
+Every text is a template over the same variables of the game and of its population (see `game/prompt_variables.py`), so
+that a prompt cannot describe one game while another is scored: a placeholder that the game has no value for is an error
+before anything starts. Each model's chat template is applied to the finished text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PARTS = {
     "rules_as_percent": RULES.replace("{target_rule}", "{percent} of the {aggregate} of {all_numbers}{shift}"),
     "rules_in_words": RULES.replace("{target_rule}", "{words} of the {aggregate} of {all_numbers}{shift}"),
 }
-"""Tellings of the rules that prompts may be put together from, beside `{rules}`; all but that for individuals only."""
+"""Other texts of the rules, which a system prompt can name as `{rules}` is named; for games of individuals only."""
 
 _RATIONAL = "All players reason perfectly, and everybody knows that they do."
 _OTHERS = "Before you choose, consider which numbers the others are likely to pick, and why."
@@ -67,18 +67,18 @@ SYSTEM_PROMPTS: dict[str, str] = {
     "median": "{rules} {median_rule}",
     "background": _ROLE + " {rules}",
     "background-composition": _ROLE + " {rules} This is who plays: {composition}.",
-    "background-one-expert": _ROLE + " {rules} Exactly one of the {count} players is {only_one}. It may be you.",
+    "background-one-expert": _ROLE + " {rules} There is exactly one player {only_one}, and it may be you.",
     "composition": "{rules} This is who plays: {composition}.",
     "disguised": "{rules_as_story}",
     "paraphrased": "{rules_paraphrased}",
 }
-"""What the participant knows before the first round, by name."""
+"""System prompts by name."""
 
 USER_PROMPTS: dict[str, str] = {
     "direct": "Reply with your number only.",
     "step-by-step": "Think it through in a few short sentences, then end with: My number: <number>",
 }
-"""How the participant is asked to answer, by name."""
+"""The request that ends every user message, by name."""
 
 ABOUT: dict[str, str] = {
     "classic": "the rules and nothing else",
@@ -103,7 +103,7 @@ ABOUT: dict[str, str] = {
     "direct": "the number only",
     "step-by-step": "a few sentences first",
 }
-"""What each prompt does. (The third contamination probe is no prompt, but an odd p: `game.multiplier: 0.6413`.)"""
+"""One line about each prompt. (The third contamination probe is no prompt, but an odd p, `game.multiplier: 0.6413`.)"""
 
 ANNOUNCEMENTS: dict[str, str] = {
     "target": "The target was {target}.",
@@ -113,12 +113,12 @@ ANNOUNCEMENTS: dict[str, str] = {
     "group_numbers": "The groups' numbers were: {group_numbers}.",
     "own_rank": "By nearness to the target, {own_number} ranked {own_rank}.",
 }
-"""How each quantity that a game can announce is put."""
+"""The sentence that announces each quantity."""
 NONE_OF: dict[str, str] = {
     "winning_guess": "Nobody was near enough to the target to win.",
     "own_rank": "In that round {own_number} did not count.",
 }
-"""How it is put that there is none of a quantity."""
+"""The sentence instead, where the round had no such quantity."""
 
 FIRST_ROUND = "Round {round}. {request}"
 NEXT_ROUND = "{before} Round {round}. {request}"
@@ -130,15 +130,16 @@ EXTRACTION = (
 
 
 class Writing(NamedTuple):
-    """How a model is asked to write the background of a participant, in one language."""
+    """How a model is asked, in one language, to write the background of a participant."""
 
     request: str
-    """With {attributes}: what is given."""
+    """The request, with the placeholder {attributes}."""
     again: str
-    """After a reply that cannot be used."""
+    """The request after a reply that cannot be used."""
     pair: str
-    """One attribute: {name} and {value}."""
+    """One attribute in words, with the placeholders {name} and {value}."""
     separator: str
+    """What stands between two attributes."""
 
 
 WRITING: dict[str, Writing] = {
@@ -156,7 +157,7 @@ WRITING: dict[str, Writing] = {
         ";",
     ),
 }
-"""By language, as ISO 639-1 codes."""
+"""The requests by language, an ISO 639-1 code."""
 
 
 def placeholders(template: str) -> list[str]:
@@ -176,7 +177,7 @@ def placeholders(template: str) -> list[str]:
 
 
 def needed(template: str, variables: Mapping[str, str]) -> list[str]:
-    """The variables that a system prompt's template needs, with those of the rules that it names."""
+    """The variables that a template of a system prompt needs, with those of the rules that it names."""
     found = []
     for name in placeholders(template):
         part = _parts(variables).get(name)
@@ -185,18 +186,17 @@ def needed(template: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def system_message(name: str, variables: Mapping[str, str], own: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The system prompt `name` of the game, and the participant, that `variables` describes.
+    """The text of a system prompt.
 
     Args:
         name: a key of `SYSTEM_PROMPTS`, or of `own`.
-        variables: of the game and its population; and the participant's attributes and background, where it has them.
-        own: an experiment's own system prompts.
+        variables: those of the game and its population, and a participant's attributes and background.
+        own: the experiment's own system prompts.
     """
     text = {**SYSTEM_PROMPTS, **own}[name]
-    parts = {
-        name: _parts(variables)[name].format_map(variables) for name in placeholders(text) if name in _parts(variables)
-    }
-    return text.format_map({**variables, **parts})
+    rules = _parts(variables)
+    named = {part: rules[part].format_map(variables) for part in placeholders(text) if part in rules}
+    return text.format_map({**variables, **named})
 
 
 def user_message(
@@ -206,15 +206,15 @@ def user_message(
     announced: Mapping[str, str],
     own: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The request of round `round_index` (from 0).
+    """The user message of a round: what is announced of the round before, and the request.
 
     Args:
-        name: how an answer is asked for, a key of `USER_PROMPTS`, or of `own`.
-        round_index: from 0.
-        variables: of the game and its population.
-        announced: quantities (keys of `ANNOUNCEMENTS`) of the round before and their text; empty in the first round,
-            and in a game that announces nothing. An empty text stands for none.
-        own: an experiment's own user prompts.
+        name: a key of `USER_PROMPTS`, or of `own`.
+        round_index: the round, from 0.
+        variables: those of the game and its population.
+        announced: the text of each quantity (a key of `ANNOUNCEMENTS`) that the round before is announced with; an
+            empty text where that round had none, such as a winning guess if nobody won.
+        own: the experiment's own user prompts.
     """
     request = {**USER_PROMPTS, **own}[name].format_map(variables)
     if round_index == 0:
@@ -229,17 +229,17 @@ def user_message(
 
 
 def retry_message(variables: Mapping[str, str]) -> str:
-    """What a participant is told whose reply held no readable number."""
+    """The request to a participant whose reply no number could be read from."""
     return RETRY.format_map(variables)
 
 
 def extraction_message(reply: str, variables: Mapping[str, str]) -> str:
-    """The question which number a reply names, put to a model that did not take part."""
+    """The extraction question: which number a reply chooses."""
     return EXTRACTION.format_map({**variables, "reply": reply})
 
 
 def background_request(language: str, attributes: Mapping[str, str]) -> str:
-    """What a model is asked that is to write a participant's background."""
+    """The request that a model writes the background of a participant with these attributes."""
     writing = WRITING[language]
     pairs = (writing.pair.format(name=name.replace("_", " "), value=value) for name, value in attributes.items())
     return writing.request.format(attributes=writing.separator.join(pairs))

@@ -99,7 +99,7 @@ def test_joint_attributes_stay_together_and_independent_ones_mix():
 
 def test_the_population_is_told_as_it_is():
     told = population_variables(loads(TEXT.replace("LANGUAGE", "en")))
-    assert told["only_one"] == "a player whose school is none"
+    assert told["only_one"] == "whose school is none"
     assert "1 whose school is none" in told["composition"]
     people = loads("name: x\npopulation: [{name: a, count: 2, kind: uniform}, {name: b, count: 1, kind: uniform}]")
     assert population_variables(people)["only_one"] == 'in the group "b"'

@@ -42,7 +42,11 @@ TOLD = {
     "group_numbers": "red 7.25",
     "own_rank": "19",
 }
-TRAITS = {"background": "You are Ann, a nurse.", "composition": "3 whose job is nurse", "only_one": "a nurse"}
+TRAITS = {
+    "background": "You are Ann, a nurse.",
+    "composition": "3 whose job is nurse",
+    "only_one": "whose job is nurse",
+}
 
 every_system_prompt = pytest.mark.parametrize("name", SYSTEM_PROMPTS)
 every_user_prompt = pytest.mark.parametrize("name", USER_PROMPTS)
