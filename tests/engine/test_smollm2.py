@@ -20,7 +20,7 @@ from pbeauty.game.rules import ReadingRule, Status
 
 CONFIG = "configs/smollm2.yaml"
 GUIDED = 6
-SMALLER = ["game.rounds=2", *(f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 3, 3)))]
+SMALLER = [*(f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 3, 3)))]
 LIMIT = 300
 """Seconds after which something counts as hanging."""
 
