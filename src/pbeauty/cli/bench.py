@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,13 +29,12 @@ import numpy as np
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, assign_personas, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
 from pbeauty.job.checkpoint import Request, prepare, read_checkpoint
 from pbeauty.job.context import JobContext
-from pbeauty.job.display import Display
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
@@ -71,29 +69,32 @@ def command(options: argparse.Namespace) -> int:
     """Measures, and prints the report."""
     if options.repeats < 1:
         raise ConfigError(f"--repeats {options.repeats}: expected 1 or more")
-    reports: list[Report] = []
 
     def work(comm: Comm) -> int:
-        def prepared() -> Experiment:
-            if comm.size > 1:
-                raise ConfigError("a bench is of one engine: start it without mpirun")
-            experiment = prepare(Request(options.config, tuple(options.set)))
-            check_bench(experiment)
-            return experiment
-
-        experiment = run_on_root(comm, prepared)
-        reports.append(bench(comm, experiment, options.repeats, lambda line: print(line, file=sys.stderr, flush=True)))
+        experiment = run_on_root(comm, lambda: _prepare(comm, Request(options.config, tuple(options.set))))
+        report = bench(comm, experiment, options.repeats)
+        print(json.dumps(asdict(report), indent=1) if options.json else report)
         return DONE
 
-    code = on_every_rank(world(), work)
-    for report in reports:
-        print(json.dumps(asdict(report), indent=1) if options.json else report)
-    return code
+    return on_every_rank(world(), work)
+
+
+def _prepare(comm: Comm, request: Request) -> Experiment:
+    """The experiment, if it can be measured on one engine."""
+    if comm.size > 1:
+        raise ConfigError("a bench is of one engine: start it without mpirun")
+    experiment = prepare(request)
+    models = len(experiment.used_models)
+    if models != 1:
+        raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {models}")
+    if any(writer(group) for group in experiment.population):
+        raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
+    return experiment
 
 
 @dataclass(frozen=True)
 class _Prompts:
-    """Everything that one round asks, by seat, in the forms that the ways take."""
+    """Everything that one round asks, by slot, in the forms that the ways take."""
 
     tokens: list[list[int]]
     messages: list[list[dict[str, str]]]
@@ -140,59 +141,42 @@ class Report:
         return "\n".join([title, *(f"  {what:<18} {figure}" for what, figure in rows)])
 
 
-def bench(comm: Comm, experiment: Experiment, repeats: int, say: Callable[[str], None]) -> Report:
-    """Plays the experiment's language models in all ways, `repeats` times in turn.
+def bench(comm: Comm, experiment: Experiment, repeats: int) -> Report:
+    """Plays the experiment's language models in all ways, `repeats` times in turn; reports progress on standard error.
 
     Args:
         comm: a communicator of one rank.
-        experiment: one that `check_bench` lets pass; participants without a model are played in the real way only.
+        experiment: of one model; participants without a model are played in the real way only.
         repeats: turns that count; one more is played first.
-        say: is told of progress.
     """
-    player = _Player(comm, experiment)
-    say(f"engine ready; {repeats} turns of {len(WAYS)} ways to play, after one that does not count")
+    players = _Players(comm, experiment)
+    print(f"engine ready; {repeats} turns of {len(WAYS)} ways, after one that does not count", file=sys.stderr)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
+    cpu_seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(1 + repeats):
         for way in WAYS:
-            took, worked = player.play(way)
+            took, worked = players.play(way)
             if turn:
                 seconds[way].append(took)
-                cpu[way].append(worked)
+                cpu_seconds[way].append(worked)
         if turn:
-            say(f"turn {turn}/{repeats}: " + ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()))
-    played = len(player.llm.ids) * experiment.game.rounds
-    prompt_tokens, cached_tokens, output_tokens = player.tokens
+            times = ", ".join(f"{way} {measured[-1]:.2f} s" for way, measured in seconds.items())
+            print(f"turn {turn}/{repeats}: {times}", file=sys.stderr, flush=True)
+    rounds, participants = experiment.game.rounds, len(players.llm.ids)
+    prompt_tokens, cached_tokens, output_tokens = players.tokens
     real = statistics.median(seconds["real"])
     return Report(
-        participants=len(player.llm.ids),
-        rounds=experiment.game.rounds,
+        participants=participants,
+        rounds=rounds,
         repeats=repeats,
         seconds=seconds,
-        participants_per_second={way: played / statistics.median(took) for way, took in seconds.items()},
+        participants_per_second={way: participants * rounds / statistics.median(seconds[way]) for way in WAYS},
         prompt_tokens_per_second=float(prompt_tokens.sum() / real),
         output_tokens_per_second=float(output_tokens.sum() / real),
         **_ratios(seconds),
-        by_cpu_time=_ratios(cpu),
+        by_cpu_time=_ratios(cpu_seconds),
         cached_share=(cached_tokens / prompt_tokens).tolist(),
     )
-
-
-def check_bench(experiment: Experiment) -> None:
-    """Refuses what cannot be measured on one engine.
-
-    Raises:
-        ConfigError: if there is not exactly one model, or there are backgrounds that would have to be written.
-    """
-    models = _models(experiment)
-    if len(models) != 1:
-        raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {len(models)}")
-    if any(writer(group) for group in experiment.population):
-        raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
-
-
-def _models(experiment: Experiment) -> set[str]:
-    return {group.model for group in experiment.population if isinstance(group, LLMGroup)}
 
 
 def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
@@ -203,30 +187,30 @@ def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-class _Player:
-    """One engine and the ways to play on it."""
+class _Players:
+    """One engine, its participants, and the ways to play them."""
 
     def __init__(self, comm: Comm, experiment: Experiment) -> None:
         self._comm, self._experiment = comm, experiment
-        (model,) = _models(experiment)
-        self._hosted = partition_population(experiment, 1)
-        longest = longest_traits(experiment, groups_of(self._hosted[0]), _personas(experiment))
+        (model,) = experiment.used_models.values()
+        self._partition = partition_population(experiment, 1)
+        longest = longest_traits(experiment, groups_of(self._partition[0]), _personas(experiment))
         needed = partial(game_context, experiment, groups=longest)
-        self._engine = Engine(experiment.models[model], NodeRank(0, 1), experiment.seed, needed)
+        self._engine = Engine(model, NodeRank(0, 1), experiment.seed, needed)
         self._interrupt = Interrupt()
-        with self._game() as block:  # prompts are read from the folder, which is thrown away
-            assert block.llm is not None  # there is a model, and one rank hosts everybody
-            self.llm = block.llm
-            self._asked = [self._prompts(round_index) for round_index in range(experiment.game.rounds)]
+        with self._played() as participants:  # prompts are read from the folder, which is thrown away
+            assert participants.llm is not None  # there is a model, and one rank has everybody
+            self.llm = participants.llm
+            self._prompts = [self._prompts_of(round_index) for round_index in range(experiment.game.rounds)]
 
     def play(self, way: str) -> tuple[float, float]:
         """Plays all rounds in one of `WAYS`; the wall seconds and the CPU seconds that it took."""
         self._engine.forget()
         if way == "real":
-            with self._game():
+            with self._played():
                 return self._took
         began, began_cpu = time.perf_counter(), time.process_time()
-        for prompts in self._asked:
+        for prompts in self._prompts:
             if way == "naive":
                 self._chat(prompts)
             else:
@@ -234,70 +218,66 @@ class _Player:
         return time.perf_counter() - began, time.process_time() - began_cpu
 
     @contextmanager
-    def _game(self) -> Iterator[Participants]:
+    def _played(self) -> Iterator[Participants]:
         """The real way: all rounds, from announcement to stored result; the block, while the folder is there.
 
         Raises:
             ConfigError: if the game does not come to its end.
         """
         experiment = self._experiment
-        block = Participants(experiment, self._hosted[0], self._engine, personas=_personas(experiment))
+        participants = Participants(experiment, self._partition[0], self._engine, personas=_personas(experiment))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            with Path(os.devnull).open("w") as nowhere:
-                display = Display(experiment.game, experiment.count, nowhere, nowhere)
-                checkpoint, _ = read_checkpoint(folder, experiment)
-                moderator = Moderator(experiment, self._interrupt, checkpoint, [display])
-                moderator.writer = RunWriter.create(folder, experiment, {}, checkpoint.run_id)
-                began, began_cpu = time.perf_counter(), time.process_time()
-                job = JobContext(self._comm, self._hosted, folder, checkpoint.run_id, "bench", experiment.patience)
-                play_game(job, block, moderator)
-                self._took = time.perf_counter() - began, time.process_time() - began_cpu
+            checkpoint, _ = read_checkpoint(folder, experiment)
+            moderator = Moderator(experiment, self._interrupt, checkpoint)
+            moderator.writer = RunWriter.create(folder, experiment, {}, checkpoint.run_id)
+            job = JobContext(self._comm, self._partition, folder, checkpoint.run_id, "bench", experiment.patience)
+            began, began_cpu = time.perf_counter(), time.process_time()
+            play_game(job, participants, moderator)
+            self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not moderator.finished:
                 raise ConfigError(f"the game could not be played to its end: {moderator.failure or 'interrupted'}")
             with Run(folder) as run:
                 self.tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
                 """Of prompts, of cached prompts and of output, float64[kind, round]."""
-            yield block
+            yield participants
 
-    def _prompts(self, round_index: int) -> _Prompts:
-        block = self.llm
-        seats = range(len(block.ids))
+    def _prompts_of(self, round_index: int) -> _Prompts:
+        slots = range(len(self.llm.ids))
         return _Prompts(
-            tokens=[block.prompt(seat, round_index=round_index)[0] for seat in seats],
-            messages=[block.messages(seat, round_index) for seat in seats],
-            params=[block.group_settings(seat).params for seat in seats],
-            seeds=[None if seed is None else int(seed) for seed in block.seeds(round_index)],
-            order=answering.walk(len(block.ids), round_index),
+            tokens=[self.llm.prompt(slot, round_index=round_index)[0] for slot in slots],
+            messages=[self.llm.messages(slot, round_index) for slot in slots],
+            params=[self.llm.group_settings(slot).params for slot in slots],
+            seeds=[None if seed is None else int(seed) for seed in self.llm.seeds(round_index)],
+            order=answering.walk(len(slots), round_index),
         )
 
     def _stream(self, prompts: _Prompts) -> None:
         """The ceiling: as many requests in flight as the real way keeps, and nothing but requests."""
         engine = self._engine
         waiting = iter(prompts.order)
-        depth = QUEUE_DEPTH * engine.max_num_seqs
         while True:
-            for seat in islice(waiting, depth - engine.in_flight):
-                engine.submit(seat, prompts.tokens[seat], prompts.params[seat], prompts.seeds[seat])
+            for slot in islice(waiting, QUEUE_DEPTH * engine.max_num_seqs - engine.in_flight):
+                engine.submit(slot, prompts.tokens[slot], prompts.params[slot], prompts.seeds[slot])
             if not engine.in_flight:
                 return
             engine.step()
 
     def _chat(self, prompts: _Prompts) -> None:
         """The naive way: everybody's reply, and only then everybody's extraction."""
-        replies = self._engine.llm.chat(prompts.messages, [_chatty(p) for p in prompts.params], use_tqdm=False)
+        replies = self._engine.llm.chat(prompts.messages, [_for_chat(p) for p in prompts.params], use_tqdm=False)
         questions = [
             [{"role": "user", "content": extraction_message(reply.outputs[0].text, self.llm.variables)}]
             for reply in replies
         ]
-        self._engine.llm.chat(questions, _chatty(self.llm.extraction_params), use_tqdm=False)
+        self._engine.llm.chat(questions, _for_chat(self.llm.extraction_params), use_tqdm=False)
 
 
 def _personas(experiment: Experiment) -> Personas | None:
     return assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
 
 
-def _chatty(params: Any) -> Any:
+def _for_chat(params: Any) -> Any:
     """Sampling parameters as somebody who calls `LLM.chat` has them: text comes back, seeds do not matter."""
     params = params.clone()
     params.detokenize = True

