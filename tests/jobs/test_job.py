@@ -362,3 +362,18 @@ def test_finished_rounds_can_be_read_while_the_run_goes_on(tmp_path):
             assert np.all(run.status[0] == Status.OK)
         assert job.end().code == 0
     assert rounds_kept(tmp_path / "run") == 2
+
+
+def test_a_rank_imports_only_what_it_needs(tmp_path):
+    """Of scripted participants: the moderator alone reads YAML and writes HDF5, and nobody loads figures unasked."""
+    setup = (
+        "import atexit, os\n"
+        "named = {'yaml', 'h5py', 'rich', 'scipy', 'matplotlib', 'jinja2', 'torch', 'vllm'}\n"
+        "rank = os.environ['PMI_RANK']\n"
+        f"path = {str(tmp_path)!r} + '/loaded-' + rank\n"
+        "atexit.register(lambda: open(path, 'w').write(' '.join(sorted(named & sys.modules.keys()))))"
+    )
+    config = experiment(tmp_path, MIXED)
+    arguments = ("run", config, "--set", "plots=false", "--out", tmp_path / "run")
+    assert mpirun(3, *arguments, program=program(tmp_path, setup)).code == 0
+    assert [(tmp_path / f"loaded-{rank}").read_text() for rank in range(3)] == ["h5py yaml", "", ""]

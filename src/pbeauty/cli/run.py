@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pbeauty.errors import BAD_REQUEST, JobError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
 
 
 def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
@@ -25,19 +30,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Plays, on every rank."""
-    from pbeauty.config.sweep import is_sweep
-    from pbeauty.errors import ConfigError
-    from pbeauty.job.checkpoint import Request
-    from pbeauty.job.runner import run
     from pbeauty.mpi.world import on_every_rank, world
 
+    return on_every_rank(world(), lambda comm: _play(comm, options))
+
+
+def _play(comm: Comm, options: argparse.Namespace) -> int:
+    from pbeauty.job.checkpoint import Request
+    from pbeauty.job.runner import run  # on all ranks at once, before they wait for the first time
+    from pbeauty.mpi.collectives import run_on_root
+
     request = Request(options.config, tuple(options.set), options.out, options.resume)
-    if is_sweep(options.config):
+    if run_on_root(comm, lambda: _is_sweep(options.config)):
         from pbeauty.job.sweep_runner import run_case, run_sweep
 
-        if options.case:
-            return on_every_rank(world(), lambda comm: run_case(comm, request, options.case))
-        return on_every_rank(world(), lambda comm: run_sweep(comm, request))
+        return run_case(comm, request, options.case) if options.case else run_sweep(comm, request)
     if options.case:
-        raise ConfigError(f"{options.config} is no sweep and has no cases")
-    return on_every_rank(world(), lambda comm: run(comm, request))
+        raise JobError(f"{options.config} is no sweep and has no cases", BAD_REQUEST)
+    return run(comm, request)
+
+
+def _is_sweep(config: Path) -> bool:
+    from pbeauty.config.sweep import is_sweep
+
+    return is_sweep(config)

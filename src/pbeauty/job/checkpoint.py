@@ -10,14 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config import loader
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.job.live_status import RoundResult, latest_results
 from pbeauty.job.stop_requests import Interrupt, job_end
-from pbeauty.llm.engine_arguments import check_models
 from pbeauty.llm.model_files import changes, fingerprint
 from pbeauty.storage.schema import RUN_FILE, StoredFile
 
@@ -88,7 +86,10 @@ def prepare(request: Request) -> Experiment:
     Raises:
         ConfigError: saying everything that is wrong.
     """
-    experiment = loader.load(request.config, request.overrides)
+    from pbeauty.config.loader import load
+    from pbeauty.llm.engine_arguments import check_models
+
+    experiment = load(request.config, request.overrides)
     check_models(experiment, request.config.parent)
     return experiment
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 from pbeauty.game.records import Rows
 from pbeauty.mpi.collectives import gather, gather_objects, idle_barrier
 from pbeauty.mpi.partition import Block, span
-from pbeauty.storage.journal import journal_path
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -45,6 +44,8 @@ class JobContext:
 
     def journal_path(self, round_index: int) -> Path:
         """The journal of this rank's replies of a round from 0; -1 for the backgrounds written before it."""
+        from pbeauty.storage.journal import journal_path
+
         return journal_path(self.folder, round_index, self.job_id, self.comm.rank, span(self.block))
 
     def bcast(self, value: T | None) -> T | None:

@@ -34,7 +34,7 @@ def play_round(
 ) -> None:
     """Plays one round, or breaks it off where the moderator is asked to stop; arguments as for `play_game`."""
     began = time.monotonic()
-    journal = job.journal_path(announcement.round_index)
+    journal = job.journal_path(announcement.round_index) if participants.llm else None
     answer = partial(participants.answer, announcement, journal=journal)
     answers = watch_progress(job, moderator, answer, announcement.round_index)
     seconds = time.monotonic() - began

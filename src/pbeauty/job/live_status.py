@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbeauty.files import replace_text
-from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Progress
-from pbeauty.game.rules import Outcome, Status
 
 if TYPE_CHECKING:
+    from pbeauty.game.experiment import Experiment
+    from pbeauty.game.records import Progress
+    from pbeauty.game.rules import Outcome, Status
     from pbeauty.storage.lock import Owner
     from pbeauty.storage.run_reader import Run
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pbeauty.config.persona_files import read_persona_files, write_file
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
 from pbeauty.job.context import JobContext
@@ -17,7 +16,6 @@ from pbeauty.job.game_loop import watch_progress
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.collectives import gather_objects, run_on_root_only, scatter_objects
 from pbeauty.mpi.partition import ids
-from pbeauty.storage.journal import drop_journals
 
 if TYPE_CHECKING:
     from pbeauty.job.moderator import Moderator
@@ -44,9 +42,13 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
     """
     if not has_personas(experiment):
         return None, None
-    everybody = run_on_root_only(
-        job.comm, lambda: stored or assign_personas(experiment, read_persona_files(experiment))
-    )
+
+    def assign() -> Personas:
+        from pbeauty.config.persona_files import read_persona_files
+
+        return stored or assign_personas(experiment, read_persona_files(experiment))
+
+    everybody = run_on_root_only(job.comm, assign)
     parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
     return everybody, scatter_objects(job.comm, parts)
 
@@ -86,6 +88,9 @@ def write_backgrounds(
 
 def _store(moderator: Moderator, folder: Path, personas: Personas, written: Sequence[Backgrounds]) -> None:
     """Stores the backgrounds that the ranks have written, and says so; on rank 0."""
+    from pbeauty.config.persona_files import write_file
+    from pbeauty.storage.journal import drop_journals
+
     for part in written:
         personas.set_backgrounds(np.array(part.participant, np.int64), part.text, part.source)
     moderator.writer.keep_personas(personas)

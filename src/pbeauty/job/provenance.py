@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -77,6 +76,8 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The commit of the source tree that the package runs from; None for an installed package."""
+    import subprocess
+
     folder = Path(__file__).resolve().parent
     if not any((parent / ".git").exists() for parent in folder.parents[:3]):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from types import FrameType
@@ -65,6 +64,8 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
     told = environ.get("SLURM_JOB_END_TIME", "")
     if re.fullmatch("[0-9]{1,12}", told):
         return float(told)
+    import subprocess
+
     job = environ.get("SLURM_JOB_ID", "")
     if not re.fullmatch("[0-9]+", job):
         return None
