@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
-from typing import TypeVar
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import GroupStats
@@ -61,7 +60,7 @@ def compare(analysis: Analysis) -> list[Comparison]:
     if (game.offset, game.low, game.high) == (0, 0, 100):
         found += [c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)]
         found += [c for cell in everybody for c in _with_models(cell, game)]
-    return _adjusted(found)
+    return intervals.adjusted(found)
 
 
 def _with_pool(cell: GroupStats, pool: Pool, confidence: float) -> Comparison:
@@ -91,18 +90,14 @@ def _with_models(cell: GroupStats, game: Game) -> list[Comparison]:
     """Published language models, all at p = 2/3; their numbers of replies are not, so there is no interval."""
     if not math.isclose(game.p, 2 / 3, rel_tol=1e-3):
         return []
-    rows: list[tuple[str, str, float]] = []
-    if cell.round == 1:
-        rows += [(f"{row.model}, {row.prompt_text}", row.source.marked, row.mean) for row in load().llm_rounds]
-    rows += [
-        (f"{path.model}, {path.games}", path.source.marked, path.means[path.rounds.index(cell.round)])
-        for path in load().llm_trajectories
-        if cell.round in path.rounds and (cell.round > 1 or path.prompt is None)
-    ]
-    return [
-        Comparison("language model", name, source, cell.round, Estimate(mean), None, _less(cell, (mean, math.nan, 0)))
-        for name, source, mean in rows
-    ]
+    published = load().prompted + tuple(path for path in load().models if cell.round > 1 or not path.prompt)
+    found = []
+    for one in published:
+        if cell.round in one.rounds:
+            mean = one.means[one.rounds.index(cell.round)]
+            gap, name = _less(cell, (mean, math.nan, 0)), f"{one.model}, {one.asked}"
+            found.append(Comparison("language model", name, one.source.marked, cell.round, Estimate(mean), None, gap))
+    return found
 
 
 def _less(cell: GroupStats, theirs: tuple[float, float, float], confidence: float = intervals.CONFIDENCE) -> Difference:
@@ -136,7 +131,7 @@ def contrasts(analysis: Analysis) -> list[Contrast]:
     for by in analysis.ways if analysis.game.players == "individuals" else []:
         start = [cell for cell in analysis.of(by) if cell.round == 1 and cell.n_valid]
         if 1 < len(start) <= MOST_IN_PAIRS:
-            found += _adjusted(list(_pairs(analysis, by, start)))
+            found += intervals.adjusted(list(_pairs(analysis, by, start)))
     return found
 
 
@@ -159,12 +154,3 @@ def _average(cells: Sequence[GroupStats]) -> intervals.Bounds:
     """Of the mean over rounds of a group's mean."""
     lows, highs = zip(*((cell.limits.low, cell.limits.high) for cell in cells), strict=True)
     return intervals.Bounds(sum(lows) / len(cells), sum(highs) / len(cells))
-
-
-Compared = TypeVar("Compared", Comparison, Contrast)
-
-
-def _adjusted(rows: list[Compared]) -> list[Compared]:
-    """Rows of one table, with Holm's p-values."""
-    adjusted = intervals.holm([row.difference.p_value for row in rows])
-    return [replace(row, difference=replace(row.difference, p_holm=p)) for row, p in zip(rows, adjusted, strict=True)]

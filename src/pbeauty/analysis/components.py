@@ -65,7 +65,7 @@ def components_of(number: int, cases: Sequence[Sequence[GroupStats]], confidence
     """The components in one round, from the figures of each session of each case."""
     cells = [cell for sessions in cases for cell in sessions]
     means = [np.array([cell.mean.value for cell in sessions]) for sessions in cases]
-    within = [np.array([cell.sd.value**2 / max(cell.n_valid - 1, 1) for cell in sessions]) for sessions in cases]
+    within = [np.square([cell.moments[1] for cell in sessions]) for sessions in cases]
     freedom = len(cells) - len(cases)
     observed, between = math.nan, NONE
     if freedom >= FEWEST_SESSIONS - 1:
@@ -87,12 +87,15 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
         means: of each case, float64[session].
         within: likewise, the variance of each mean by sampling participants.
         confidence: in (0, 1).
+
+    Returns:
+        NaN with one session a case, and where a variance by sampling is NaN.
     """
     from scipy.optimize import brentq
     from scipy.stats import chi2
 
     freedom = sum(y.size - 1 for y in means)
-    if freedom < 1:
+    if freedom < 1 or any(np.isnan(v).any() for v in within):
         return NONE
     square = sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom
     sampling = float(np.concatenate(within).mean())
@@ -216,6 +219,8 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
     for one in components:
         known = not math.isnan(one.observed)
         sd = one.observed if known else one.sampling
+        if math.isnan(sd):
+            continue
         basis = f"{one.sessions} sessions" if known else "participants alone: at least"
         high = sd * math.sqrt(one.freedom / float(chi2.ppf(0.025, one.freedom))) if known else math.nan
         needed = [sessions_needed(sd, difference, goal) for goal in (0.8, 0.9)]

@@ -94,9 +94,12 @@ class GroupStats:
 
     @property
     def moments(self) -> tuple[float, float, float]:
-        """Mean, its standard error, and n: what `intervals.difference` takes of independent participants."""
-        n = self.n_valid
-        return self.mean.value, self.sd.value / math.sqrt(n - 1) if n > 1 else math.nan, float(n)
+        """Mean, its standard error, and n: what `intervals.difference` takes of independent participants.
+
+        The error is NaN of a single guess, and of the groups' numbers where groups play, which are no sample.
+        """
+        known = not math.isnan(self.mean.low)
+        return self.mean.value, self.sd.value / math.sqrt(self.n_valid - 1) if known else math.nan, float(self.n_valid)
 
     @property
     def limits(self) -> Bounds:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,6 +203,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(tested) - rank) * p))
         adjusted[index] = highest
     return adjusted
+
+
+Row = TypeVar("Row", bound=Any)
+
+
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one table, dataclasses with a field `difference` that may be None, with p-values adjusted by `holm`."""
+    tested = [row for row in rows if row.difference]
+    p_values = iter(holm([row.difference.p_value for row in tested]))
+    return [replace(r, difference=replace(r.difference, p_holm=next(p_values))) if r.difference else r for r in rows]
 
 
 def normal(confidence: float) -> float:

@@ -39,18 +39,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One statistic of the guesses of several sessions with people, by period."""
+    """Sessions with people, by period."""
 
     p: float
-    statistic: str
-    """`mean` or `median`."""
     sessions: tuple[tuple[float, ...], ...]
-    """[session][period], published."""
+    """[session][period]: the mean guess, as published."""
+    medians: tuple[tuple[float, ...], ...]
+    """Likewise."""
     source: Source
 
     @property
     def average(self) -> tuple[float, ...]:
-        """[period]: the mean over sessions, each session counting the same; computed, not published."""
+        """[period]: the mean over sessions of their means, each counting the same; computed, not published."""
         return tuple(fmean(period) for period in zip(*self.sessions, strict=True))
 
 
@@ -92,30 +92,21 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class LLMRound:
-    """First-round guesses of one language model under one prompt."""
-
-    model: str
-    prompt: str
-    """The study's name for it, `P1` to `P4`."""
-    prompt_text: str
-    """What the prompt asks for."""
-    mean: float
-    std: float
-    source: Source
-
-
-@dataclass(frozen=True)
-class LLMTrajectory:
-    """Mean guesses of one language model by round; `rounds` says which were published."""
+class Model:
+    """Mean guesses of one language model, at p = 2/3."""
 
     model: str
     rounds: tuple[int, ...]
+    """Those that were published."""
     means: tuple[float, ...]
+    """[round]"""
     source: Source
-    prompt: str | None = None
-    games: str = "one game"
-    """What each mean is of."""
+    prompt: str = ""
+    """The study's name for it, `P1` to `P4`."""
+    asked: str = "one game"
+    """What the prompt asks for, or what each mean is of."""
+    std: float | None = None
+    """Of the guesses of the first round."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +116,10 @@ class References:
     sources: tuple[Source, ...]
     sessions: tuple[Trajectory, ...]
     pools: tuple[Pool, ...]
-    llm_rounds: tuple[LLMRound, ...]
-    llm_trajectories: tuple[LLMTrajectory, ...]
+    prompted: tuple[Model, ...]
+    """First rounds of models under the prompts of one study."""
+    models: tuple[Model, ...]
+    """Several rounds; those with a prompt begin with one of `prompted`."""
 
 
 def published_rules(game: Game) -> bool:
@@ -153,17 +146,16 @@ def load() -> References:
     return References(
         sources=tuple(sources.values()),
         sessions=tuple(
-            Trajectory(entry["p"], statistic, tuple(map(tuple, entry[f"{statistic}s"])), entry["source"])
+            Trajectory(entry["p"], *(tuple(map(tuple, entry[name])) for name in ("means", "medians")), entry["source"])
             for entry in map(resolved, document["human_sessions"])
-            for statistic in ("mean", "median")
         ),
         pools=tuple(Pool(**resolved(entry)) for entry in document["human_pools"]),
-        llm_rounds=tuple(
-            LLMRound(model, prompt, prompts["prompts"][prompt], mean, std, prompts["source"])
+        prompted=tuple(
+            Model(model, (1,), (mean,), prompts["source"], prompt, prompts["prompts"][prompt], std)
             for model, cells in prompts["cells"].items()
             for prompt, (mean, std) in cells.items()
         ),
-        llm_trajectories=tuple(LLMTrajectory(**resolved(entry)) for entry in document["llm_rounds"]),
+        models=tuple(Model(**resolved(entry)) for entry in document["llm_rounds"]),
     )
 
 
@@ -172,7 +164,4 @@ def human_means(multiplier: float) -> Trajectory | None:
 
     The tolerance takes 0.667 for 2/3, but not 0.67, which is a treatment of its own in the literature.
     """
-    for trajectory in load().sessions:
-        if trajectory.statistic == "mean" and math.isclose(trajectory.p, multiplier, rel_tol=1e-3):
-            return trajectory
-    return None
+    return next((people for people in load().sessions if math.isclose(people.p, multiplier, rel_tol=1e-3)), None)

@@ -68,8 +68,8 @@ class CaseStats:
     tau: Estimate
     """Mean of the sessions' tau, likewise; NaN where one of several is beyond what is estimated."""
     difference: Difference | None
-    """Mean less that of the first case; None of that case itself, and of one with another range. By Welch's t over
-    sessions if both have several; in the first round over participants if not."""
+    """Mean less that of the first case, in the first round and the last; None of that case itself, and of one with
+    another range. By Welch's t over sessions if both have several; in the first round over participants if not."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,14 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     for number in rounds:
         found = [(case, case.sessions(number)) for case in cases]
         found = [(case, sessions) for case, sessions in found if sessions]
-        stats += _case_stats(found, confidence)
+        stats += _case_stats(found, confidence, compared=number in (1, rounds[-1]))
         if found:
             components.append(components_of(number, [sessions for _, sessions in found], confidence))
             values = [(case.settings, [cell.mean.value for cell in sessions]) for case, sessions in found]
             effects += effects_of(number, values, varied, confidence)
     adjusted = intervals.holm([effect.p_value for effect in effects])
     effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
-    return Variation(cases, varied, _adjusted(stats), components, effects, list(_notes(cases, runs)))
+    return Variation(cases, varied, intervals.adjusted(stats), components, effects, list(_notes(cases, runs)))
 
 
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
@@ -163,7 +163,9 @@ def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analys
         yield DEMO
 
 
-def _case_stats(found: Sequence[tuple[Case, list[GroupStats]]], confidence: float) -> Iterator[CaseStats]:
+def _case_stats(
+    found: Sequence[tuple[Case, list[GroupStats]]], confidence: float, *, compared: bool
+) -> Iterator[CaseStats]:
     for case, sessions in found:
         start, first = found[0]
         value, error, n = _moments(sessions)
@@ -177,7 +179,7 @@ def _case_stats(found: Sequence[tuple[Case, list[GroupStats]]], confidence: floa
             spread = intervals.standard_error(taus) if known else math.nan
             tau = intervals.student(float(taus.mean()), spread, n - 1, confidence) if known else NONE
         games = [one.analyses[0].game for one in (case, start)]
-        comparable = case is not start and len({(game.low, game.high) for game in games}) == 1
+        comparable = compared and case is not start and len({(game.low, game.high) for game in games}) == 1
         yield CaseStats(
             case.label, sessions[0].round, int(n),
             unusable=1 - sum(cell.n_valid for cell in sessions) / sum(cell.n for cell in sessions),
@@ -211,15 +213,3 @@ def _pooled(cells: Sequence[GroupStats]) -> tuple[float, float, float]:
     """Mean of sessions' means with its standard error over participants, who in the first round are independent."""
     values, errors, sizes = zip(*(cell.moments for cell in cells), strict=True)
     return float(np.mean(values)), math.sqrt(float(np.square(errors).sum())) / len(cells), float(sum(sizes))
-
-
-def _adjusted(stats: list[CaseStats]) -> list[CaseStats]:
-    """With Holm's p-values over the first round and the last, which are those that are shown."""
-    last = max((one.round for one in stats), default=1)
-    shown = [one.difference for one in stats if one.difference and one.round in (1, last)]
-    adjusted = iter(intervals.holm([difference.p_value for difference in shown]))
-    return [
-        replace(one, difference=replace(one.difference, p_holm=next(adjusted)))
-        if one.difference and one.round in (1, last) else one
-        for one in stats
-    ]  # fmt: skip

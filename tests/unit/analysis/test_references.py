@@ -23,8 +23,7 @@ def test_sessions_have_four_periods_each():
     assert [len(references.human_means(p).sessions) for p in (1 / 2, 2 / 3)] == [3, 4]
     for trajectory in references.load().sessions:
         assert {len(session) for session in trajectory.sessions} == {4}
-    (medians,) = [path for path in references.load().sessions if (path.p, path.statistic) == (1 / 2, "median")]
-    assert medians.sessions[1] == (30, 10, 3.3, 0.57)
+    assert references.human_means(1 / 2).medians[1] == (30, 10, 3.3, 0.57)
 
 
 @pytest.mark.parametrize("p", [4 / 3, 0.67, 0.51, 0.6, 0.0])
@@ -89,19 +88,20 @@ def test_nobody_is_in_two_pools_that_runs_are_compared_with():
 
 
 def test_what_gamabench_is_is_said():
-    found = [path for path in references.load().llm_trajectories if path.source.key == "gamabench-2024"]
-    assert {path.games for path in found} == {"mean of 5 games of 10 agents"}
+    found = [path for path in references.load().models if path.source.key == "gamabench-2024"]
+    assert {path.asked for path in found} == {"mean of 5 games of 10 agents"}
     assert "v5" in found[0].source.citation
 
 
 def test_llm_tables_are_complete_and_agree_with_each_other():
-    cells = {(cell.model, cell.prompt): cell for cell in references.load().llm_rounds}
+    cells = {(cell.model, cell.prompt): cell for cell in references.load().prompted}
     assert len(cells) == 24
-    assert (cells["Qwen2-7B", "P3"].mean, cells["Qwen2-7B", "P3"].std) == (26.45, 20.25)
-    for path in references.load().llm_trajectories:
+    assert (cells["Qwen2-7B", "P3"].means, cells["Qwen2-7B", "P3"].std) == ((26.45,), 20.25)
+    assert "all players are rational, and think" in cells["Qwen2-7B", "P4"].asked
+    for path in references.load().models:
         assert len(path.rounds) == len(path.means)
-        if path.prompt is not None:
-            assert path.means[0] == cells[path.model, path.prompt].mean
+        if path.prompt:
+            assert path.means[0] == cells[path.model, path.prompt].means[0]
 
 
 def test_loaded_once_and_immutable():

@@ -169,6 +169,21 @@ def test_a_pilot_of_one_run_gives_a_lower_bound(tmp_path, capsys):
         main(["analyze", str(tmp_path), "--power", "-1"])
 
 
+def test_groups_numbers_are_no_sample_of_participants(tmp_path, capsys):
+    """Where groups play, nothing is known of other participants from one session; over sessions all is as ever."""
+    population = [{"name": name, "count": 20, "kind": "uniform"} for name in ("a", "b")]
+    for seed in range(5):
+        guesses = np.random.default_rng(seed).uniform(0, 100, (1, 40))
+        make(tmp_path / str(seed), guesses, experiment(40, seed=seed, population=population, players="groups"))
+    with Run(tmp_path / "0") as run:
+        (alone,) = vary([(settings(run.experiment), analyse(run))]).stats
+        assert math.isnan(alone.mean.low)
+    assert main(["analyze", str(tmp_path / "0"), "--power", "5"]) == 0
+    assert "Sessions per case" not in capsys.readouterr().out
+    assert main(["analyze", str(tmp_path), "--full", "--power", "5"]) == 0
+    assert "5 sessions" in capsys.readouterr().out
+
+
 def test_unfinished_runs_are_said(tmp_path):
     assert any("UNFINISHED: 2 of 2 runs" in note for note in vary(games(tmp_path, [40, 41], rounds=3)).notes)
 
