@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SMOLLM2 := build/smollm2
 
-# Files of tests that run at the same time: most of a test is waiting for processes to start.
-TEST_JOBS ?= 2
+# Files of tests that run at the same time: most of a test is waiting for processes, to start or to end.
+TEST_JOBS ?= 3
+PYTEST = $(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart smollm2 test test-system test-slow lint format install clean
 
@@ -28,12 +29,13 @@ $(SMOLLM2): configs/fetch_smollm2.py
 	@$(BIN)/python configs/fetch_smollm2.py $@
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile tests/unit tests/jobs tests/engine
+	$(PYTEST) tests/engine tests/jobs tests/unit
 
 # A real Slurm and real hosts over ssh, made for the occasion, twenty kills, every experiment of the paper on a small
 # scale, pages in a real browser: needs root and the packages that .ci/run installs.
+test-system: TEST_JOBS = 2
 test-system: install
-	$(BIN)/python -m pytest -q tests/system
+	$(PYTEST) tests/system
 
 # The same with ten times the kills: a quarter of an hour.
 test-slow: install

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import Phase, settings
+
+SLOWEST = {"test_slurm.py", "test_quickstart.py", "test_demo.py"}
+"""Files that start first, so that none of them is what is left over when the rest has ended."""
 
 settings.register_profile(
     "pbeauty",
@@ -12,3 +16,8 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 settings.load_profile("pbeauty")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders files; tests of a file stay as they are."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)

@@ -306,7 +306,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(ranks, tmp_path):
-    done = mpirun(ranks, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=program(tmp_path, NOBODY))
+    arguments = ["run", write(tmp_path, SCRIPTED), "--set", "plots=true", "--out", tmp_path / "run"]
+    done = mpirun(ranks, *arguments, program=program(tmp_path, NOBODY))
     assert (done.code, done.left) == (1, []), done
     message = "round 3: no participant gave a valid guess, so the round has no target (50 unparsable)"
     assert f"pbeauty: {message}; the rounds before it are kept" in done.err
@@ -371,7 +372,8 @@ def test_a_file_that_cannot_be_written_ends_the_job_and_keeps_the_rounds_before(
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_to_the_launcher_ends_the_run_cleanly(number, ranks, tmp_path):
-    with start(ranks, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run") as job:
+    arguments = ["run", write(tmp_path, ENDLESS), "--set", "plots=true", "--out", tmp_path / "run"]
+    with start(ranks, *arguments) as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
         job.send(number)
         done = job.end(LIMIT)
@@ -410,12 +412,11 @@ def test_a_signal_to_a_run_without_a_launcher_gives_exit_code_75(tmp_path):
 # --- engines that do not start ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(ranks, tmp_path):
+def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path):
     shutil.copytree(Path(pbeauty.__path__[0]) / "demo", tmp_path / "model")
     (tmp_path / "model/model.safetensors").write_bytes(b"\x08" + bytes(7) + b"garbage.")
     config = write(tmp_path, LLM.replace("PATH", str(tmp_path / "model")))
-    done = mpirun(ranks, "run", config, "--out", tmp_path / "run", timeout=120)
+    done = mpirun(3, "run", config, "--out", tmp_path / "run", timeout=120)
     assert done.code == 1, done
     assert done.left == []
     assert done.err.count("Error: ") == 1, done.err

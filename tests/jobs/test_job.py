@@ -63,7 +63,7 @@ def mixed(tmp_path_factory):
     """The mixed game on one rank: the job and its folder."""
     folder = tmp_path_factory.mktemp("mixed")
     config = experiment(folder, MIXED)
-    done = mpirun(1, "run", config, "--out", folder / "run")
+    done = mpirun(1, "run", config, "--set", "plots=true", "--out", folder / "run")
     assert done.code == 0, done
     return done, config, folder / "run"
 

@@ -124,8 +124,8 @@ def start(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Job:
-    """Starts `mpirun -n <ranks> pbeauty <arguments>`; to be used as a context manager."""
-    command = [*launcher, "-n", str(ranks), *program, *map(str, arguments)]
+    """Starts `mpirun -n <ranks> pbeauty <arguments>`, without figures; to be used as a context manager."""
+    command = [*launcher, "-n", str(ranks), *program, *_without_figures(arguments)]
     return Job(command, environ or {}, folder)
 
 
@@ -136,8 +136,8 @@ def mpirun(ranks: int, *arguments: str | Path, timeout: float = 150, **options: 
 
 
 def alone(*arguments: str | Path, timeout: float = 150, environ: Mapping[str, str] | None = None) -> Done:
-    """Runs `pbeauty <arguments>` without a launcher."""
-    with Job([*PBEAUTY, *map(str, arguments)], environ or {}) as job:
+    """Runs `pbeauty <arguments>`, without a launcher and without figures."""
+    with Job([*PBEAUTY, *_without_figures(arguments)], environ or {}) as job:
         return job.end(timeout)
 
 
@@ -169,6 +169,12 @@ def rounds_kept(folder: Path) -> int:
         lengths = {len(dataset) for dataset in file["rounds"].values()}
         assert len(lengths) == 1, "datasets of the rounds differ in length"
         return lengths.pop()
+
+
+def _without_figures(arguments: Sequence[str | Path]) -> list[str]:
+    """`run` draws nothing, which takes longer than most games here; tests of figures set `plots=true` themselves."""
+    texts = list(map(str, arguments))
+    return [*texts, "--set", "plots=false"] if texts[:1] == ["run"] and "plots=true" not in texts else texts
 
 
 def _environ(pid: int) -> dict[str, str]:

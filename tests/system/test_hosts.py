@@ -22,7 +22,7 @@ population:
 """
 ENDLESS = """
 name: endless
-patience: 2
+patience: 4
 game: {rounds: 10000}
 population: [{name: crowd, count: 50, kind: uniform, think_time: 0.3}]
 """

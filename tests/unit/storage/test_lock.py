@@ -103,7 +103,7 @@ def test_a_job_that_is_refused_or_fails_gives_the_folder_free(tmp_path):
     assert alone("run", config, *SHORT, "--out", run).code == 0
     assert alone("run", config, *SHORT, "--out", run).code == 2
     assert alone("run", config, "--out", run, "--resume").code == 2
-    assert {path.name for path in run.iterdir()} == {"run.h5", "plots", "live.json"}
+    assert {path.name for path in run.iterdir()} == {"run.h5", "live.json"}
 
 
 def test_of_newcomers_at_once_exactly_one_takes_a_stale_lock_over(tmp_path):
