@@ -15,7 +15,7 @@ from pbeauty.game.experiment import Game, Model
 from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import EXTRACTION, system_message, user_message
 from pbeauty.game.rules import Status
-from pbeauty.game.scoring import play_out
+from pbeauty.game.scoring import score
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank
 
@@ -206,7 +206,7 @@ def play(engine, game, style, system=None, players=PLAYERS, told_target=None):
             messages.append(message("assistant", reply))
         guesses = np.array([read(style, reply, game) for reply in replies])
         status = np.where(np.isnan(guesses), Status.UNPARSABLE, Status.OK).astype(np.uint8)
-        last = play_out(game, guesses, status)
+        last = score(game, guesses, status).outcome
         rounds.append(guesses)
     return np.array(rounds), replies
 

@@ -17,7 +17,7 @@ from made import texts
 from mpi import BIN, MPICH, PBEAUTY, Job, alone, assert_same, mpirun, results, rounds_kept, start
 
 from pbeauty.game.rules import Status
-from pbeauty.game.scoring import play_out
+from pbeauty.game.scoring import score
 from pbeauty.storage.run_reader import Run
 
 MIXED = """
@@ -117,7 +117,7 @@ def test_rounds_follow_the_rules(mixed):
         groups = run.file["participants/group"][:]
         for index in range(run.round_count):
             guesses = run.guesses[index]
-            assert run.outcome(index) == play_out(game, guesses, run.status[index])
+            assert run.outcome(index) == score(game, guesses, run.status[index]).outcome
             assert np.all((guesses >= game.low) & (guesses <= game.high))
             assert np.all(guesses[groups == 2] == 12.5)
             assert np.all(guesses[groups == 1] == np.round(guesses[groups == 1]))

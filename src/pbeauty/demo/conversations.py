@@ -18,7 +18,7 @@ from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import USER_PROMPTS, extraction_message, retry_message, system_message, user_message
-from pbeauty.game.scoring import play_out
+from pbeauty.game.scoring import score
 from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 
 CLASSIC = ("2/3", "2/3", "1/2", "1/2", "4/3")
@@ -173,7 +173,7 @@ def _announce(rng: np.random.Generator, game: Game, centre: float, *guesses: flo
     above = (centre - game.low) * np.exp(rng.normal(0, spread, int(rng.integers(3, 12))) - spread**2 / 2)
     others = np.clip(game.low + above, game.low, game.high).round(int(rng.integers(0, 3)))
     everybody = np.append(others, guesses)
-    return announced(game, play_out(game, everybody, np.zeros(everybody.size, np.uint8)))
+    return announced(game, score(game, everybody, np.zeros(everybody.size, np.uint8)).outcome)
 
 
 def _system(rng: np.random.Generator, variables: Mapping[str, str]) -> str:

@@ -32,16 +32,16 @@ def uniforms(seed: int, stream: str, round_index: int, start: int, stop: int) ->
 
 
 def seeds(seed: int, stream: str, round_index: int, start: int, stop: int) -> NDArray[np.int64]:
-    """As `uniforms`, but whole numbers from [0, 2**63) to seed other generators with, int64[stop - start]."""
+    """Seeds for other generators, whole numbers from [0, 2**63), int64[stop - start]; arguments as for `uniforms`."""
     skip = start % _PER_COUNTER
     raw = _philox(seed, stream, round_index, start).random_raw(stop - start + skip)[skip:]
     return (raw >> np.uint64(1)).astype(np.int64)
 
 
 def quotas(count: int, shares: Sequence[float], seed: int, stream: str) -> list[int]:
-    """How many of `count` each share comes to; they differ from share x count by less than one, and add up.
+    """How many of `count` participants each share gets: less than one away from share x count, and `count` in all.
 
-    What whole numbers leave over goes to the largest remainders (Hamilton's method), among equal ones by lot.
+    What rounding down leaves over goes to the largest remainders (Hamilton's method), among equal ones by lot.
     """
     exact = [Fraction(share).limit_denominator(10**9) for share in shares]
     wanted = [count * share / sum(exact) for share in exact]

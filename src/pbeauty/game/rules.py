@@ -75,10 +75,3 @@ class Outcome:
     """Participants with a valid guess."""
     n_winners: int
     """How many guessed nearest to the target, ties share the win; with a tolerance, how many were within it."""
-
-
-class NoValidGuessError(RuntimeError):
-    """A round in which nobody gave a valid guess: it has no aggregate and no target."""
-
-    def __init__(self) -> None:
-        super().__init__("no participant gave a valid guess, so the round has no target")

@@ -1,8 +1,8 @@
-"""What a round's guesses come to: aggregate, target, winners; scored where the guesses of all participants are.
+"""Scores a round: aggregate, target and winners, on the rank that has the guesses of all participants.
 
 The guesses come in the order of participants, whatever ranks they were played on, so the outcome of a round is the
-same to the bit for every number of ranks. Of a hundred million guesses every copy takes 0.8 GB: quantiles need one,
-and all else goes through the guesses a piece at a time.
+same to the bit for every number of ranks. Every copy of a hundred million guesses takes 0.8 GB: quantiles need one,
+and everything else goes through the guesses a piece at a time.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import NoValidGuessError, Outcome, Status
+from pbeauty.game.rules import Outcome, Status
 
 Floats = NDArray[np.float64]
 
 _AT_ONCE = 1 << 16
-"""Guesses whose intermediate steps fit in a core's cache."""
+"""How many guesses make a piece: its intermediate results fit into a core's cache."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A round as the moderator needs it."""
+    """The result of a round, with what the moderator shows and stores besides."""
 
     outcome: Outcome | None
     """None where nobody gave a valid guess: the round has no target."""
     statuses: dict[Status, int]
-    """Participants by status."""
+    """How many participants have each status."""
     group_numbers: NDArray[np.float64]
     """float64[group]: the mean of each group's valid guesses, NaN where it has none."""
 
@@ -56,7 +56,7 @@ def score(
     if group_of is None and game.players == "groups":
         raise ValueError("where groups play, each participant's group is needed")
     counts = np.zeros(len(Status), np.int64)
-    for piece in _pieces(status):  # numpy makes whole numbers of 8 bytes of the codes that it counts
+    for piece in _pieces(status):  # bincount turns what it counts into integers of 8 bytes
         counts += np.bincount(piece, minlength=len(Status))
     statuses = {code: int(counts[code]) for code in Status}
     numbers = group_numbers(guesses, status, group_of, groups)
@@ -65,24 +65,6 @@ def score(
         return Scored(None, statuses, numbers)
     playing = numbers[~np.isnan(numbers)] if game.players == "groups" else guesses[status <= Status.RETRIED]
     return Scored(_outcome(game, playing, n_valid), statuses, numbers)
-
-
-def play_out(
-    game: Game,
-    guesses: Floats,
-    status: NDArray[np.uint8],
-    group_of: NDArray[np.uint16] | None = None,
-    groups: int = 1,
-) -> Outcome:
-    """The outcome of a round; arguments as for `score`.
-
-    Raises:
-        NoValidGuessError: if no status is valid.
-    """
-    outcome = score(game, guesses, status, group_of, groups).outcome
-    if outcome is None:
-        raise NoValidGuessError
-    return outcome
 
 
 def group_numbers(
@@ -103,7 +85,7 @@ def places(
     group_of: NDArray[np.uint16],
     groups: int,
 ) -> NDArray[np.int32]:
-    """Each participant's place by nearness to the target, int32[participant]; other arguments as for `play_out`.
+    """Each participant's place by nearness to the target, int32[participant]; other arguments as for `score`.
 
     The nearest have place 1; n players that are equally near share a place, and the next n - 1 places are empty. Where
     groups play, a participant has the place of its group. 0 stands for those whose own, or whose group's, number does
@@ -142,7 +124,7 @@ def _valid_by_group(
 
 
 class _Mean:
-    """A mean that is put together of pieces: numpy adds each of them up in pairs, and their sums are added exactly."""
+    """A mean of numbers that are added in pieces: numpy sums each piece pairwise, and the sums are added exactly."""
 
     def __init__(self) -> None:
         self.least, self.most = math.inf, -math.inf

@@ -1,7 +1,7 @@
-"""Participants without a model: whole blocks of guesses computed at once from the rules and the announcement.
+"""Participants without a model: the guesses of a whole block, computed at once from the rules and the announcement.
 
-They play the same rounds as language models, at the speed of an array, and are the known quantities that
-statistics, partitions and interruptions are checked against.
+They play the same rounds as language models. Since their guesses are known in advance, they are what statistics,
+partitions and interruptions are tested with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def guess(
     Args:
         group: the group that all of these participants belong to.
         game: the rules.
-        announced: what everybody was told of the round before; empty in the first.
+        announced: the announced quantities of the round before, by name; empty in the first round.
         seed: the run's seed.
         round_index: the round, from 0.
         start, stop: participant ids within the whole population.

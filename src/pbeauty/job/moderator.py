@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pbeauty.game.announcement import Announcement, announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.records import Progress, Rows
-from pbeauty.game.rules import NoValidGuessError, Outcome, Status
+from pbeauty.game.rules import Outcome, Status
 from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
@@ -136,7 +136,10 @@ class Moderator:
         assert scored is not None  # a round is scored before it is closed
         if scored.outcome is None:
             counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
-            self.failure = f"round {self.rounds + 1}: {NoValidGuessError()} ({counts}); the rounds before it are kept"
+            self.failure = (
+                f"round {self.rounds + 1}: no participant gave a valid guess, so the round has no target ({counts}); "
+                "the rounds before it are kept"
+            )
             return
         parts = time_parts(times, seconds, time.monotonic() - self._began)
         self.writer.commit(self.rounds, rows, scored, seconds, files, parts)

@@ -24,7 +24,7 @@ from pbeauty.game.prompts import (
     system_message,
     user_message,
 )
-from pbeauty.game.scoring import play_out
+from pbeauty.game.scoring import score
 
 GAMES = [
     Game(multiplier=multiplier, offset=offset, low=low, high=high, aggregate=aggregate)
@@ -100,7 +100,7 @@ def test_the_shifted_game_tells_its_offset_in_rules_and_scores_it():
     text = system_message("shifted", prompt_variables(game, 3))
     assert "1/2 times the average of all numbers picked in that round, plus 5." in text
     assert "5 is added after multiplying, and the target that is announced includes it" in text
-    outcome = play_out(game, np.array([10.0, 10.0]), np.zeros(2, np.uint8))
+    outcome = score(game, np.array([10.0, 10.0]), np.zeros(2, np.uint8)).outcome
     assert (outcome.target, outcome.n_winners) == (10.0, 2)
     assert announced(game, outcome) == {"target": 10.0}
     assert needed(SYSTEM_PROMPTS["shifted"], prompt_variables(Game(), 3))[-1] not in prompt_variables(Game(), 3)

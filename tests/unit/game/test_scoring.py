@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pbeauty.game import scoring
 from pbeauty.game.experiment import Game
 from pbeauty.game.rules import Status
-from pbeauty.game.scoring import play_out, score
+from pbeauty.game.scoring import score
 
 
 @given(st.floats(0.1, 99.9), st.integers(1, 5000))
 def test_the_mean_of_equal_guesses_is_that_guess(guess, count):
-    outcome = play_out(Game(), np.full(count, guess), np.zeros(count, np.uint8))
+    outcome = score(Game(), np.full(count, guess), np.zeros(count, np.uint8)).outcome
     assert (outcome.mean, outcome.median, outcome.std) == (guess, guess, 0.0)
 
 
@@ -70,7 +70,7 @@ def test_a_round_is_scored_as_fractions_score_it(played):
 def test_guesses_at_the_ends_of_what_a_range_may_be():
     for scale in (2e14, 1e-300):
         guesses = np.array([1.0, 2.0, 4.0]) * scale
-        outcome = play_out(Game(low=0, high=4 * scale), guesses, np.zeros(3, np.uint8))
+        outcome = score(Game(low=0, high=4 * scale), guesses, np.zeros(3, np.uint8)).outcome
         assert outcome.mean == pytest.approx(7 / 3 * scale)
         assert outcome.median == 2 * scale
         assert outcome.std == pytest.approx(math.sqrt(14 / 9) * scale)
