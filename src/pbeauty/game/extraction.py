@@ -145,8 +145,9 @@ _WHEN = (
 )
 _IS = r"(?:is|would be|will be|should be)\b"
 _GAP = (
-    r"(?>(?:[ \n:=\"'(\[{<>*#≈~→—]|(?:about|around|approximately|roughly|exactly|simply|just|at|somewhere|something|an?"
-    r"|the|my|our|final|number|guess|value|integer|choice|answer|pick|therefore|thus|now|of|like|as|be|is)\b|数字|是|为|大约){0,16})"
+    r"(?>(?:[ \n:=\"'(\[{}<>*#≈~→—]|(?:about|around|approximately|roughly|exactly|simply|just|at|somewhere|something"
+    r"|an?|the|my|our|final|number|guess|value|integer|choice|answer|pick|therefore|thus|now|of|like|as|be|is)\b"
+    r"|数字|是|为|大约){0,16})"
 )
 """What may stand between the words that lead in a choice and its number."""
 _STATEMENT = re.compile(
@@ -155,7 +156,7 @@ _STATEMENT = re.compile(
     rf"|(?:^|(?<=[.!?#>-] )){_ADJECTIVE}?{_NOUN}{_WHEN}) ?(?:[:=→—]|->|-(?= ))"
     # Participants with Chinese backgrounds answer in Chinese: 我选择22, 我的数字是22.
     r"|(?:我的|最终)(?:数字|答案|选择)(?:是|为|:))"
-    r"|(?P<boxed>\bboxed ?\{|<(?:number|guess|choice|answer)>)"
+    r"|(?P<boxed>\bboxed ?\{|<(?:(?:my|final)[_ ])?(?:number|guess|choice|answer)>)"
     rf"|(?P<own_words>{_SPEAKER}"
     # So pick 22; Going with 22; guessing: 22
     rf"|(?:^|(?<=[.!?] )|\b(?:so|thus|therefore|hence),? )(?:just |simply )?{_VERB}"
@@ -169,7 +170,7 @@ _STATEMENT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _JSON = re.compile(
-    rf"[\"'](?:(?:my|final|chosen|your)[_ ])?{_NOUN}[\"'] ?: ?[\"'*(]{{0,3}}{_NUMBER}[\"'*)]{{0,3}}\s{{0,99}}[,}}]",
+    rf"[\"'](?:(?:my|final|chosen|your)[_ ])?{_NOUN}[\"'] ?: ?[\"'*(\[]{{0,3}}{_NUMBER}[\"'*)\]]{{0,3}}\s{{0,99}}[,}}]",
     re.IGNORECASE,
 )
 _BRACKETED = re.compile(rf"(?<![\w\]])\[ ?{_NUMBER} ?\](?P<ends>[.!]?$)?", re.IGNORECASE | re.MULTILINE)
@@ -197,7 +198,8 @@ _NO_CHOICE_AFTER = re.compile(
     r" ?(?:[×÷^·‰]|[%:][0-9]|%|[x*]{1,2} ?[0-9]|[x*]\(|/ ?[\w(]|\+ ?[0-9(])| [x*-] ?[0-9(]"
     r"| (?:times|percent|multiplied|divided|out of|of|plus|minus|if|assuming|more|less)\b|[个名位轮次]"
     r"| (?:in )?(?:the )?(?:last|previous) round\b"
-    r"| (?:other )?(?:player|participant|people|person|round|other|number|digit|decimal|point|step|level)s?\b"
+    r"| (?:other )?(?:player|participant|people|person|round|other|number|digit|decimal|point|step|level|turn|time"
+    r"|second|minute|hour|day|year)s?\b"
     r"| (?:is|was|will be|would be|as) (?:likely )?(?:the|an?|their) (?:\w{1,20} ){0,2}(?:average|mean|median|target)\b"
     r"|['\"*)]{0,2} ?\?",
     re.IGNORECASE,

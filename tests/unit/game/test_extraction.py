@@ -449,6 +449,16 @@ NOTHING = [
     "Nagel [1] says so.",
     "Starting with 0, there are many.",
     "Take 5 minutes.",
+    "I'll take 10 minutes to think.",
+    "My number: 555-1234",
+    "I'd pick 1 number.",
+    "I choose 2 decimals.",
+    "You should choose 33.",
+    "Players choose 33.",
+    "I will never choose 33.",
+    "What if I pick 33?",
+    "I'll pick a number from 0 to 100.",
+    "My number is 2/3 of the target.",
     "items[3] = 4",
     "Suppose I pick 33.",
     "In the text [33](https://example.org) it says so.",
@@ -939,6 +949,7 @@ HOSTILE = [
     "1", "1.", "1,", "1/", "1 ", "1-", "1e", "0.", "1x", "-", "- 1", " ", "\n", " \n", "(", "[0, ", "{", "*", "**", "_",
     "\\", "\\frac{", "\\frac{1}{", "<think>", "</think>", "1 or ", "1. a\n", "I ", "I really ", "my number ",
     "I choose 2/3 of ", "if I ", "33 is my ", "actually, ", "the average is ", "thirty-", "minus ", "我会", "1", "x",
+    "I'll go ", "number of choice for the ", "[1] ", '"number": 1 ', "the final number is ",
 ]  # fmt: skip
 
 
