@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _round(run: Run, index: int) -> Figure:
         median=outcome.median,
         n_unusable=run.guesses.shape[1] - outcome.n_valid,
         levels=levels.marks(game, levels.reference(run, index)),
-        title=f"{run.experiment.name}: round {index + 1} of {game.rounds}",
+        title=f"{run_name(run)}: round {index + 1} of {game.rounds}",
     )
 
 
@@ -131,12 +131,19 @@ def _trajectory(run: Run, analysis: Analysis | None = None) -> Iterator[Drawing]
             **{name: [getattr(outcome, field) for outcome in outcomes] for name, field in names.items()},
             intervals=(ends(analysis.of(), "low"), ends(analysis.of(), "high")) if analysis else None,
             people=human_means(game.p) if played and not demo else None,
-            title=f"{experiment.name}: guesses by round",
+            title=f"{run_name(run)}: guesses by round",
         )
 
     with_intervals = " The bars are intervals of the means." if analysis else ""
     caption = f"Mean, median and target by round, and the quartiles of the guesses.{with_intervals}"
     yield Drawing("trajectory", "trajectory", caption, plot, notes(experiment, run.round_count))
+
+
+def run_name(run: Run) -> str:
+    """The name of the experiment, and of the case, which is the folder's, where the run is one of a sweep."""
+    folder = run.path.resolve().parent
+    in_sweep = any((folder.parent / name).exists() for name in ("cases.csv", "live.json"))
+    return f"{run.experiment.name} {folder.name}" if in_sweep else run.experiment.name
 
 
 def notes(experiment: Experiment, rounds: int) -> list[str | None]:
@@ -165,7 +172,8 @@ def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]
         return
     yield from _trajectory(run, analysis)
     marks = notes(run.experiment, analysis.rounds)
-    for kind, stem, caption, plot in chain(_guesses(analysis, cells, comparisons), _replies(run, analysis)):
+    named = replace(analysis, name=run_name(run))
+    for kind, stem, caption, plot in chain(_guesses(named, cells, comparisons), _replies(run, named)):
         yield Drawing(kind, stem, caption, plot, marks)
 
 

@@ -149,7 +149,7 @@ def forest(
     )
     places = np.arange(rows)[::-1]
     for column, (heading, values) in enumerate(panels.items()):
-        axes = figure.add_subplot(grid[0, column])
+        axes = figure.add_subplot(grid[0, column], sharex=figure.axes[0] if column else None)
         mean, low, high = (np.asarray(value, float)[:rows] for value in values)
         axes.hlines(places, low, high, color=GREY, linewidth=1.2, zorder=2.5, gid="intervals")
         for kind in dict.fromkeys(kinds or [""]):

@@ -30,7 +30,7 @@ def small_multiples(
     shown = dict(list(cases.items())[:MOST_PANELS])
     if len(shown) < len(cases):
         subtitle = f"{len(shown)} of {len(cases)} cases; {subtitle}".rstrip("; ")
-    columns = min(_COLUMNS, len(shown))
+    columns = min(_COLUMNS, math.ceil(math.sqrt(len(shown))))
     rows = math.ceil(len(shown) / columns)
     height = 1.35 + 1.45 * rows
     figure = headed(title, subtitle, height)
