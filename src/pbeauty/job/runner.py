@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbeauty import STARTED
@@ -26,6 +29,7 @@ from pbeauty.llm.engine import Engine
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
 from pbeauty.mpi.watchdog import Watchdog
+from pbeauty.storage.run_reader import Run
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -136,6 +140,8 @@ def play(
         moderator = _begin(job, plan, earlier, interrupt, until_end) if comm.rank == 0 else None
         if moderator:
             _say_header(moderator, job, plan, timer)
+            if experiment.plots and comm.size > 1:
+                _load_plots()
 
         # 3. Personas are dealt out, engines loaded, conversations taken up where earlier jobs left them.
         everybody, own = scatter_personas(job, experiment, earlier.personas)
@@ -159,7 +165,10 @@ def play(
             moderator.end_game()
 
         # 6. The figures, what it all took, and the exit code.
-        _draw(job, moderator)
+        # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
+        ended = moderator and (moderator.finished or moderator.failure)
+        if comm.bcast(began is not None and experiment.plots and ended):
+            draw_figures(comm, [plan.folder])
         used = comm.gather(timer.used())
         code = _close(moderator, timer, used) if moderator and used else DONE
         if moderator and code == DONE and began is not None:
@@ -232,22 +241,34 @@ def _say_ready(moderator: Moderator, timer: PhaseTimer, ranks: Sequence[dict[str
         observers.say(f"{kept:,} replies of round {moderator.rounds + 1} were kept, and are not asked for again")
 
 
-def _draw(job: JobContext, moderator: Moderator | None) -> None:
-    """Draws the figures of a game that came to its end; all ranks share the work where there are many figures."""
-    # An interrupted job may have seconds left; the one that goes on draws the figures.
-    wanted = moderator and moderator.experiment.plots and (moderator.finished or moderator.failure)
-    played = moderator.rounds if moderator and wanted else 0
-    rounds = job.bcast(played)
-    share = (job.comm.rank, job.comm.size) if rounds and rounds >= _ROUNDS_WORTH_SHARING else (0, 1)
+def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
+    """Draws the figures of runs in these folders, as `plots.plot_run`; where there are many, all ranks share the work.
+
+    Raises:
+        JobError: on every rank, where one cannot be read.
+    """
+    rounds = sum(run_on_root(comm, lambda: [_rounds(folder) for folder in folders]))
+    drawing = comm.size if rounds >= _ROUNDS_WORTH_SHARING else 1
 
     def draw() -> None:
-        if share[1] > 1 or job.comm.rank == 0:
+        if comm.rank < drawing:
             from pbeauty.plots import plot_run
 
-            plot_run(job.folder, share=share)
+            for number, folder in enumerate(folders):
+                plot_run(folder, share=((comm.rank + number) % drawing, drawing))
 
     if rounds:
-        run_on_all(job.comm, draw)
+        run_on_all(comm, draw)
+
+
+def _rounds(folder: Path) -> int:
+    with Run(folder) as run:
+        return run.round_count
+
+
+def _load_plots() -> None:
+    """Imports what draws figures while rank 0 waits for the other ranks, to have it at hand at the end."""
+    threading.Thread(target=importlib.import_module, args=("pbeauty.plots",), daemon=True).start()
 
 
 def _close(moderator: Moderator, timer: PhaseTimer, used: Sequence[Usage]) -> int:

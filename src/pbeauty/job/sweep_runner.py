@@ -21,7 +21,7 @@ from pbeauty.files import csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, read_checkpoint
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import LIVE_FILE
-from pbeauty.job.runner import EngineCache, play
+from pbeauty.job.runner import EngineCache, draw_figures, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.engine_arguments import check_models
 from pbeauty.mpi.collectives import run_on_root
@@ -137,9 +137,18 @@ def run_sweep(comm: Comm, request: Request) -> int:
     if comm.rank == 0:
         report(sweep, rows)
         _write_status(sweep, STATES[code], "")
-        if code == DONE:
-            print_line(f"next: pbeauty report {shlex.quote(str(sweep.folder))}", sys.stderr)
+    if code != INTERRUPTED:  # at the end, so that no engine waits for a figure
+        draw_figures(comm, run_on_root(comm, lambda: [row.folder for row in rows if _lacks_figures(row)]))
+    if comm.rank == 0 and code == DONE:
+        print_line(f"next: pbeauty report {shlex.quote(str(sweep.folder))}", sys.stderr)
     return code
+
+
+def _lacks_figures(row: Row) -> bool:
+    """Whether a case that has come to its end has no figures yet, or not of all rounds."""
+    drawn = len(list((row.folder / "plots").glob("round-*.png")))
+    wanted = row.case.experiment.plots and row.state in ("finished", "failed")
+    return wanted and (row.folder / RUN_FILE).exists() and drawn < row.case.experiment.game.rounds
 
 
 def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
