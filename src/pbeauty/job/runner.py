@@ -167,7 +167,7 @@ def play(
         # 6. The figures, what it all took, and the exit code.
         # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
         ended = moderator and (moderator.finished or moderator.failure)
-        if comm.bcast(began is not None and experiment.plots and ended):
+        if job.bcast(bool(began is not None and experiment.plots and ended)):
             draw_figures(comm, [plan.folder])
         used = comm.gather(timer.used())
         code = _close(moderator, timer, used) if moderator and used else DONE

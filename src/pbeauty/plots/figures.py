@@ -110,8 +110,8 @@ def _round(run: Run, index: int) -> Figure:
     )
 
 
-def _trajectory(run: Run, analysis: Analysis | None = None) -> Iterator[Drawing]:
-    """Means, medians and targets by round; with the analysis of the run, intervals too. Nothing of a single round."""
+def _trajectory(run: Run) -> Iterator[Drawing]:
+    """Means, medians and targets by round; nothing of a single round."""
     if run.round_count < 2:
         return
     experiment, game, demo = run.experiment, run.experiment.game, is_demo(run.experiment)
@@ -129,13 +129,11 @@ def _trajectory(run: Run, analysis: Analysis | None = None) -> Iterator[Drawing]
         return trajectory(
             game,
             **{name: [getattr(outcome, field) for outcome in outcomes] for name, field in names.items()},
-            intervals=(ends(analysis.of(), "low"), ends(analysis.of(), "high")) if analysis else None,
             people=human_means(game.p) if played and not demo else None,
             title=f"{run_name(run)}: guesses by round",
         )
 
-    with_intervals = " The bars are intervals of the means." if analysis else ""
-    caption = f"Mean, median and target by round, and the quartiles of the guesses.{with_intervals}"
+    caption = "Mean, median and target by round, and the quartiles of the guesses."
     yield Drawing("trajectory", "trajectory", caption, plot, notes(experiment, run.round_count))
 
 
@@ -170,7 +168,7 @@ def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]
     cells = [cell for cell in analysis.of() if cell.n_valid]
     if not cells:
         return
-    yield from _trajectory(run, analysis)
+    yield from _trajectory(run)
     marks = notes(run.experiment, analysis.rounds)
     named = replace(analysis, name=run_name(run))
     for kind, stem, caption, plot in chain(_guesses(named, cells, comparisons), _replies(run, named)):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
-from pbeauty.plots.style import BLACK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
+from pbeauty.plots.style import GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
 
 
 @HOUSE_STYLE
@@ -25,7 +25,6 @@ def trajectory(
     target: ArrayLike,
     lower: ArrayLike | None = None,
     upper: ArrayLike | None = None,
-    intervals: tuple[ArrayLike, ArrayLike] | None = None,
     people: Trajectory | None = None,
     title: str = "Guesses by round",
 ) -> Figure:
@@ -38,7 +37,6 @@ def trajectory(
         target: by round.
         lower: the lower quartiles of the guesses; with the upper ones, a band.
         upper: the upper quartiles.
-        intervals: the lower and upper ends, by round, of the intervals of the mean, drawn as bars.
         people: what people did in the same game.
         title: the headline.
     """
@@ -56,12 +54,6 @@ def trajectory(
     size = 4.5 if count <= 12 else 2.5 if count <= 40 else 0
     for name, values in series.items():
         axes.plot(rounds, values, **LOOKS[name], markersize=size, clip_on=False, zorder=4, gid=name)
-    if intervals is not None:
-        # An end that is NaN, of the interval of a single guess, is drawn as none.
-        reach = np.nan_to_num([np.abs(np.asarray(end, float) - series["mean"]) for end in intervals])
-        axes.errorbar(
-            rounds, series["mean"], reach, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2.5, zorder=4, clip_on=False
-        )
     last = {name: float(values[-1]) for name, values in series.items()}
     resting = equilibrium(game)
     if math.isfinite(resting):

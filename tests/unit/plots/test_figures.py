@@ -63,15 +63,6 @@ def test_level_marks_stand_at_the_levels():
     assert_readable(close)
 
 
-def test_intervals_of_the_trajectory():
-    figure = plots.trajectory(
-        CLASSIC, mean=[40, 25], median=[38, 24], target=[27, 17], intervals=([35, np.nan], [45, np.nan])
-    )
-    (bars,) = [c for c in figure.axes[0].collections if len(c.get_paths()) == 2]
-    assert bars.get_paths()[0].vertices[:, 1] == pytest.approx([35, 45])
-    assert bars.get_paths()[1].vertices[:, 1] == pytest.approx([25, 25])
-
-
 @pytest.mark.parametrize("rounds", [1, 4, 60])
 def test_ridgelines(rounds):
     drawn = np.resize(GUESSES, (rounds, 60))
