@@ -27,7 +27,7 @@ from pbeauty.game.rules import Outcome, Status
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import count_guesses, histogram
 from pbeauty.plots.rounds import lengths, ridgelines, shares, times
-from pbeauty.plots.style import save, stamp
+from pbeauty.plots.style import house_style, save, stamp
 from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.storage.run_folder import find_runs
@@ -60,6 +60,7 @@ class Drawing:
 # --- one run, without its analysis ---------------------------------------------------------------------------
 
 
+@house_style
 def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1)) -> list[Path]:
     """Draws the histogram of every finished round of a run, and its trajectory, as PDF and as PNG.
 
@@ -371,6 +372,7 @@ def _analysed(path: Path) -> tuple[dict[str, Any], Analysis]:
         return settings(run.experiment), analyse(run)
 
 
+@house_style
 def _draw_share(path: Path, analysed: Any, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
     with Run(path) as run:
         every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else round_drawings(run)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from pbeauty.game.experiment import Game
 from pbeauty.plots.rounds import combined
-from pbeauty.plots.style import BLACK, BLUE, GREY, HOUSE_STYLE, PALE, SERIES, SKY, VERMILION, band, headed, page, rule
+from pbeauty.plots.style import BLACK, BLUE, GREY, PALE, SERIES, SKY, VERMILION, band, headed, house_style, page, rule
 from pbeauty.plots.style import shortened as short
 
 MOST_ROWS = 80
@@ -26,7 +26,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@HOUSE_STYLE
+@house_style
 def by_group(
     game: Game,
     names: Sequence[str],
@@ -71,7 +71,7 @@ def by_group(
     return figure
 
 
-@HOUSE_STYLE
+@house_style
 def group_histograms(
     game: Game,
     names: Sequence[str],
@@ -117,7 +117,7 @@ def group_histograms(
     return figure
 
 
-@HOUSE_STYLE
+@house_style
 def forest(
     names: Sequence[str],
     panels: Mapping[str, Sequence[ArrayLike]],

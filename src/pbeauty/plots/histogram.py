@@ -14,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, DARK, GREY, HOUSE_STYLE, LOOKS, SKY, page, rule, value_label
+from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, house_style, page, rule, value_label
 
 FEWEST_BARS, MOST_BARS = 20, 120
 """120 bars are wide enough to print; on [0, 100] they are 1 wide, narrow enough to tell 33 from 35."""
@@ -120,7 +120,7 @@ def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[f
     return total, game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
 
 
-@HOUSE_STYLE
+@house_style
 def histogram(
     bars: Bars,
     game: Game,

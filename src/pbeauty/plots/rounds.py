@@ -11,14 +11,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, BLUE, DARK, GREY, HOUSE_STYLE, LOOKS, PALE, SKY, band, headed, page, rule
+from pbeauty.plots.style import BLACK, BLUE, DARK, GREY, LOOKS, PALE, SKY, band, headed, house_style, page, rule
 
 MOST_RIDGES = 20
 _FILLS = ("#0B3C5D", "#0072B2", "#56B4E9", "#B5DDF3", "#F3E3C3", "#E69F00", "#D55E00", "#FFFFFF")
 _HATCHES = ("", "///", "", "...", "", "\\\\\\", "", "xx")
 
 
-@HOUSE_STYLE
+@house_style
 def ridgelines(
     game: Game,
     edges: ArrayLike,
@@ -90,7 +90,7 @@ def combined(edges: ArrayLike, counts: ArrayLike, most: int) -> tuple[NDArray[np
     return np.append(edges[starts], edges[-1]), np.add.reduceat(counts, starts, axis=-1)
 
 
-@HOUSE_STYLE
+@house_style
 def shares(
     names: Sequence[str],
     values: ArrayLike,
@@ -123,7 +123,7 @@ def shares(
     return figure
 
 
-@HOUSE_STYLE
+@house_style
 def times(parts: Mapping[str, ArrayLike], *, title: str = "Time per round", subtitle: str = "") -> Figure:
     """The wall time of each round, split into its parts.
 
@@ -157,7 +157,7 @@ def _by_round(axes: Axes, count: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
 
 
-@HOUSE_STYLE
+@house_style
 def lengths(quantiles: ArrayLike, *, limit: int | None = None, title: str = "Length of replies") -> Figure:
     """How many tokens participants' replies had, by round, as a box from quartile to quartile with whiskers.
 

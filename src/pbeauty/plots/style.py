@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -48,12 +48,30 @@ SERIES: Sequence[dict[str, Any]] = (
     {"color": GREY, "linestyle": (0, (2, 1)), "marker": "<"},
 )
 """Looks of groups, in order: no two share a colour, nor a line style with a marker."""
-HOUSE_STYLE = mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
-"""For decoration. On top of matplotlib's own defaults, so that no user's matplotlibrc shows through."""
+_STYLE = dict(mpl.rc_params_from_file(Path(__file__).with_name("figures.mplstyle")))
+del _STYLE["backend"]  # the process's own
 _NO_GLYPH = "\N{WHITE SQUARE}"
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 for _file in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
     font_manager.fontManager.addfont(_file)
+
+
+def house_style(function: F) -> F:
+    """Decorates what draws or writes figures: on top of matplotlib's defaults, so that no user's settings show through.
+
+    Within another such function, the style is there already.
+    """
+
+    @wraps(function)
+    def styled(*args: Any, **kwargs: Any) -> Any:
+        if mpl.rcParams["font.family"][:1] == _STYLE["font.family"]:
+            return function(*args, **kwargs)
+        with mpl.rc_context(_STYLE):
+            return function(*args, **kwargs)
+
+    return styled  # type: ignore[return-value]
 
 
 # --- pages and their text --------------------------------------------------------------------------------------
@@ -108,7 +126,7 @@ def show(text: str) -> str:
                 _warn_of_missing_glyphs()
                 text = text.replace(character, _NO_GLYPH)
             elif family not in mpl.rcParams["font.family"]:
-                mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], family]  # until HOUSE_STYLE ends
+                mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], family]  # until the style ends
     return text
 
 
@@ -134,7 +152,7 @@ def _warn_of_missing_glyphs() -> None:
     )
 
 
-@HOUSE_STYLE
+@house_style
 def stamp(figure: Figure, *notes: str | None) -> Figure:
     """Marks a figure in its lower left corner, for instance as one of an unfinished run; nothing where all are None."""
     if text := "; ".join(note for note in notes if note):
@@ -171,7 +189,7 @@ def rule(game: Game) -> str:
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-@HOUSE_STYLE
+@house_style
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `<stem>.pdf` and `<stem>.png`, each replaced as a whole; the same figure gives the same bytes."""
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +204,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return written
 
 
-@HOUSE_STYLE
+@house_style
 def png(figure: Figure) -> bytes:
     """A figure as a PNG of 256 colours, which takes a third of the room and time of one of all colours."""
     canvas, content = FigureCanvasAgg(figure), io.BytesIO()

@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pbeauty.plots.style import BLUE, HOUSE_STYLE, band, headed, shortened
+from pbeauty.plots.style import BLUE, band, headed, house_style, shortened
 from pbeauty.plots.trajectory import thin_lines
 
 MOST_PANELS = 40
 _COLUMNS = 4
 
 
-@HOUSE_STYLE
+@house_style
 def small_multiples(
     cases: Mapping[str, Sequence[Sequence[float]]], *, title: str = "Means by round and case", subtitle: str = ""
 ) -> Figure:

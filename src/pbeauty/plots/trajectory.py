@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
-from pbeauty.plots.style import GREY, HOUSE_STYLE, LOOKS, PALE, SKY, page, rule, value_label
+from pbeauty.plots.style import GREY, LOOKS, PALE, SKY, house_style, page, rule, value_label
 
 
-@HOUSE_STYLE
+@house_style
 def trajectory(
     game: Game,
     *,
