@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import platform
 import time
 import traceback
@@ -11,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +30,7 @@ _LATE = 0.1
 """The share of a wait by which a nap may overshoot its end: a round has a dozen waits, most of a few milliseconds."""
 _SECONDS_AWAKE = 1e-3
 """How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
-_OBJECT_TAG, _ARRIVAL_TAG = 13, 14
-_LARGEST_MESSAGE = 1 << 30
-"""Bytes; libraries that follow MPI-3 count them in 31 bits."""
+_ARRIVAL_TAG = 13
 
 
 # --- waiting -----------------------------------------------------------------------------------------------------
@@ -152,36 +149,17 @@ def _in_order(received: NDArray, segments: Sequence[Segment]) -> NDArray:
 
 
 def gather_objects(comm: Comm, value: T) -> list[T] | None:
-    """Every rank's object on rank 0, in their order; None on the others. They may be of any size."""
-    if comm.rank:
-        _send(comm, value, dest=0)
-        return None
-    return [value, *(_receive(comm, rank) for rank in range(1, comm.size))]
+    """Every rank's object on rank 0, in their order, of any size; None on the others."""
+    from mpi4py.util import pkl5  # mpi4py's own gather ends at 2 GiB with libraries that follow MPI-3
+
+    return pkl5.Intracomm(comm).gather(value)
 
 
 def scatter_objects(comm: Comm, values: Sequence[T] | None) -> T:
-    """Deals out the objects that rank 0 has, one for each rank. They may be of any size."""
-    if comm.rank or values is None:
-        return _receive(comm, source=0)
-    for rank in range(1, comm.size):
-        _send(comm, values[rank], dest=rank)
-    return values[0]
+    """Deals out the objects that rank 0 has, one for each rank, of any size."""
+    from mpi4py.util import pkl5
 
-
-def _send(comm: Comm, value: object, dest: int) -> None:
-    data = np.frombuffer(pickle.dumps(value, pickle.HIGHEST_PROTOCOL), np.uint8)
-    comm.Send(np.array([len(data)], np.int64), dest=dest, tag=_OBJECT_TAG)
-    for start in range(0, len(data), _LARGEST_MESSAGE):
-        comm.Send(data[start : start + _LARGEST_MESSAGE], dest=dest, tag=_OBJECT_TAG)
-
-
-def _receive(comm: Comm, source: int) -> Any:
-    size = np.empty(1, np.int64)
-    comm.Recv(size, source=source, tag=_OBJECT_TAG)
-    data = np.empty(int(size[0]), np.uint8)
-    for start in range(0, len(data), _LARGEST_MESSAGE):
-        comm.Recv(data[start : start + _LARGEST_MESSAGE], source=source, tag=_OBJECT_TAG)
-    return pickle.loads(data)
+    return pkl5.Intracomm(comm).scatter(values)
 
 
 # --- the same verdict on every rank ------------------------------------------------------------------------------
