@@ -19,14 +19,18 @@ STARTED = time.monotonic()
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    return ["__version__", "open"]
+
+
 def open(path: str | PathLike[str]) -> Run:
     """Opens a run for reading: `run.guesses`, `run.rounds`, `run.participants`, `run.replies(round, participant)`.
 
     Args:
-        path: run.h5, or the folder that holds it.
+        path: run.h5, a link to it, or the folder that holds it; the run may be one that is being played.
 
     Raises:
-        ConfigError: if there is no run, or one of a newer schema.
+        RunFileError: if there is no run, a damaged one, or one of another schema.
     """
     from pathlib import Path
 

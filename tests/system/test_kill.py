@@ -151,6 +151,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(config, whol
     assert done.code not in (0, 2, 75), done
     assert f"cannot write {disk / 'run'}" in done.err and "No space left on device" in done.err
     assert "rounds finished before are intact" in done.err
+    assert "Traceback" not in done.err and done.err.count("cannot write") == 1, done.err
     assert 0 < assert_prefix(disk / "run", whole) < ROUNDS
     enlarge("20m")
     with start(config, disk / "run", 2) as job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ class Plan:
     checkpoint: Checkpoint
     job_id: str
     """Names this job, and a file in the folder by which every rank recognises the folder."""
+    folder_names: tuple[Path, ...]
+    """What the folder may be called on other hosts."""
 
     @property
     def token(self) -> Path:
@@ -110,7 +113,7 @@ def plan_run(
         LockedError: if another job is playing there.
     """
     from pbeauty.storage.lock import locked
-    from pbeauty.storage.run_folder import refuse_played, run_folder
+    from pbeauty.storage.run_folder import folder_names, refuse_played, run_folder
 
     folder = run_folder(experiment, request.out, resume=request.resume)
     until_end.enter_context(locked(folder, lost=interrupt.ask))
@@ -118,7 +121,8 @@ def plan_run(
     if not request.resume:
         refuse_played(folder)
     checkpoint, earlier = read_checkpoint(folder, experiment)
-    plan = Plan(experiment, folder.resolve(), checkpoint, job_id=secrets.token_hex(8))
+    names = folder_names(folder)
+    plan = Plan(experiment, names[0], checkpoint, secrets.token_hex(8), tuple(names))
     try:
         if not checkpoint.complete:
             plan.token.touch()
@@ -134,7 +138,7 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, E
         ConfigError: if the run there is of another experiment, listing every difference.
         RunFileError: if it is damaged.
     """
-    if not (folder / RUN_FILE).exists():
+    if not os.path.lexists(folder / RUN_FILE):
         return Checkpoint(exists=False, complete=False, announcements=[announcement(experiment, 0)]), EarlierJobs()
     from pbeauty.storage.run_folder import check_same_experiment
     from pbeauty.storage.run_reader import Run

@@ -7,6 +7,7 @@ import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,8 +134,8 @@ def play(
 
         # 2. Every rank gets its block of the participants, and must see the folder that rank 0 sees.
         partition = run_on_root(comm, lambda: partition_population(experiment, comm.size))
+        plan = run_on_all(comm, partial(_find_folder, plan))
         job = JobContext(comm, partition, plan.folder, checkpoint.run_id, plan.job_id, experiment.patience)
-        run_on_all(comm, lambda: _check_folder(plan))
         run_on_root(comm, lambda: plan.token.unlink())
         timer.end_phase("starting")
         moderator = _begin(job, plan, earlier, interrupt, until_end) if comm.rank == 0 else None
@@ -177,13 +178,14 @@ def play(
         return comm.bcast(code)
 
 
-def _check_folder(plan: Plan) -> None:
-    """Every rank must see the folder that rank 0 made."""
-    if not plan.token.exists():
-        raise ConfigError(
-            f"the result folder {plan.folder} is not the one that rank 0 sees; "
-            "put it on a file system that all hosts share"
-        )
+def _find_folder(plan: Plan) -> Plan:
+    """The plan with the name that this host has for the folder that rank 0 sees."""
+    for name in plan.folder_names:
+        if (here := replace(plan, folder=name)).token.exists():
+            return here
+    raise ConfigError(
+        f"the result folder {plan.folder} is not the one that rank 0 sees; put it on a file system that all hosts share"
+    )
 
 
 def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interrupt, until_end: ExitStack) -> Moderator:

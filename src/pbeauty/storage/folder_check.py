@@ -1,19 +1,19 @@
-"""Whether a folder will do as the place of results: tried out by all ranks at once, and left as it was."""
+"""Whether a folder will do as the place of results: all ranks do there what a run does, and leave it as it was."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_LEAST_FREE = 1 << 30
+from pbeauty.errors import RunFileError
+from pbeauty.storage.hdf5 import open_file, replaced
+
 _GIB = 1 << 30
 
 
@@ -35,20 +35,18 @@ class FolderReport:
     path: str
     writable: bool = False
     shared: bool = False
-    """Whether every rank sees what the others write."""
+    """Whether every rank reads what the others write."""
     exclusive_create: bool = False
-    rename: bool = False
-    locks: bool = False
-    """fcntl and flock; HDF5 takes the latter."""
+    """Whether of all ranks that create a file one succeeds: the lock of a run relies on it."""
     free_gib: float = 0.0
     findings: list[Finding] = field(default_factory=list)
 
     def __str__(self) -> str:
         if not self.writable:
             return f"{self.path}: not writable"
-        able = {"shared": self.shared, "exclusive create": self.exclusive_create, "rename": self.rename}
-        told = [f"{what} {'works' if works else 'FAILS'}" for what, works in (able | {"locks": self.locks}).items()]
-        return f"{self.path}: {', '.join(told)}, {self.free_gib:,.1f} GiB free"
+        able = {"writing and reading by all ranks": self.shared, "exclusive create": self.exclusive_create}
+        results = [f"{what} {'works' if works else 'FAILS'}" for what, works in able.items()]
+        return f"{self.path}: {', '.join(results)}, {self.free_gib:,.1f} GiB free"
 
 
 def check_folder(folder: Path, rank: int, gather: Callable[[Any], list[Any]]) -> FolderReport:
@@ -86,61 +84,51 @@ def _make(folder: Path) -> str:
 
 
 def _try_out(report: FolderReport, probe: Path, rank: int, gather: Callable[[Any], list[Any]]) -> None:
-    say = report.findings.append
-    blind = tuple(number for number, seen in enumerate(gather(probe.is_dir())) if not seen)
-    written = gather(_attempt(lambda: (probe / f"rank-{rank}").write_text(str(rank)))[1])
-    mute = tuple(number for number, fault in enumerate(written) if fault and number not in blind)
-    unseen = gather([number for number in range(len(written)) if not (probe / f"rank-{number}").exists()])[0]
-    report.shared = not (blind or mute or unseen)
-    if blind:
-        say(
-            Finding(
-                True, f"{report.path} is another folder for some ranks", "use a file system that all hosts share", blind
-            )
-        )
-    if mute:
-        say(Finding(True, f"cannot write to {report.path}: {written[mute[0]]}", "give another --out", mute))
-    if blind or mute:
-        return
+    def add(faults: list[str | None] | list[bool], text: str, remedy: str) -> bool:
+        ranks = tuple(number for number, fault in enumerate(faults) if fault)
+        if ranks:
+            report.findings.append(Finding(True, text, remedy, ranks))
+        return not ranks
 
+    shared = "use a file system that all hosts share"
+    if not add(gather(not probe.is_dir()), f"{report.path} is another folder for some ranks", shared):
+        return
+    written = gather(_attempt(lambda: _write(probe, rank))[1])
+    reason = next((fault for fault in written if fault), "")
+    if not add(written, f"files of a run cannot be written in {report.path}: {reason}", "give another --out"):
+        return
+    read = gather(_attempt(lambda: [_read(probe, other) for other in range(len(written))])[1])
+    reason = next((fault for fault in read if fault), "")
+    report.shared = add(read, f"what some ranks write in {report.path} others cannot read: {reason}", shared)
     first, second = (gather(_attempt(lambda: (probe / "exclusive").open("x").close())[1]) for _ in range(2))
     report.exclusive_create = first.count(None) == 1 and None not in second
     if not report.exclusive_create:
-        say(Finding(True, f"{report.path}: exclusive creation of files fails", "results need another file system"))
-
-    renamed = gather(_attempt(lambda: _rename(probe, rank)))
-    report.rename = all(fine for fine, _ in renamed)
-    if not report.rename:
-        say(Finding(True, f"{report.path}: replacing a file by renaming fails", "results need another file system"))
-
-    report.locks = True
-    for name, lock in (("fcntl", fcntl.lockf), ("flock", fcntl.flock)):  # a file each: some systems mix the kinds
-        with (probe / name).open("a") as file:
-            faults = gather(_attempt(partial(lock, file, fcntl.LOCK_EX | fcntl.LOCK_NB))[1])
-            report.locks &= faults.count(None) == 1
-    if not report.locks:
-        say(
-            Finding(
-                False, f"{report.path}: file locks fail", "if reading results does, set HDF5_USE_FILE_LOCKING=FALSE"
-            )
-        )
-
+        text = f"{report.path}: exclusive creation of files fails"
+        report.findings.append(Finding(True, text, "results need another file system"))
     report.free_gib = round(shutil.disk_usage(probe).free / _GIB, 2)
-    if report.free_gib * _GIB < _LEAST_FREE:
-        say(Finding(True, f"{report.path}: only {report.free_gib} GiB are free", "make room, or give another --out"))
+    if report.free_gib < 1:
+        text = f"{report.path}: only {report.free_gib} GiB are free"
+        report.findings.append(Finding(True, text, "make room, or give another --out"))
 
 
-def _rename(probe: Path, rank: int) -> bool:
-    old, new = probe / f"old-{rank}", probe / f"new-{rank}"
-    old.write_text("old")
-    new.write_text("new")
-    new.replace(old)
-    return old.read_text() == "new" and not new.exists()
+def _write(probe: Path, rank: int) -> None:
+    """Writes a file as ranks write replies, and replaces it as rank 0 replaces run.h5."""
+    path = probe / f"{rank}.h5"
+    for keep in (False, True):
+        with replaced(path, keep=keep) as file:
+            file.attrs["rank"] = rank
+
+
+def _read(probe: Path, rank: int) -> None:
+    with open_file(probe / f"{rank}.h5") as file:
+        file.attrs["rank"]
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What `work` gives, or what the operating system has against it."""
+    """What `work` gives, or why it cannot."""
     try:
         return work(), None
+    except RunFileError as error:
+        return None, str(error).partition(";")[0]
     except OSError as error:
         return None, os.strerror(error.errno) if error.errno else str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment
-from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_reader import Run, run_file
 from pbeauty.storage.schema import CASES_FILE, RUN_FILE
 
 WITHOUT_EFFECT = (
@@ -56,13 +57,24 @@ def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Pat
     raise ConfigError(f"cannot create a result folder: {candidates[0]} and its like exist")
 
 
+def folder_names(folder: Path) -> list[Path]:
+    """The names by which other hosts may know a folder, the likeliest first.
+
+    Where home folders are mounted when they are used, the name that a link or the working directory leads to may be
+    known to this host alone; the shell's name of the working directory is known to all.
+    """
+    shell = Path(os.environ.get("PWD", "/")) / folder
+    names = [shell] if shell.exists() and shell.samefile(folder) else []
+    return list(dict.fromkeys([*names, folder.absolute(), folder.resolve()]))
+
+
 def refuse_played(folder: Path) -> None:
     """Refuses to start a run where there is one.
 
     Raises:
         ConfigError: if the folder holds a run, finished or not.
     """
-    if not (folder / RUN_FILE).exists():
+    if not os.path.lexists(folder / RUN_FILE):
         return
     with Run(folder) as run:
         if run.complete:
@@ -132,15 +144,16 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = [path / RUN_FILE] if (path / RUN_FILE).exists() else sorted(path.rglob(RUN_FILE), key=_place)
+            below = [path / RUN_FILE] if os.path.lexists(path / RUN_FILE) else sorted(path.rglob(RUN_FILE), key=_place)
             if not below:
                 raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
             found += below
-        elif path.exists():
+        elif os.path.lexists(path):
             found.append(path)
         else:
             raise ConfigError(f"cannot read a run from {path}: there is no such file or folder")
-    return list({path.resolve(): path for path in found}.values())
+    files = {path: run_file(path) for path in found}
+    return list({file.parent.resolve() / file.name: path for path, file in files.items()}.values())
 
 
 def _place(run: Path) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from made import altered, texts
 
+import pbeauty
 from pbeauty import __version__
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
@@ -24,8 +25,10 @@ from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.game.scoring import score
+from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage import hdf5, run_writer
 from pbeauty.storage.replies import write_replies
+from pbeauty.storage.run_folder import find_runs, refuse_played
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
 from pbeauty.storage.schema import SCHEMA_VERSION
@@ -537,6 +540,69 @@ def test_what_is_not_a_run_is_refused(tmp_path, make, said):
         with pytest.raises(RunFileError, match=said) as caught:
             Run(given)
         assert str(path) in str(caught.value)
+
+
+def whole(folder):
+    """A finished run with replies, and what a reader must find in it."""
+    writer = RunWriter.create(folder, EXPERIMENT, ABOUT)
+    commit(writer, 0, [write_replies(folder, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
+    writer.finish({})
+
+
+def assert_whole(path):
+    with Run(path) as run:
+        assert run.complete
+        assert [reply.text for reply in run.replies(1, 0)] == ["seven"]
+
+
+def test_links_lead_to_all_of_a_run(tmp_path):
+    (tmp_path / "a").mkdir()
+    whole(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for name, target in (("best.h5", "a/run.h5"), ("latest", "a"), ("b/run.h5", "../a/run.h5"), ("2.h5", "best.h5")):
+        (tmp_path / name).symlink_to(target)
+        assert_whole(tmp_path / name)
+        assert len(find_runs([tmp_path / name, tmp_path / "a"])) == 1
+    assert_whole(tmp_path / "b")
+
+
+def test_a_run_in_git_annex_is_read_where_its_links_are(tmp_path):
+    """There every file is a link to content that is named by its hash, read-only, in a folder of its own."""
+    (tmp_path / "a").mkdir()
+    whole(tmp_path / "a")
+    for index, path in enumerate(sorted((tmp_path / "a").rglob("*.h5"))):
+        content = tmp_path / f".git/annex/objects/{index}/SHA256E-{index}.h5"
+        content.parent.mkdir(parents=True)
+        path.rename(content)
+        content.chmod(0o444)
+        path.symlink_to(os.path.relpath(content, path.parent))
+    (tmp_path / "best.h5").symlink_to("a/run.h5")
+    for path in (tmp_path / "a", tmp_path / "a/run.h5", tmp_path / "best.h5"):
+        assert_whole(path)
+    (tmp_path / ".git/annex/objects").rename(tmp_path / "elsewhere")  # as before `git annex get`
+    for open_it in (Run, refuse_played, lambda folder: read_checkpoint(folder, EXPERIMENT)):
+        with pytest.raises(RunFileError, match=r"run\.h5: No such file"):
+            open_it(tmp_path / "a")
+
+
+def test_a_run_that_is_being_played_is_read_and_says_what_it_is(tmp_path):
+    writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
+    for t in range(2):
+        rows, _ = commit(writer, t, [write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, f"say {t}")))[0]])
+        with pbeauty.open(tmp_path) as run:
+            assert repr(run) == f"Run(trial: 10 participants, {t + 1} round(s), {tmp_path}/run.h5)"
+            np.testing.assert_array_equal(run.guesses[t], rows["guess"])
+            assert run.guesses[:, 3].tolist() == [3 + 10 * index for index in range(t + 1)]
+            assert len(run.rounds) == t + 1
+            assert [reply.text for reply in run.replies(t + 1, 0)] == [f"say {t}"]
+            assert not run.complete
+    assert repr(run).startswith("Run(trial"), "closed, too"
+
+
+def test_the_package_shows_its_interface_and_nothing_else():
+    code = "import pbeauty; print(dir(pbeauty)); pbeauty.open"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['__version__', 'open']\n"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
