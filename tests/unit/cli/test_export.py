@@ -547,15 +547,15 @@ def test_check_resolves_and_forecasts_sweeps(capsys):
     path = "configs/paper/ratios.yaml"
     assert main(["check", path, "--rate", "4", "--time-limit", "0:10"]) == 0
     shown = capsys.readouterr().out
-    assert "6 case(s)" in shown
-    assert "  4. 51-100-named" in shown
+    assert "18 case(s)" in shown
+    assert "  10. 51-100-named_model-llama3-70b" in shown
     assert "WARNING: longer than the time limit of 10 s" in shown
-    assert main(["check", path, "--case", "4", "--json"]) == 0
+    assert main(["check", path, "--case", "10", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
     assert (one["case"], one["folder"], one["game"]["multiplier"]) == (
-        "51-100-named",
-        "results/ratios/51-100-named",
+        "51-100-named_model-llama3-70b",
+        "results/ratios/51-100-named_model-llama3-70b",
         "51/100",
     )
-    assert main(["check", path, "--case", "7"]) == 2
-    assert "has no case 7" in capsys.readouterr().err
+    assert main(["check", path, "--case", "19"]) == 2
+    assert "has no case 19" in capsys.readouterr().err

@@ -142,7 +142,10 @@ def test_every_prompt_can_be_listed_and_shown(capsys):
     shown = capsys.readouterr().out
     assert "300 players" in shown
     assert "0.7 times" in shown
-    assert main(["prompts", "--show", "classic", "configs/paper/ratios.yaml", "--case", "51-100-named"]) == 0
+    assert (
+        main(["prompts", "--show", "classic", "configs/paper/ratios.yaml", "--case", "51-100-named_model-qwen2-72b"])
+        == 0
+    )
     assert "51/100" in capsys.readouterr().out
     assert main(["prompts", "--show", "classic", "configs/paper/ratios.yaml"]) == 0
     assert "2/3" in capsys.readouterr().out
