@@ -19,7 +19,7 @@ from pbeauty.game.records import Purpose
 from pbeauty.game.rules import Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm.engine import Engine
-from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments
+from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments, misfits
 from pbeauty.llm.placement import NodeRank
 from pbeauty.mpi.partition import partition_population
 
@@ -159,6 +159,18 @@ def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"population\.0\.sampling: .*min_p"):
         check_models(asking(sampling="{min_p: 7}"))
     check_models(asking("{engine: {gpu_memory_utilization: 0.5, max_model_len: 100}}", "{min_p: 0.1, stop: [x]}"))
+    wrong = (
+        "{max_model_len: abc, gpu_memory_utilization: 2, max_num_seqs: 0, dtype: float99, enforce_eager: 3, seed_: 1}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_models(asking(f"{{engine: {wrong}}}"))
+    told = dict(line.split(": ", 1) for line in str(caught.value).splitlines())
+    keys = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "dtype", "enforce_eager")
+    assert told.keys() == {"models.m.engine", *(f"models.m.engine.{key}" for key in keys)}
+    assert "unable to parse string as an integer, found 'abc'" in told["models.m.engine.max_model_len"]
+    assert "should be less than or equal to 1, found 2" in told["models.m.engine.gpu_memory_utilization"]
+    fine = {"compilation_config": {"mode": 3}, "hf_overrides": {"a": 1}, "quantization": "fp8", "max_num_seqs": None}
+    assert list(misfits(fine | {"block_size": 16, "kv_cache_dtype": "auto", "enable_prefix_caching": True})) == []
 
 
 @pytest.mark.parametrize(

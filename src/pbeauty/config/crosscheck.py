@@ -114,8 +114,13 @@ def _check_engines(experiment: Experiment) -> Iterator[Fault]:
     for name, model in experiment.models.items():
         for argument in model.engine.keys() & _SET_BY_US.keys():
             yield ("models", name, "engine", argument), f"it cannot be given here: {_SET_BY_US[argument]}"
-        if CONTROL_CHARACTERS.search(json.dumps(model.engine, ensure_ascii=False)):
-            yield ("models", name, "engine"), "it has a character that no text has"
+        for what in ("engine", "chat_template_kwargs"):
+            if _has_control_characters(getattr(model, what)):
+                yield ("models", name, what), "it has a character that no text has"
+
+
+def _has_control_characters(values: object) -> bool:
+    return bool(CONTROL_CHARACTERS.search(json.dumps(values, ensure_ascii=False)))
 
 
 def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
@@ -129,7 +134,7 @@ def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
             )
         return
     context = models[group.model].engine.get("max_model_len")
-    if type(context) is int and given.whole(*key, "sampling") and group.sampling.max_tokens >= context:
+    if type(context) is int and given.whole(*key, "sampling") and 0 <= context <= group.sampling.max_tokens:
         yield (
             (*key, "sampling", "max_tokens"),
             f"{group.sampling.max_tokens} leaves no room for a prompt in a context of {context} tokens "
@@ -139,8 +144,10 @@ def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
 
 def _check_sampling(key: Key, sampling: Sampling) -> Iterator[Fault]:
     """Parameters that are passed on to vLLM, as far as it is not for vLLM to judge them."""
-    for name in sampling.model_extra or {}:
-        if name in _SAMPLED_BY_US:
+    for name, value in (sampling.model_extra or {}).items():
+        if _has_control_characters([name, value]):
+            yield (*key, name), "it has a character that no text has"
+        elif name in _SAMPLED_BY_US:
             yield (*key, name), f"it cannot be given here: {_SAMPLED_BY_US[name]}"
         elif near := get_close_matches(name, Sampling.model_fields, n=1, cutoff=0.85):
             yield (*key, name), f"unknown key; did you mean {near[0]!r}?"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, nearest
@@ -75,6 +78,7 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
     for name, model in models.items():
         unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]
         faults += [f"models.{name}.engine: vLLM knows no argument {', '.join(unknown)}"] if unknown else []
+        faults += [f"models.{name}.engine.{key}: {message}" for key, message in misfits(model.engine)]
     known = [name for name in SamplingParams.__struct_fields__ if not name.startswith("_")]
     for index, group in groups:
         key, given = f"population.{index}.sampling", group.sampling.model_extra or {}
@@ -88,6 +92,27 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
             faults.append(f"{key}: {error}")
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def misfits(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values of engine arguments that vLLM's types and limits rule out on every device: names, and what is wrong."""
+    from vllm import EngineArgs
+    from vllm.config import CacheConfig, LoadConfig, ModelConfig, ParallelConfig, SchedulerConfig
+
+    types = {field.name: field.type for field in dataclasses.fields(EngineArgs) if not isinstance(field.type, str)}
+    sections = (ModelConfig, CacheConfig, SchedulerConfig, ParallelConfig, LoadConfig)  # with limits, unlike EngineArgs
+    for name, value in arguments.items():
+        limits = [section.__pydantic_fields__[name] for section in sections if name in section.__pydantic_fields__]
+        kinds = [Annotated[limit.annotation | None, *limit.metadata, None] for limit in limits]
+        for kind in [types[name], *kinds] if name in types else kinds:
+            try:
+                TypeAdapter(kind).validate_python(value)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"]
+                yield name, f"{message[0].lower()}{message[1:]}, found {value!r}"
+                break
+            except PydanticUserError:  # vLLM's own classes, which it checks itself when an engine starts
+                continue
 
 
 def engine_arguments(model: Model, *, on_gpu: bool, seed: int) -> dict[str, Any]:
