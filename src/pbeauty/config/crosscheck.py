@@ -102,7 +102,7 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
             yield from _check_sampling((*key, "sampling"), group.sampling)
             yield from _check_prompt_names(key, group, experiment.prompts)
             if group.personas:
-                yield from _check_personas((*key, "personas"), group, group.personas, variables)
+                yield from _check_personas(given, (*key, "personas"), group.personas, variables)
                 yield from _check_people((*key, "personas", "file"), group, experiment.seed, people.get(index))
             if given.whole(*key, "personas"):
                 yield from _check_prompts(key, group, experiment.prompts, variables, people.get(index))
@@ -276,9 +276,9 @@ def _share_faults(personas: PersonaSettings) -> list[Fault]:
 
 
 def _check_personas(
-    key: Key, group: LLMGroup, personas: PersonaSettings, variables: Mapping[str, str]
+    given: _Given, key: Key, personas: PersonaSettings, variables: Mapping[str, str]
 ) -> Iterator[Fault]:
-    yield from (((*key, *below), message) for below, message in _share_faults(personas))
+    yield from (((*key, *below), message) for below, message in _share_faults(personas) if given.whole(*key, *below))
     if personas.joint:
         if any(row.keys() != personas.joint[0].keys() or not row for row in personas.joint):
             yield (*key, "joint"), "all rows must give the same attributes"
@@ -287,7 +287,9 @@ def _check_personas(
     sources = [name for name in ("template", "file", "write") if getattr(personas, name) is not None]
     if len(sources) > 1:
         yield key, f"backgrounds come from one of template, file and write, and not from {' and '.join(sources)}"
-    if personas.template is not None:
+    if personas.template is not None and not personas.template.strip():
+        yield (*key, "template"), "the text is empty"
+    elif personas.template is not None:
         known = [*variables, *_attributes(personas)]
         try:
             if missing := [name for name in placeholders(personas.template) if name not in known]:

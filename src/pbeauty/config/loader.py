@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -15,6 +16,7 @@ from pbeauty.config.crosscheck import Key, People, cross_check, is_within
 from pbeauty.config.parsing import parse, read_text, to_yaml
 from pbeauty.config.persona_files import digest, read_file
 from pbeauty.errors import ConfigError
+from pbeauty.files import printable
 from pbeauty.game.experiment import DEMO_MODEL, KINDS, Experiment, LLMGroup, Section, nearest
 
 S = TypeVar("S", bound=Section)
@@ -103,7 +105,7 @@ def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]
 def _with_folder(model: Any, folder: Path) -> Any:
     """A model's section, with its folder as it is seen from here; what is no folder may be a hub id."""
     path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str) or path == DEMO_MODEL or not (folder / path).is_dir():
+    if not isinstance(path, str) or path in ("", DEMO_MODEL) or not (folder / path).is_dir():
         return model
     return {**model, "path": str((folder / path).absolute())}
 
@@ -170,10 +172,9 @@ def _mend(data: dict[str, Any], key: Key, details: ErrorDetails) -> None:
     *parents, last = key or ("",)
     node: Any = data
     for part in parents:
-        inner = node.get(part) if isinstance(node, dict) else node[int(part)] if int(part) < len(node) else None
-        if not isinstance(inner, (dict, list)):
+        node = node.get(part) if isinstance(node, dict) else node[int(part)] if int(part) < len(node) else None
+        if not isinstance(node, (dict, list)):
             return
-        node = inner
     if key[:1] == ("population",) and len(key) <= 2:
         group = details["input"] if isinstance(details["input"], dict) else {}
         stand_in = {"name": f"unnamed-{last}", "count": 1} | {k: group[k] for k in ("name", "count") if k in group}
@@ -187,7 +188,7 @@ def _mend(data: dict[str, Any], key: Key, details: ErrorDetails) -> None:
     elif isinstance(node, dict):
         node.pop(last, None)
     else:
-        node.clear()
+        _mend(data, key[:-1], details)
 
 
 def _explain(root: type[Section], details: ErrorDetails, key: Key) -> tuple[str, str]:
@@ -208,6 +209,8 @@ def _explain(root: type[Section], details: ErrorDetails, key: Key) -> tuple[str,
             return f"{name}.kind", f"no kind {context['tag']!r}{similar}; kinds: {', '.join(KINDS)}"
         case "literal_error":
             return name, f"{shown} is not allowed; expected {context['expected']}"
+        case "string_type" if isinstance(found, (int, float)):
+            return name, f"expected text, found {shown}; quotes make it text"
         case "int_type":
             hint = "; write it without '_' or ','" if re.fullmatch("[0-9][0-9_,]*", str(found)) else ""
             return name, f"expected a whole number, found {described(found)}{hint if isinstance(found, str) else ''}"
@@ -250,8 +253,8 @@ def _unknown_key(root: type[Section], location: Sequence[int | str]) -> str:
     """What is known where a key is not; the key meant may also be one of another section."""
     name = str(location[-1])
     known = list(_sections_at(root, location[:-1])[0].model_fields)
-    elsewhere = {} if name in known else _all_keys(root)
-    similar = nearest(name, [*known, *elsewhere])
+    elsewhere = _all_keys(root)
+    similar = nearest(name, [*known, *get_close_matches(name, elsewhere, cutoff=0.75)])
     if similar and (meant := similar.split("'")[1]) not in known:
         similar = f"; did you mean {elsewhere[meant]!r}?"
     return f"unknown key{similar}; known here: {', '.join(known)}"
@@ -291,7 +294,7 @@ def _all_keys(section: type[Section], above: str = "") -> dict[str, str]:
 
 
 def _dotted(key: Key) -> str:
-    return ".".join(key) or "(file)"
+    return printable(".".join(key)) or "(file)"
 
 
 def described(value: Any) -> str:
@@ -305,7 +308,7 @@ def described(value: Any) -> str:
 
 def _brief(value: Any) -> str:
     try:
-        text = repr(value)
+        text = getattr(value, "text", "") or repr(value)
     except ValueError:  # Python refuses to write out integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -30,14 +30,17 @@ def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise ConfigError(f"cannot read {path}: it is larger than {LARGEST_FILE >> 20} MiB")
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig") if len(content) <= LARGEST_FILE else None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"cannot read {path}: {not_utf8(error, line)}") from None
+    except ValueError as error:  # a null byte in the path
+        raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
+    if text is None:
+        raise ConfigError(f"cannot read {path}: it is larger than {LARGEST_FILE >> 20} MiB")
+    return text
 
 
 def not_utf8(error: UnicodeDecodeError, line: int) -> str:
@@ -152,7 +155,7 @@ def parse(text: str, complaint: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"{complaint}: {where}{problem}") from None
     except RecursionError:

@@ -206,6 +206,8 @@ def _expand_data(path: Path, data: dict[str, Any], faults: _Faults, depth: int) 
 
 def _check_keys(path: Path, sections: Mapping[str, Mapping[str, Any]], faults: _Faults) -> None:
     """Nothing may be given twice: not the same key in two sections, nor a key and another below it."""
+    for key in sorted({key for given in sections.values() for key in given if not all(key.split("."))}):
+        faults.of_file(path, f"{key!r} is no key; expected one such as game.rounds")
     keys = [(key, section) for section, given in sections.items() for key in given if key != "case"]
     for (key, section), (other, its_section) in combinations(sorted(keys), 2):
         if key == other:
@@ -280,7 +282,7 @@ def _case(
     for number, (key, value) in enumerate(settings.items(), start=1):
         varied[key] = value
         if key in values or "case" not in row:
-            short = _slug(value) if isinstance(value, (str, int, float)) else number
+            short = number if isinstance(value, dict) else _slug(value)
             parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
     if sweep.replicates > 1:
         seed = data.get("seed", 0)

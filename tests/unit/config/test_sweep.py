@@ -149,6 +149,8 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: base.yaml\nset: {game.low: 1}\nvary: {game: [{}]}", "game is given in vary, and game.low, which is"),
         ("base: base.yaml\nvary: {game.low: [1], game: [{}]}", "game.low, which is a part of it, in vary"),
         ("base: base.yaml\ntable: [{seed: 1}]\nvary: {seed: [2, 3]}", "seed is given in table and in vary"),
+        ("base: base.yaml\nvary: {'': [1]}", "'' is no key; expected one such as game.rounds"),
+        ("base: base.yaml\nset: {game..low: 1}", "'game..low' is no key"),
         ("base: base.yaml\nvary: {seed: [1, 2, 1]}", "cases 1 and 3 are the same experiment"),
         ("base: base.yaml\nvary: {game.multiplier: [1/2, 0.5]}", "cases 1 and 2 are the same experiment"),
         ("base: base.yaml\nvary: {game.low: [0, -0.0, 0e3]}", "cases 1 and 2 are the same experiment"),
