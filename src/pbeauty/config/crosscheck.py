@@ -40,7 +40,6 @@ _SUM = 1e-6
 _SET_BY_US = {
     "model": "`path` says which model",
     "reasoning_parser": "it is a key of the model itself, beside `engine`",
-    "tokenizer": "it comes with the model",
     "seed": "it follows from the experiment's seed",
     "tensor_parallel_size": "it is a key of the model itself, beside `engine`",
     "pipeline_parallel_size": "an engine is one process on one node",

@@ -555,7 +555,7 @@ def test_a_bad_value_is_told_once_even_if_it_breaks_a_rule_between_keys():
     assert told.keys() == {"population.0.value", "game.low"}
 
 
-@pytest.mark.parametrize("argument", ["model", "seed", "tensor_parallel_size", "pipeline_parallel_size", "tokenizer"])
+@pytest.mark.parametrize("argument", ["model", "seed", "tensor_parallel_size", "pipeline_parallel_size"])
 def test_engines_cannot_be_given_what_pbeauty_gives_them(argument):
     told = faults(BASE + f"models: {{demo: {{engine: {{{argument}: 1, max_num_seqs: 8}}}}}}")
     assert told.keys() == {f"models.demo.engine.{argument}"}
