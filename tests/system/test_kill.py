@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 import h5py
+import journals
 import mpi
 import numpy as np
 import pytest
 from hosts import virtual
-
-from pbeauty.storage import journal
 
 PARROT = Path(__file__).parents[1] / "support/parrot.py"
 ROUNDS = 12
@@ -182,7 +181,7 @@ def test_no_reply_of_a_real_model_is_asked_for_twice(victim, ranks, ranks_after,
         job.end()
     before = results(folder)
     assert len(before["target"]) == 1
-    recorded = {(r.participant, r.call): r.tokens for path in second.glob("*") for r in journal.read(path) if r}
+    recorded = {(r.participant, r.call): r.tokens for path in second.glob("*") for r in journals.read(path) if r}
     assert 20 < len(recorded) < 430
     with mpi.start(ranks_after, "run", config, "--out", folder, "--resume") as job:
         done = job.end()

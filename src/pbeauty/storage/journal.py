@@ -103,31 +103,31 @@ class ReplayedReplies:
     def __init__(
         self, paths: Iterable[Path], participants: NDArray[np.int64], vocabulary: int, warn: Callable[[str], None]
     ) -> None:
-        """Reads journals; damaged records are passed over, each file's damage told once.
+        """Reads journals; damaged records are passed over, with one warning for each file.
 
         Args:
             paths: the files, in any order.
             participants: ids of those whose replies are wanted here, each below 2**47.
             vocabulary: token ids are below this.
-            warn: is told of damage.
+            warn: called with a message for each damaged file.
         """
         heads: list[NDArray[np.void]] = [np.empty(0, _HEAD)]
         tokens: list[NDArray[np.int32]] = [np.empty(0, "<i4")]
         lengths = [np.empty(0, np.int64)]
         for path in paths:
             data = _mapped(path)
-            stretches = list(_stretches(data))
-            sound = np.array([stretch for stretch in stretches if stretch], np.int64).reshape(-1, 2)
-            head = _heads(data, sound[:, 0])
-            flat, offsets = gather(np.frombuffer(data, np.uint8), sound[:, 0] + _HEAD.itemsize, sound[:, 1])
-            said, offsets = flat.view("<i4"), offsets // 4
-            strange = np.concatenate([[0], np.cumsum((said < 0) | (said >= vocabulary))])
-            foreign = strange[offsets[1:]] > strange[offsets[:-1]]
-            if damage := stretches.count(None) + int(foreign.sum()):
+            found = list(records(data))
+            spans = np.array([span for span in found if span], np.int64).reshape(-1, 2)
+            head = _heads(data, spans[:, 0])
+            flat, offsets = gather(np.frombuffer(data, np.uint8), spans[:, 0] + _HEAD.itemsize, spans[:, 1])
+            ids, offsets = flat.view("<i4"), offsets // 4
+            invalid = np.concatenate([[0], np.cumsum((ids < 0) | (ids >= vocabulary))])
+            foreign = invalid[offsets[1:]] > invalid[offsets[:-1]]
+            if damage := found.count(None) + int(foreign.sum()):
                 warn(f"{path}: {damage} damaged or unfinished record(s) left out; their replies are asked for again")
             kept = np.flatnonzero(~foreign & np.isin(head["participant"], participants.astype(np.uint64)))
             heads.append(head[kept])
-            tokens.append(gather(said, offsets[:-1][kept], offsets[1:][kept])[0])
+            tokens.append(gather(ids, offsets[:-1][kept], offsets[1:][kept])[0])
             lengths.append(np.diff(offsets)[kept])
         self._heads = np.concatenate(heads)
         self._tokens = Ragged.of(np.concatenate(tokens), np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
@@ -148,27 +148,14 @@ class ReplayedReplies:
         return Record(participant, call, bool(truncated), prompt_tokens, cached_tokens, self._tokens[row].tolist())
 
 
-def read(path: Path) -> Iterator[Record | None]:
-    """The records of a journal in order; None for each stretch that is no whole record."""
-    data = _mapped(path)
-    for stretch in _stretches(data):
-        if stretch is None:
-            yield None
-            continue
-        start, end = stretch
-        participant, call, truncated, prompt, cached = _FIELDS.unpack_from(data, start + _FRAME.size)
-        tokens = np.frombuffer(data[start + _HEAD.itemsize : end], "<i4").tolist()
-        yield Record(participant, call, bool(truncated), prompt, cached, tokens)
-
-
 def _mapped(path: Path) -> mmap.mmap | bytes:
     """A file's bytes, read from the disk where they are looked at: a sparse file can claim any size."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
 
 
-def _stretches(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
-    """Where the records of a journal lie, (start, end) in bytes; None for each stretch that is no whole record."""
+def records(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
+    """Where the records of a journal lie, (start, end) in bytes; None wherever there is no whole record."""
     at, size = 0, len(data)
     while at < size:
         if at + _HEAD.itemsize <= size:
@@ -216,8 +203,8 @@ def journals(folder: Path, round_index: int, span: tuple[int, int]) -> list[Path
     """
     found = []
     for path in sorted((folder / JOURNALS / f"{round_index + 1:04d}").glob("*")):
-        told = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
-        elsewhere = told and (int(told[2]) <= span[0] or int(told[1]) >= span[1])
+        named = re.fullmatch(r".+-(\d{1,18})-(\d{1,18})", path.name, re.ASCII)
+        elsewhere = named and (int(named[2]) <= span[0] or int(named[1]) >= span[1])
         if path.is_file() and not elsewhere:
             found.append(path)
     return found

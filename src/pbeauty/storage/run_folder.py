@@ -25,7 +25,7 @@ WITHOUT_EFFECT = (
     "population.*.personas.file",
 )
 """Keys that may differ between a run and its resumption: they say where it is played, not what. (What is in a file of
-personas is told by its digest.)"""
+personas is compared by its digest.)"""
 
 
 def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:

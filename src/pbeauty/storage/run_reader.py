@@ -241,7 +241,7 @@ class Run:
         return self.read("group_number", round_index)
 
     def announcement(self, round_index: int) -> Announcement:
-        """What everybody was, or is to be, told at the start of a round from 0, as far as `round_count`."""
+        """What starts a round from 0, up to the one after the last that is finished."""
         if round_index == 0:
             return announcement(self.experiment, 0)
         last = round_index - 1
@@ -318,7 +318,7 @@ class Run:
         return []
 
     def check_rounds(self) -> None:
-        """Holds the files of all rounds against their digests, so that damage is told before other rounds are played.
+        """Holds the files of all rounds against their digests, so that damage is found before other rounds are played.
 
         Raises:
             RunFileError: naming the first that is damaged.

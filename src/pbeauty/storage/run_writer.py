@@ -252,10 +252,10 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
             system = {**SYSTEM_PROMPTS, **experiment.prompts.system}[group.system_prompt]
-            tellings = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
-            told = next((tellings[name] for name in placeholders(system) if name in tellings), "")
+            parts = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
+            rules = next((parts[name] for name in placeholders(system) if name in parts), "")
             attributes |= {
-                "rules_text": told,
+                "rules_text": rules,
                 "system_prompt_text": system,
                 "user_prompt_text": {**USER_PROMPTS, **experiment.prompts.user}[group.user_prompt],
                 "sampling": json.dumps(attributes["sampling"]),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from journals import read
 
-from pbeauty.storage.journal import Journal, Record, ReplayedReplies, journal_path, journals, read
+from pbeauty.storage.journal import Journal, Record, ReplayedReplies, journal_path, journals
 
 RECORDS = st.lists(
     st.builds(
@@ -80,12 +81,12 @@ def test_a_damaged_length_asks_for_no_memory(tmp_path):
 
 
 def test_damage_is_told_once_a_file_and_foreign_tokens_are_damage(tmp_path):
-    sound, foreign = Record(1, 0, False, 9, 0, [1, 2]), Record(2, 0, False, 9, 0, [1, 999])
-    path = written(tmp_path / "mixed", [sound, foreign])
+    whole, foreign = Record(1, 0, False, 9, 0, [1, 2]), Record(2, 0, False, 9, 0, [1, 999])
+    path = written(tmp_path / "mixed", [whole, foreign])
     path.write_bytes(path.read_bytes()[:-3])
     told = []
     recorded = ReplayedReplies([path, written(tmp_path / "good", [foreign])], np.arange(5), 500, told.append)
-    assert recorded.get(1, 0) == sound and recorded.get(2, 0) is None
+    assert recorded.get(1, 0) == whole and recorded.get(2, 0) is None
     assert len(told) == 2 and all("damaged or unfinished" in line for line in told)
     assert str(path) in told[0]
 

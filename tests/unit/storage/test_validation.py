@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -28,21 +29,27 @@ population: [{name: birds, count: 4, kind: llm}]
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
+def play(folder):
     """A run of two finished rounds with stored replies."""
+    folder.mkdir(exist_ok=True)
     experiment = loads(EXPERIMENT)
-    writer = RunWriter.create(tmp_path, experiment, {"host": "here"})
+    writer = RunWriter.create(folder, experiment, {"host": "here"})
     for round_index in range(2):
         replies = Replies()
         rows = np.zeros(4, PLAY)
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        paths, _ = write_replies(tmp_path, "id", round_index, 0, replies)
+        paths, _ = write_replies(folder, folder.name, round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
         writer.commit(round_index, rows, scored, 1.0, paths)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Such a run."""
+    return play(tmp_path)
 
 
 def read_all(folder):
@@ -140,6 +147,39 @@ def test_links_lead_nowhere_but_to_the_runs_own_replies(file, folder):
     swap(folder / "run.h5", "replies/0001/000000000", link)
     with pytest.raises(RunFileError, match="no link to the run's own replies"):
         read_all(folder)
+
+
+@pytest.mark.parametrize("put", [shutil.copy, lambda source, target: target.symlink_to(source)])
+@pytest.mark.parametrize("source", ["replies/0001/000000000.h5", "other/replies/0002/000000000.h5"])
+def test_replies_of_another_round_or_run_are_not_taken_for_those_that_belong_there(put, source, folder):
+    play(folder / "other")
+    target = folder / "replies/0002/000000000.h5"
+    target.unlink()
+    put(folder / source, target)
+    with pytest.raises(
+        RunFileError, match=f"{target} is whole, but not the file that run.h5 refers to; it is of round"
+    ):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("name", ["rounds/0001.h5", "rounds/0002.h5", "run.h5"])
+def test_a_damaged_round_is_found_before_another_one_is_played(name, folder):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(RunFileError, match=f"{name} is damaged"):
+        read_checkpoint(folder, loads(EXPERIMENT))
+
+
+@pytest.mark.parametrize("name", ["experiment", "provenance", "name"])
+def test_a_flipped_bit_of_what_was_asked_for_is_found(name, folder):
+    """As the one that turns a multiplier of 2/3 into 2/7 would be."""
+    whole = (folder / "run.h5").read_bytes()
+    with h5py.File(folder / "run.h5") as file:
+        at = whole.index(file.attrs[name])
+    (folder / "run.h5").write_bytes(whole[: at + 3] + bytes([whole[at + 3] ^ 4]) + whole[at + 4 :])
+    with pytest.raises(RunFileError, match=r"run\.h5 is damaged"):
+        Run(folder)
 
 
 def test_a_pipe_in_the_place_of_replies_or_of_a_journal_is_not_waited_for(folder):
