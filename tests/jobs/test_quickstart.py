@@ -80,7 +80,7 @@ def test_it_plays_four_rounds_with_hardly_an_unusable_reply(quickstart):
     done, folder = quickstart
     assert done.left == []
     assert "300 participants on 3 rank(s)" in done.err
-    assert "engines in " in done.err
+    assert "engines ready in " in done.err
     assert "Traceback" not in done.err
     assert len(done.table) == 6
     with Run(folder) as run:
