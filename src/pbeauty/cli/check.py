@@ -116,7 +116,7 @@ def _check_sweep(request: Request, chosen: str | None, conditions: Conditions, a
     """The same of all cases of a sweep, or of one; the time limit is for them all."""
     from pbeauty.job.sweep_runner import prepare_sweep
 
-    sweep = prepare_sweep(request).sweep
+    sweep = prepare_sweep(request)[0]
     cases = (sweep.pick(chosen),) if chosen else sweep.cases
     each = replace(conditions, time_limit=None)
     forecasts = [forecast(case.experiment, each) for case in cases]

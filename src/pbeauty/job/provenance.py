@@ -81,18 +81,11 @@ def _git_commit() -> str | None:
     folder = Path(__file__).resolve().parent
     if not any((parent / ".git").exists() for parent in folder.parents[:3]):
         return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        return subprocess.check_output(command, cwd=folder, text=True, stderr=subprocess.DEVNULL, timeout=5).strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 # --- what a job has used ---------------------------------------------------------------------------------------

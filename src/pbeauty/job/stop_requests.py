@@ -12,7 +12,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """SIGUSR1 is what batch systems send ahead of a time limit. (MPICH's launcher dies of SIGUSR2 and SIGHUP.)"""
 _LARGEST_SHARE = 0.25
-_SECONDS_TO_ASK = 10.0
+_SECONDS_FOR_SLURM = 10.0
 
 
 class Interrupt:
@@ -61,25 +61,19 @@ class Interrupt:
 
 def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
     """When Slurm will end this job, in seconds since 1970; None outside Slurm, without a limit, or if nobody says."""
-    told = environ.get("SLURM_JOB_END_TIME", "")
-    if re.fullmatch("[0-9]{1,12}", told):
-        return float(told)
-    import subprocess
-
-    job = environ.get("SLURM_JOB_ID", "")
+    end, job = environ.get("SLURM_JOB_END_TIME", ""), environ.get("SLURM_JOB_ID", "")
+    if re.fullmatch("[0-9]{1,12}", end):
+        return float(end)
     if not re.fullmatch("[0-9]+", job):
         return None
+    import subprocess
+
     try:
-        asked = subprocess.run(
-            ["squeue", "-h", "-j", job, "-o", "%L"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS_TO_ASK,
-            check=True,
-        )
+        command = ["squeue", "-h", "-j", job, "-o", "%L"]
+        answer = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=_SECONDS_FOR_SLURM)
     except (OSError, subprocess.SubprocessError):
         return None
-    left = parse_duration(asked.stdout)
+    left = parse_duration(answer)
     return None if left is None else time.time() + left
 
 

@@ -9,10 +9,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import h5py
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pbeauty import STARTED
 from pbeauty.config.sweep import Case, Sweep, load_sweep
@@ -47,17 +44,8 @@ class Row:
     """Why a case failed."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A sweep whose cases can all be played, as far as that can be told before one is."""
-
-    sweep: Sweep
-    finished: frozenset[str]
-    """The names of the cases that earlier jobs have finished."""
-
-
-def prepare_sweep(request: Request) -> Prepared:
-    """Loads a sweep and looks at what earlier jobs have left of its cases.
+def prepare_sweep(request: Request) -> tuple[Sweep, set[str]]:
+    """A sweep whose cases can all be played, and the names of those that earlier jobs have finished.
 
     Raises:
         ConfigError: saying everything that is wrong.
@@ -76,7 +64,7 @@ def prepare_sweep(request: Request) -> Prepared:
             faults[str(error)] = None
     if faults:
         raise ConfigError("\n".join(faults))
-    return Prepared(sweep, frozenset(finished))
+    return sweep, finished
 
 
 def run_case(comm: Comm, request: Request, which: str) -> int:
@@ -108,10 +96,9 @@ def run_sweep(comm: Comm, request: Request) -> int:
         JobError: on every rank, where the sweep itself cannot be played.
     """
     interrupt, engines = Interrupt(), EngineCache()
-    prepared = run_on_root(comm, lambda: prepare_sweep(request))
-    sweep = prepared.sweep
+    sweep, finished = run_on_root(comm, lambda: prepare_sweep(request))
     rows = [
-        Row(case, sweep.folder / case.name, "finished" if case.name in prepared.finished else "not played")
+        Row(case, sweep.folder / case.name, "finished" if case.name in finished else "not played")
         for case in sweep.cases
     ]
     if comm.rank == 0:
@@ -180,7 +167,7 @@ def _write_status(sweep: Sweep, state: str, case: str) -> None:
 
 
 def report(sweep: Sweep, rows: list[Row]) -> None:
-    """Prints the table of all cases, and leaves it as cases.csv and cases.h5 in the sweep's folder."""
+    """Prints the table of all cases, and leaves it as cases.csv in the sweep's folder."""
     figures = [_figures(row.folder) for row in rows]
     varied = list(dict.fromkeys(key for row in rows for key in row.case.varied))
     header = ["case", *varied, "state", *_FIGURES, "reason"]
@@ -190,7 +177,6 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
     ]
     with (sweep.folder / CASES_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
-    _write_hdf5(sweep.folder / "cases.h5", header, table)
     width = max(len("case"), *(len(row.case.name) for row in rows))
     print_line(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")
     for row, found in zip(rows, figures, strict=True):
@@ -200,7 +186,7 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
             f"{found['seconds']:>7.1f}"
         )
     finished = sum(row.state == "finished" for row in rows)
-    print_line(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / 'cases.csv'}")
+    print_line(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / CASES_FILE}")
 
 
 def _figures(folder: Path) -> dict[str, float]:
@@ -223,14 +209,3 @@ def _figures(folder: Path) -> dict[str, float]:
             }
     except (ConfigError, RunFileError):
         return figures
-
-
-def _write_hdf5(path: Path, header: list[str], table: list[list[Any]]) -> None:
-    with h5py.File(path, "w") as file:
-        for name, column in zip(header, zip(*table, strict=True), strict=True):
-            numeric = all(isinstance(value, (int, float)) for value in column)
-            texts = [str(value).encode() for value in column]
-            values = np.array(column, np.float64) if numeric else np.array(texts, f"S{max(1, *map(len, texts))}")
-            dataset = file.create_dataset(name, data=values)
-            dataset.attrs["units"] = "s" if name == "seconds" else "text" if not numeric else "units of the game"
-            dataset.attrs["description"] = f"{name} of each case, in the order of the sweep"

@@ -1,8 +1,8 @@
-"""Which participants each rank hosts: pure arithmetic over counts, the same on every rank."""
+"""The block of participants of each rank: pure arithmetic over counts, the same on every rank."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -31,20 +31,20 @@ class Segment:
 
 
 Block = tuple[Segment, ...]
-"""What one rank hosts: its block, as segments in id order."""
+"""The participants of one rank, as segments in id order."""
 
 
 def partition_population(experiment: Experiment, ranks: int) -> tuple[Block, ...]:
-    """The block of each of `ranks` ranks; together they host every participant exactly once.
+    """The block of each of `ranks` ranks; every participant is in exactly one of them.
 
-    Rank 0 moderates and hosts nobody, unless it is alone. Ranks are apportioned to models by participants, each
+    Rank 0 moderates, with an empty block, unless it is alone. Ranks are apportioned to models by participants, each
     model's participants are spread evenly over its ranks, and scripted participants over all of them.
 
     Raises:
-        ConfigError: if there are more models than ranks to host them.
+        ConfigError: if there are more models than ranks to play them.
     """
-    first_host = 0 if ranks == 1 else 1
-    hosts = ranks - first_host
+    first = 0 if ranks == 1 else 1
+    playing = ranks - first
     segments = _segments(experiment)
     by_model: dict[str, list[Segment]] = {}
     scripted = []
@@ -53,19 +53,19 @@ def partition_population(experiment: Experiment, ranks: int) -> tuple[Block, ...
             by_model.setdefault(group.model, []).append(segment)
         else:
             scripted.append(segment)
-    if len(by_model) > hosts:
+    if len(by_model) > playing:
         raise ConfigError(
             f"{len(by_model)} models ({', '.join(by_model)}) need a rank each besides the moderator: "
             f"start at least {len(by_model) + (len(by_model) > 1)} ranks, not {ranks}"
         )
-    hosted: list[list[Segment]] = [[] for _ in range(ranks)]
+    blocks: list[list[Segment]] = [[] for _ in range(ranks)]
     weights = [experiment.models[name].weight or sum(map(len, parts)) for name, parts in by_model.items()]
-    shares = apportion(hosts, weights)
-    ends = list(accumulate(shares, initial=first_host))
+    shares = apportion(playing, weights)
+    ends = list(accumulate(shares, initial=first))
     for (begin, end), parts in zip(pairwise(ends), by_model.values(), strict=True):
-        _spread(parts, hosted[begin:end])
-    _spread(scripted, hosted[first_host:])
-    return tuple(tuple(sorted(parts, key=lambda segment: segment.start)) for parts in hosted)
+        _spread(parts, blocks[begin:end])
+    _spread(scripted, blocks[first:])
+    return tuple(tuple(sorted(parts, key=lambda segment: segment.start)) for parts in blocks)
 
 
 def ids(segments: Sequence[Segment]) -> NDArray[np.int64]:
@@ -117,14 +117,14 @@ def split(count: int, parts: int) -> list[int]:
     return [share + (part < rest) for part in range(parts)]
 
 
-def apportion(seats: int, weights: Sequence[float]) -> list[int]:
-    """Seats by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
+def apportion(ranks: int, weights: Sequence[float]) -> list[int]:
+    """Ranks by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
 
-    Needs `seats >= len(weights)` and positive weights.
+    Needs `ranks >= len(weights)` and positive weights.
     """
     if not weights:
         return []
-    free, total = seats - len(weights), sum(map(Fraction, weights))
+    free, total = ranks - len(weights), sum(map(Fraction, weights))
     extra = [int(free * Fraction(weight) // total) for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * Fraction(weights[i]) % total), i))
     for i in by_remainder[: free - sum(extra)]:
@@ -137,15 +137,13 @@ def _segments(experiment: Experiment) -> list[Segment]:
     return [Segment(group, start, stop) for group, (start, stop) in enumerate(pairwise(ends))]
 
 
-def _spread(segments: Iterable[Segment], hosts: Sequence[list[Segment]]) -> None:
-    """Deals consecutive ids out to consecutive hosts, cutting segments where one host's share ends."""
-    segments = list(segments)
-    wanted = split(sum(map(len, segments)), len(hosts))
+def _spread(segments: Sequence[Segment], blocks: Sequence[list[Segment]]) -> None:
+    """Deals consecutive ids out to consecutive blocks, cutting segments where one block's share ends."""
     queue = iter(segments)
     rest = next(queue, None)
-    for host, missing in zip(hosts, wanted, strict=True):
+    for block, missing in zip(blocks, split(sum(map(len, segments)), len(blocks)), strict=True):
         while missing and rest is not None:
             taken = min(missing, len(rest))
-            host.append(Segment(rest.group, rest.start, rest.start + taken))
+            block.append(Segment(rest.group, rest.start, rest.start + taken))
             missing -= taken
             rest = Segment(rest.group, rest.start + taken, rest.stop) if taken < len(rest) else next(queue, None)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import mpi
 import numpy as np
 import pytest
@@ -271,10 +270,9 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
     ]
     assert "it does not fit" in rows[1]["reason"]
     assert rows[0]["population.0.count"] == "20"
-    with h5py.File(tmp_path / "out/cases.h5") as file, Run(tmp_path / "out/good") as run:
-        assert file["mean_first"][0] == run.outcome(0).mean
-        assert np.isnan(file["mean_first"][1])
-        assert [bytes(name) for name in file["case"][:]] == [b"good", b"fails", b"other"]
+    with Run(tmp_path / "out/good") as run:
+        assert float(rows[0]["mean_first"]) == run.outcome(0).mean
+    assert rows[1]["mean_first"] == "nan"
     watched = mpi.alone("watch", tmp_path / "out")
     assert (watched.code, watched.err) == (0, "")
     assert [line.partition(":")[0] for line in watched.out.splitlines()] == [
