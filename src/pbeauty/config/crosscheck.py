@@ -99,13 +99,11 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
         if isinstance(group, LLMGroup):
             yield from _check_model(given, key, group)
             yield from _check_sampling((*key, "sampling"), group.sampling)
-            yield from _check_prompt_names(key, group, experiment.prompts)
+            yield from _check_prompts(given, index, group, variables)
             if group.personas:
                 yield from _check_personas(given, (*key, "personas"), group.personas, variables)
                 yield from _check_people((*key, "personas", "file"), group, experiment.seed, people.get(index))
-            if given.whole(*key, "personas"):
-                yield from _check_prompts(key, group, experiment.prompts, variables, people.get(index))
-        elif given.whole("game", "low") and given.whole("game", "high"):
+        if given.whole("game", "low") and given.whole("game", "high"):
             yield from _check_range(key, group, experiment.game)
 
 
@@ -195,41 +193,30 @@ def _check_own_prompts(own: OwnPrompts) -> Iterator[Fault]:
                 yield ("prompts", what, name), "the text is empty"
 
 
-def _check_prompt_names(key: Key, group: LLMGroup, own: OwnPrompts) -> Iterator[Fault]:
-    for what, name, known in (
-        ("system", group.system_prompt, [*SYSTEM_PROMPTS, *own.system]),
-        ("user", group.user_prompt, [*USER_PROMPTS, *own.user]),
-    ):
-        if name not in known:
-            listed = f"known: {', '.join(known)}, found {name!r}"
-            yield (*key, f"{what}_prompt"), f"no {what} prompt of this name{nearest(name, known)}; {listed}"
-
-
-def _check_prompts(
-    key: Key,
-    group: LLMGroup,
-    own: OwnPrompts,
-    variables: Mapping[str, str],
-    people: list[PersonRecord] | ConfigError | None,
-) -> Iterator[Fault]:
-    """Prompts that ask for something that has no value here."""
-    personas = group.personas or PersonaSettings()
-    system = [*variables, *_attributes(personas)] + (list(people[0]) if isinstance(people, list) and people else [])
+def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mapping[str, str]) -> Iterator[Fault]:
+    """Names of prompts that there are none of, and prompts that ask for something that has no value here."""
+    key = ("population", str(index))
+    own, personas, people = given.experiment.prompts, group.personas or PersonaSettings(), given.people.get(index)
+    traits = [*_attributes(personas), *(people[0] if isinstance(people, list) and people else [])]
     if personas.template is not None or personas.file or personas.write:
-        system.append("background")
-    for what, name, text, known in (
-        ("system_prompt", group.system_prompt, {**SYSTEM_PROMPTS, **own.system}.get(group.system_prompt), system),
-        ("user_prompt", group.user_prompt, {**USER_PROMPTS, **own.user}.get(group.user_prompt), list(variables)),
+        traits.append("background")
+    for what, name, texts, known in (
+        ("system", group.system_prompt, {**SYSTEM_PROMPTS, **own.system}, [*variables, *traits]),
+        ("user", group.user_prompt, {**USER_PROMPTS, **own.user}, list(variables)),
     ):
+        if name not in texts:
+            listed = f"known: {', '.join(texts)}, found {name!r}"
+            yield (*key, f"{what}_prompt"), f"no {what} prompt of this name{nearest(name, list(texts))}; {listed}"
+            continue
         try:
-            wanted = (needed(text, variables) if what == "system_prompt" else placeholders(text)) if text else []
+            wanted = needed(texts[name], variables) if what == "system" else placeholders(texts[name])
         except ValueError:
             continue  # which is a fault of the prompt itself
         missing = [name for name in wanted if name not in known]
         if personas.digest:  # the file was read once, when the run began; its attributes are in the run
             missing = [name for name in missing if name in RESERVED]
-        if missing:
-            yield (*key, what), f"{name!r} needs {_explain(missing, known)}"
+        if missing and given.whole(*key, "personas"):
+            yield (*key, f"{what}_prompt"), f"{name!r} needs {_explain(missing, known)}"
 
 
 def _explain(missing: Sequence[str], known: Sequence[str]) -> str:

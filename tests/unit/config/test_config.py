@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from math import ceil, floor
 from pathlib import Path
 
 import pytest
@@ -519,6 +520,15 @@ def test_integer_guesses_need_a_whole_number_in_the_range(low, high, holds_one):
         assert loads(text, ["population.0.integers=false"]).game.high == high
 
 
+@pytest.mark.parametrize(("low", "high", "holds_one"), [(0.001, 0.009, False), (0.001, 0.01, True), (-0.004, 0, True)])
+def test_guided_guesses_need_a_number_with_two_decimals_in_the_range(low, high, holds_one):
+    text = one_group("kind: llm, guided: number") + f"game: {{low: {low}, high: {high}}}"
+    if holds_one:
+        assert loads(text).population[0].guided == "number"
+    else:
+        assert "holds no number with two decimals" in faults(text)["population.0.guided"]
+
+
 def test_all_faults_are_told_at_once():
     text = """
 name: ../x
@@ -765,7 +775,7 @@ def groups(draw, name, models, low, high):
             "system_prompt": st.sampled_from(FIT_ANY_GAME),
             "user_prompt": st.sampled_from(sorted(USER_PROMPTS)),
             "extraction": st.sampled_from(["pattern", "pattern-then-model", "model"]),
-            "guided": st.sampled_from([None, "number"]),
+            "guided": st.sampled_from([None, "number"] if ceil(100 * low) <= floor(100 * high) else [None]),
             "retries": st.integers(0, 10),
             "sampling": st.fixed_dictionaries(
                 {},
