@@ -117,7 +117,7 @@ class _Answers:
         self.last_reply[call.slot] = row
         group = self._block.group_settings(call.slot).group
         reading = read_guess(answer.text, game.low, game.high, truncated=reply.truncated)
-        unclear = answer.complete and reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
+        unclear = reading.status in (Status.UNPARSABLE, Status.TRUNCATED)
         doubtful = group.extraction == "model" or (group.extraction == "pattern-then-model" and unclear)
         if doubtful and (question := self._extraction(call, reply, answer, reading.status)):
             return question
@@ -131,7 +131,7 @@ class _Answers:
         block = self._block
         prompt = block.template.question(prompts.extraction_message(answer.text, block.variables))
         too_long = len(prompt) + block.extraction_sampling.max_tokens > block.engine.max_model_len
-        if too_long or not answer.complete:
+        if too_long or not answer.text:
             return None
         return _Call(
             call.participant,

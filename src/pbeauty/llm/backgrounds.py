@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.experiment import LLMGroup, Sampling, Writer
+from pbeauty.game.experiment import LLMGroup, Writer
 from pbeauty.game.personas import Source
 from pbeauty.game.prompts import WRITING, background_request
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress, Ragged
+from pbeauty.llm.context_size import writing_sampling
 from pbeauty.llm.conversations import LLMParticipants
 from pbeauty.llm.engine import Reply
 from pbeauty.llm.request_loop import Request, RequestLoop
@@ -69,7 +70,7 @@ def write(block: LLMParticipants, slots: NDArray[np.int64], made: Backgrounds, l
     if not loop.run(writing):
         return False
     for slot in slots.tolist():
-        text = writing.usable.get(slot)
+        text = writing.texts.get(slot)
         made.participant.append(int(block.ids[slot]))
         made.text.append((in_words(block, slot) if text is None else text).encode("utf-8", errors="replace"))
         made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
@@ -89,11 +90,11 @@ class _Writing:
     def __init__(self, block: LLMParticipants, slots: NDArray[np.int64], progress: Progress) -> None:
         self._block, self._slots, self._progress = block, slots, progress
         self._params = {
-            index: block.engine.sampling_params(Sampling(temperature=found.temperature, max_tokens=found.max_tokens))
+            index: block.engine.sampling_params(writing_sampling(block.experiment, block.template, found))
             for index, group in enumerate(block.experiment.population)
             if (found := writer(group)) is not None
         }
-        self.usable: dict[int, str] = {}
+        self.texts: dict[int, str] = {}
         """The usable backgrounds, by slot."""
 
     def first_requests(self) -> Iterator[_Call]:
@@ -107,7 +108,7 @@ class _Writing:
         assert found is not None  # only such groups are asked
         text = " ".join(self._block.template.reasoning.split(reply.tokens, reply.text).text.split())
         if not reply.truncated and usable(text, found):
-            self.usable[call.slot] = text
+            self.texts[call.slot] = text
         elif call.number < found.retries:
             return self._call(call.slot, call.number + 1)
         else:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.errors import ConfigError
 from pbeauty.game import prompts
-from pbeauty.game.experiment import Experiment, LLMGroup, Sampling
+from pbeauty.game.experiment import Experiment, LLMGroup, Sampling, Writer
 from pbeauty.game.personas import Personas
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.llm.chat_template import ChatTemplate
@@ -22,13 +21,8 @@ _STEP = 512
 _SPARE = 32
 
 
-@dataclass(frozen=True)
-class LongestTraits:
-    """The attributes and the background of the member of a group with most to say about it."""
-
-    traits: Mapping[str, str]
-    unwritten: int = 0
-    """Tokens of background that a model may still write."""
+LongestTraits = Mapping[str, str]
+"""The attributes and the background of the member of a group with most to say about it."""
 
 
 def longest_traits(
@@ -41,23 +35,22 @@ def longest_traits(
         group_of: uint16[participant]: the groups of some participants; other groups are left out.
         personas: those of the same participants; None where nobody has any.
     """
-    found = {}
+    found: dict[int, LongestTraits] = {}
     for index in np.unique(group_of).tolist():
         group = experiment.population[index]
         if not isinstance(group, LLMGroup):
             continue
         if not group.personas or personas is None:
-            found[index] = LongestTraits({})
+            found[index] = {}
             continue
         members = np.flatnonzero(group_of == index)
         if group.personas.write:
-            attributes = personas.attributes(int(members[0]))
-            found[index] = LongestTraits(attributes | {"background": ""}, group.personas.write.max_tokens)
+            found[index] = personas.attributes(int(members[0])) | {"background": ""}
             continue
         rows, longest = personas.row[members], int(members[0])
         if len(personas.texts):
             longest = int(members[np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows]))])
-        found[index] = LongestTraits(personas.traits(longest))
+        found[index] = personas.traits(longest)
     return found
 
 
@@ -65,9 +58,11 @@ def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTempla
     """The tokens of the longest prompt that a conversation of a group can begin with: nothing of it can be left out."""
     group = experiment.population[index]
     assert isinstance(group, LLMGroup)
-    variables = {**population_variables(experiment), **longest.traits}
+    variables = {**population_variables(experiment), **longest}
     system = prompts.system_message(group.system_prompt, variables, experiment.prompts.system)
-    return len(template.uncached_opening(system, _longest_request(experiment, group))) + longest.unwritten
+    written = len(template.uncached_opening(system, _longest_request(experiment, group)))
+    write = group.personas.write if group.personas else None
+    return written + (writing_sampling(experiment, template, write).max_tokens if write else 0)
 
 
 def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits]) -> int:
@@ -86,17 +81,28 @@ def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping
         reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
         writing = 0
         if group.personas and (write := group.personas.write):
-            asked = prompts.background_request(write.language, dict(longest.traits))
-            writing = len(template.question(f"{asked} {prompts.WRITING[write.language].again}")) + write.max_tokens
+            asked = prompts.background_request(write.language, dict(longest))
+            writing = len(template.question(f"{asked} {prompts.WRITING[write.language].again}"))
+            writing += writing_sampling(experiment, template, write).max_tokens
         needed = max(needed, whole, reading, writing)
     return -(-(needed + _SPARE) // _STEP) * _STEP
 
 
-def extraction_sampling(experiment: Experiment, template: ChatTemplate) -> Sampling:
-    """How a reading of a reply is sampled: the likeliest one, short, with room for a thought where a model thinks."""
+def thought_tokens(experiment: Experiment, template: ChatTemplate) -> int:
+    """The room for a thought before a short reply: as much as any reply may take; 0 where a model does not think."""
     groups = [group for group in experiment.population if isinstance(group, LLMGroup)]
-    thought = max(group.sampling.max_tokens for group in groups) if template.reasoning.parser else 0
-    return Sampling(temperature=0.0, max_tokens=EXTRACTION_TOKENS + thought)
+    return max(group.sampling.max_tokens for group in groups) if template.reasoning.parser else 0
+
+
+def extraction_sampling(experiment: Experiment, template: ChatTemplate) -> Sampling:
+    """How a reading of a reply is sampled: the likeliest one, and a short one."""
+    return Sampling(temperature=0.0, max_tokens=EXTRACTION_TOKENS + thought_tokens(experiment, template))
+
+
+def writing_sampling(experiment: Experiment, template: ChatTemplate, write: Writer) -> Sampling:
+    """How a background is sampled."""
+    room = write.max_tokens + thought_tokens(experiment, template)
+    return Sampling(temperature=write.temperature, max_tokens=room)
 
 
 def check_room(

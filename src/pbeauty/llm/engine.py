@@ -16,7 +16,14 @@ from typing import Any
 
 from pbeauty.game.experiment import Model, Sampling
 from pbeauty.llm.chat_template import ChatTemplate
-from pbeauty.llm.engine_arguments import check_vllm, engine_arguments, load_template, resolved, with_context
+from pbeauty.llm.engine_arguments import (
+    check_vllm,
+    engine_arguments,
+    load_template,
+    resolved,
+    sampling_arguments,
+    with_context,
+)
 from pbeauty.llm.placement import NodeRank, enter_environment, take_gpus, visible_gpus
 
 
@@ -102,7 +109,7 @@ class Engine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        given = sampling.model_dump()
+        given = sampling_arguments(sampling)
         # The token that ends a turn in the chat template, which some models' own settings lack, ends a reply.
         ends = [*(given.pop("stop_token_ids", None) or []), *self.template.end_of_turn()]
         return SamplingParams(

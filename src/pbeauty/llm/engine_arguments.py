@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, nearest
+from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling, nearest
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import LongestTraits, check_room, game_context
 from pbeauty.llm.model_files import model_source
@@ -87,7 +87,7 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
             faults.append(f"{key}: vLLM knows no sampling parameter {', '.join(unknown)}")
             continue
         try:
-            SamplingParams(**group.sampling.model_dump())
+            SamplingParams(**sampling_arguments(group.sampling))
         except Exception as error:  # of several kinds, vLLM's own among them
             faults.append(f"{key}: {error}")
     if faults:
@@ -113,6 +113,14 @@ def misfits(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 break
             except PydanticUserError:  # vLLM's own classes, which it checks itself when an engine starts
                 continue
+
+
+def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
+    """The arguments of vLLM's `SamplingParams` that an experiment gives."""
+    given = sampling.model_dump()
+    if isinstance(bias := given.get("logit_bias"), dict):
+        given["logit_bias"] = {int(token): value for token, value in bias.items()}  # keys of a section are text
+    return given
 
 
 def engine_arguments(model: Model, *, on_gpu: bool, seed: int) -> dict[str, Any]:

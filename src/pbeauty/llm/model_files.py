@@ -63,9 +63,8 @@ def fingerprint(model: Model) -> dict[str, str]:
     if not folder.exists():
         cached = _cached(model)
         return {"revision": cached.name} if cached else {}
-    tokenizer = Path(str(model.engine.get("tokenizer") or folder))
-    found = {path for place in {folder, tokenizer} for kind in _FILES for path in place.glob(kind)}
-    return {path.name: _digest(path, path.stat().st_mtime_ns) for path in sorted(found)}
+    found = sorted(path for kind in _FILES for path in folder.glob(kind))
+    return {path.name: _digest(path, path.stat().st_mtime_ns) for path in found}
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

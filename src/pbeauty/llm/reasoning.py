@@ -55,14 +55,15 @@ class Reasoning:
         """
         self._tokenizer = tokenizer
         self._reader: Any = None  # vLLM's parser, where it names no tags and reads texts
-        marks = [tokenizer.chat_template, *tokenizer.get_added_vocab()]
+        marks = [str(tokenizer.chat_template), *tokenizer.get_added_vocab()]
         found = (name for name, tags in USUAL_FAMILIES.items() if any(tag in mark for tag in tags for mark in marks))
         self.parser = parser or next(found, None)
         """vLLM's name of the parser for the model's family; None where the model is not known to think."""
         tags = self._tags_of(parser) if parser else USUAL_FAMILIES.get(self.parser or "")
         self._start = re.compile(re.escape(tags[0]) if tags else _ANY_START)
         self._end = re.compile(re.escape(tags[1]) if tags else _ANY_END)
-        self._end_ids = self._isolated(tags[1]) if tags else []
+        start_ids, self._end_ids = (self._isolated(tag) for tag in tags or ("", ""))
+        self._tag_ids = {start_ids[0], self._end_ids[0]} if start_ids and self._end_ids else set()
         self._begins_inside = False
         self._begins_inside = bool(tags) and not self.split([], generation_prompt).complete
 
@@ -99,7 +100,7 @@ class Reasoning:
 
     def answer_tokens(self, tokens: list[int]) -> list[int]:
         """The token ids of a reply's answer, which conversations go on from."""
-        if not self.parser:
+        if not self.parser or (self._tag_ids and not self._begins_inside and self._tag_ids.isdisjoint(tokens)):
             return tokens
         return self._after_end(tokens) or self.split(tokens, self.decode([tokens])[0]).tokens
 
