@@ -126,7 +126,7 @@ def test_the_longest_conversation_of_the_game_fits_the_context_and_little_more_d
 
 def test_check_says_the_context_and_all_arguments_without_loading_weights(folder):
     experiment = game(folder)
-    found = describe_engine(experiment, "m", longest_traits(experiment, group_of(experiment), None))
+    found = describe_engine(experiment, "m", None)
     assert found["own_context"] == 131_072 and found["context"] % 512 == 0 and found["context"] < 4096
     assert found["arguments"]["max_model_len"] == found["context"]
     assert found["arguments"]["max_num_seqs"] == 256 and found["arguments"]["enable_chunked_prefill"] is False
@@ -135,14 +135,13 @@ def test_check_says_the_context_and_all_arguments_without_loading_weights(folder
 @pytest.mark.parametrize("rounds", [4, 5000])
 def test_a_context_is_at_most_the_models_own(folder, rounds):
     experiment = game(folder, rounds=rounds, max_tokens=64)
-    found = describe_engine(experiment, "m", longest_traits(experiment, group_of(experiment), None))
+    found = describe_engine(experiment, "m", None)
     assert found["arguments"]["max_model_len"] == min(found["context"], 131_072)
     assert (found["context"] > 131_072) is (rounds == 5000)
 
 
 def test_a_stated_context_wins_and_prompts_that_do_not_fit_it_are_refused(folder):
     experiment = game(folder, engine="{max_model_len: 3000}")
-    groups = longest_traits(experiment, group_of(experiment), None)
-    assert describe_engine(experiment, "m", groups)["arguments"]["max_model_len"] == 3000
+    assert describe_engine(experiment, "m", None)["arguments"]["max_model_len"] == 3000
     with pytest.raises(ConfigError, match=r"group g: its prompt \(\d+ tokens\).*context of model m \(300 tokens\)"):
-        describe_engine(game(folder, engine="{max_model_len: 300}"), "m", groups)
+        describe_engine(game(folder, engine="{max_model_len: 300}"), "m", None)

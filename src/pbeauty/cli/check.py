@@ -105,11 +105,42 @@ def _check_experiment(request: Request, conditions: Conditions, as_json: bool) -
     """An experiment and its forecast, line by line, or as one JSON document."""
     experiment = prepare(request)
     found = forecast(experiment, conditions)
+    engines = _engines(experiment)
     if as_json:
-        yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found}, indent=1)
+        yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found, "engines": engines}, indent=1)
         return
     yield f"{request.config}: {'good, but see the warnings' if found['warnings'] else 'good'}"
-    yield from (f"  {line}" for line in [*_summary(experiment), *describe(found)])
+    yield from (f"  {line}" for line in [*_summary(experiment), *_describe_engines(engines), *describe(found)])
+
+
+def _engines(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """What the engine of each model would be started with, where its files are here."""
+    if not experiment.with_models:
+        return {}
+    from pbeauty.config.persona_files import read_persona_files
+    from pbeauty.game.personas import assign_personas, has_personas
+    from pbeauty.llm.engine_arguments import describe_engine
+    from pbeauty.llm.model_files import is_here
+
+    models = [name for name, model in experiment.used_models.items() if is_here(model)]
+    personas = assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
+    return {name: describe_engine(experiment, name, personas) for name in models}
+
+
+def _describe_engines(engines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for name, engine in engines.items():
+        if engine["context"]:
+            lines.append(
+                f"model {name}: a context of {engine['context']:,} tokens holds every conversation; "
+                f"the model's own is {engine['own_context']:,}"
+            )
+        if engine["arguments"]:
+            given = ", ".join(f"{key} {value}" for key, value in engine["arguments"].items() if value is not None)
+            lines.append(f"model {name}: the engine starts with {given}")
+        else:
+            lines.append(f"WARNING: model {name}: what its engine starts with is unknown here: {engine['unresolved']}")
+    return lines
 
 
 def _check_sweep(request: Request, chosen: str | None, conditions: Conditions, as_json: bool) -> Iterator[str]:

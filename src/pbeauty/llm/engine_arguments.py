@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from pbeauty.errors import ConfigError
+from pbeauty.game.announcement import group_of
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling, nearest
+from pbeauty.game.personas import Personas
 from pbeauty.llm.chat_template import ChatTemplate
-from pbeauty.llm.context_size import LongestTraits, check_room, game_context
+from pbeauty.llm.context_size import check_room, game_context, longest_traits
 from pbeauty.llm.model_files import model_source
 from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
 
@@ -174,34 +176,43 @@ def resolved(config: Any) -> dict[str, Any]:
     return {name: v if isinstance(v, (int, float, str, type(None))) else str(v) for name, v in found.items()}
 
 
-def describe_engine(experiment: Experiment, name: str, groups: Mapping[int, LongestTraits]) -> dict[str, Any]:
+def describe_engine(experiment: Experiment, name: str, personas: Personas | None) -> dict[str, Any]:
     """What an engine of a model would be started with on this machine, without loading any weights.
 
     Imports vLLM (seconds).
 
     Args:
         experiment: the whole experiment.
-        name: of the model.
-        groups: what `longest_traits` finds of the groups that it plays.
+        name: of the model, whose files are here.
+        personas: of all participants; None where nobody has any.
 
     Returns:
-        JSON values: `context` (tokens that the game needs), `own_context` (of the model), `arguments` (as `resolved`),
-        or None where vLLM cannot say without the device that the model will run on, and why in `unresolved`.
+        JSON values: `context` (tokens that the game needs), `own_context` (of the model), `arguments` (as `resolved`).
+        None where vLLM cannot say, without the device that the model will run on for instance; why is in `unresolved`.
 
     Raises:
-        ConfigError: if the model cannot be loaded, or its prompts do not fit its context.
+        ConfigError: if prompts do not fit the context.
     """
     model, gpus = experiment.models[name], visible_gpus()
     enter_environment(NodeRank(0, 1), gpus)
-    arguments = engine_arguments(model, on_gpu=bool(gpus), seed=experiment.seed)
-    template, own_context = load_template(model, arguments)
-    needed = game_context(experiment, template, groups)
-    arguments = with_context(arguments, own_context, needed)
-    check_room(experiment, template, groups, arguments["max_model_len"])
     from vllm import EngineArgs
+    from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
-    found: dict[str, Any] = {"context": needed, "own_context": own_context, "arguments": None, "unresolved": None}
+    on_gpu = bool(gpus) or not current_platform.is_cpu()
+    arguments = engine_arguments(model, on_gpu=on_gpu, seed=experiment.seed)
+    found: dict[str, Any] = dict.fromkeys(("context", "own_context", "arguments", "unresolved"))
+    try:
+        template, own_context = load_template(model, arguments)
+    except ConfigError as error:
+        return found | {"unresolved": str(error)}
+    all_traits = longest_traits(experiment, group_of(experiment), personas)
+    groups = {i: traits for i, traits in all_traits.items() if experiment.population[i].model == name}
+    needed = game_context(experiment, template, groups)
+    arguments = with_context(arguments, own_context, needed)
+    stated = arguments["max_model_len"]  # -1 leaves it to vLLM
+    check_room(experiment, template, groups, stated if isinstance(stated, int) and stated > 0 else own_context)
+    found |= {"context": needed, "own_context": own_context}
     try:
         # As vLLM's own `LLM` does, whose defaults are those for offline batches.
         config = EngineArgs(**arguments).create_engine_config(usage_context=UsageContext.LLM_CLASS)

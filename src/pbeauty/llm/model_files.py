@@ -52,6 +52,11 @@ def model_source(model: Model, base: Path = Path()) -> str:
     )
 
 
+def is_here(model: Model) -> bool:
+    """Whether a model's files are on this machine, in a folder or in the hub's cache."""
+    return _folder(model.path).exists() or _cached(model) is not None
+
+
 def fingerprint(model: Model) -> dict[str, str]:
     """What tells a model's weights, tokenizer and template from others under the same path.
 
