@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 import speaker
 
-from pbeauty.config.loader import loads
+from pbeauty.cli.main import main
+from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement, group_of
 from pbeauty.game.experiment import Model
@@ -145,3 +149,14 @@ def test_a_stated_context_wins_and_prompts_that_do_not_fit_it_are_refused(folder
     assert describe_engine(experiment, "m", None)["arguments"]["max_model_len"] == 3000
     with pytest.raises(ConfigError, match=r"group g: its prompt \(\d+ tokens\).*context of model m \(300 tokens\)"):
         describe_engine(game(folder, engine="{max_model_len: 300}"), "m", None)
+
+
+def test_the_command_says_what_engines_start_with(folder, tmp_path, capsys):
+    config = tmp_path / "e.yaml"
+    config.write_text(dumps(game(folder)))
+    assert main(["check", str(config), "--engines"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"model m: a context of [\d,]+ tokens holds every conversation; the model's own is 131,072", said)
+    assert re.search(r"model m: the engine starts with max_model_len \d+, dtype .*max_num_seqs 256", said)
+    assert main(["check", str(config), "--engines", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engines"]["m"]["arguments"]["enable_prefix_caching"] is True

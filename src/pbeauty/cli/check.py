@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")
     add("--case", metavar="CASE", help="of a sweep: this case alone")
+    add("--engines", action="store_true", help="say what engines would be started with (loads vLLM, not the models)")
     add("--ranks", type=_positive, metavar="N", help="forecast for N ranks (the fewest)")
     add("--nodes", type=_positive, default=1, metavar="N", help="with --gpus-per-node: on N nodes (1)")
     add("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
@@ -69,7 +70,7 @@ def command(options: argparse.Namespace) -> int:
     elif is_sweep(options.config):
         lines = _check_sweep(Request(options.config, tuple(options.set)), options.case, conditions, options.json)
     else:
-        lines = _check_experiment(Request(options.config, tuple(options.set)), conditions, options.json)
+        lines = _check_experiment(options, conditions)
     for line in lines:
         print(line)
     return DONE
@@ -101,12 +102,13 @@ def _limit(text: str) -> float:
 # --- what would be played ------------------------------------------------------------------------------------
 
 
-def _check_experiment(request: Request, conditions: Conditions, as_json: bool) -> Iterator[str]:
+def _check_experiment(options: argparse.Namespace, conditions: Conditions) -> Iterator[str]:
     """An experiment and its forecast, line by line, or as one JSON document."""
+    request = Request(options.config, tuple(options.set))
     experiment = prepare(request)
     found = forecast(experiment, conditions)
-    engines = _engines(experiment)
-    if as_json:
+    engines = _engines(experiment) if options.engines else {}
+    if options.json:
         yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found, "engines": engines}, indent=1)
         return
     yield f"{request.config}: {'good, but see the warnings' if found['warnings'] else 'good'}"
@@ -115,8 +117,6 @@ def _check_experiment(request: Request, conditions: Conditions, as_json: bool) -
 
 def _engines(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """What the engine of each model would be started with, where its files are here."""
-    if not experiment.with_models:
-        return {}
     from pbeauty.config.persona_files import read_persona_files
     from pbeauty.game.personas import assign_personas, has_personas
     from pbeauty.llm.engine_arguments import describe_engine
