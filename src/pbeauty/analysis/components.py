@@ -20,6 +20,9 @@ from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
 FEWEST_SESSIONS = 5
 """Of one case, and one more for each further case. With fewer, no variance between sessions is estimated."""
 
+_LARGEST_RATIO = 1e9
+"""Of variances: beyond, sessions of one case differ by rounding alone."""
+
 Floats = NDArray[np.float64]
 
 
@@ -51,7 +54,8 @@ class Effect:
     round: int
     share: Estimate
     """Partial omega squared: of the variance that is left when all other keys are accounted for; interval by the
-    noncentral F (Steiger 2004). NaN where it cannot be told from the other keys'."""
+    noncentral F (Steiger 2004). NaN where it cannot be told from the other keys', and where sessions of one case are
+    all the same."""
     p_value: float = math.nan
     """F test against the variance between sessions of one case."""
     p_holm: float = math.nan
@@ -149,10 +153,10 @@ def effects_of(
     full, rank = _left(means, list(columns.values()))
     for key in columns:
         rest, fewer = _left(means, [column for name, column in columns.items() if name != key])
-        if rank == fewer or not error:
+        ratio = max(0.0, rest - full) / (rank - fewer) / error if rank > fewer and error else math.nan
+        if not ratio < _LARGEST_RATIO:
             yield Effect(key, number, NONE)
             continue
-        ratio = (rest - full) / (rank - fewer) / error
         yield _effect(key, number, ratio, (rank - fewer, freedom, means.size), confidence)
 
 

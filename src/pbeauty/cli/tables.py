@@ -79,8 +79,9 @@ def summary(one: Examined) -> list[Table]:
         "Levels of reasoning, % of valid guesses",
         ("round", *names),
         [(str(c.round), *(percent(share.value) for share in c.levels.values())) for c in levelled],
-        "0 to 3: level k guesses k best responses from the reference, the middle of the range, later the last mean. "
-        "Round 1: within a quarter step (Nagel 1995); later: within half. outside: beyond the reference.",
+        "0 to 3: so many best responses away from the reference, in round 1 the middle of the range, later the last "
+        "mean; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of these. deeper: past 3. "
+        "equilibrium: to 1 % of the range. outside: on the other side of the reference, or past the equilibrium.",
     )
     return _with_rows(
         [
@@ -103,19 +104,21 @@ def run_tables(one: Examined) -> list[Table]:
         [(str(c.round), short(c.min), short(c.lower_quartile), short(c.upper_quartile), short(c.max), short(c.mode),
           percent(c.mode_share), "-" if c.n_winners is None else f"{c.n_winners:,}", short(c.convergence))
          for c in cells if c.n_valid],
-        "mode: the most frequent guess, rounded to a hundredth of the range. convergence: distance of the mean to the "
-        "equilibrium over that of the round before.",
+        "mode: the most frequent guess, rounded to a hundredth of the range; at mode: its share. winners: players with "
+        "the nearest guess, or within the tolerance. convergence: distance of the mean to the equilibrium over that of "
+        "the round before.",
     )  # fmt: skip
     trends = Table(
         "Trend over rounds",
         ("by", "who", "mean over rounds", "change per round"),
         [(o.by, o.label, estimate(o.average), estimate(o.trend)) for o in slopes],
-        "change per round: slope of the mean guess; intervals are clustered by participant.",
+        "mean over rounds: of the rounds' means. change per round: their slope. Intervals: clustered by participant.",
     )
     moves = Table(
         "From level to level in the next round, participants, from round 2 on",
         ("from", *(label.removeprefix("level ").removesuffix(" levels") for label in LABELS)),
         [(before, *(f"{count:,}" for count in row.values())) for before, row in one.analysis.transitions.items()],
+        "rows: the level in one round; columns: in the next, of those who guess in both.",
     )
     pairs = [_pairs(by, [c for c in one.contrasts if c.by == by]) for by in one.analysis.ways]
     return summary(one) + _with_rows([details, trends, moves, *pairs, *_published(one)])
@@ -131,12 +134,13 @@ def _groups(one: Examined, by: str) -> Table:
         unusable = 1 - sum(cell.n_valid for cell in mine) / sum(cell.n for cell in mine)
         rows.append((label, f"{mine[0].n:,}", percent(unusable), *(estimate(of[label, r].mean) for r in rounds)))
     headings = (by, "n", "unusable (%)", *(f"mean, round {r}" for r in rounds))
-    return Table(f"By {by}", headings, rows)
+    return Table(f"By {by}", headings, rows, "n: participants. unusable: replies without a valid guess, in all rounds.")
 
 
 def _pairs(by: str, found: Sequence[Contrast]) -> Table:
     rows = [(f"{c.first} less {c.second}", c.rounds, *tested(c.difference)) for c in found]
-    return Table(f"Difference of means by {by}", ("who", "rounds", *_TESTED), rows, _TESTED_NOTE)
+    note = f"rounds: the first, and the mean over all, clustered by participant. {_TESTED_NOTE}"
+    return Table(f"Difference of means by {by}", ("who", "rounds", *_TESTED), rows, note)
 
 
 def _unusable(cells: Sequence[GroupStats]) -> Table:
@@ -147,7 +151,7 @@ def _unusable(cells: Sequence[GroupStats]) -> Table:
         ("round", "unusable", "mean could be", *names),
         [(str(c.round), share(c.unusable), limits(c.bounds), *(percent(c.statuses[name].value) for name in names))
          for c in bad],
-        "mean could be: had all unusable replies been at one end of the range.",
+        "mean could be: had all unusable replies been at one end of the range. ok, extracted, retried: guesses count.",
     )  # fmt: skip
 
 
@@ -163,7 +167,7 @@ def _readings(found: Sequence[Readings]) -> Table:
 
 def _published(one: Examined) -> list[Table]:
     titles = {
-        "people": ("People, first round", _TESTED_NOTE),
+        "people": ("People, first round", f"n: participants. {_TESTED_NOTE}"),
         "people by round": (
             "People, by round", "their mean: of sessions, and where another one would be expected. n: sessions."),
         "language model": ("Language models", "Numbers of replies are unpublished, so that there are no intervals."),
@@ -171,12 +175,13 @@ def _published(one: Examined) -> list[Table]:
     made = []
     for what, (title, note) in titles.items():
         found = [c for c in one.comparisons if c.what == what]
-        headings = ["who", "n", "their mean", "ours less theirs", *(_TESTED[1:] if what == "people" else ())]
+        sizes = [] if what == "language model" else ["n"]
+        headings = ["who", *sizes, "their mean", "ours less theirs", *(_TESTED[1:] if what == "people" else ())]
         rows = []
         for c in found:
             theirs = estimate(c.theirs) if what == "people by round" else short(c.theirs.value)
-            size = "-" if c.n is None else f"{c.n:,}"
-            rows.append((_referred(c), size, theirs, *tested(c.difference))[: len(headings)])
+            row = (_referred(c), *(f"{c.n or 0:,}" for _ in sizes), theirs, *tested(c.difference))
+            rows.append(row[: len(headings)])
         sources = "; ".join(dict.fromkeys(c.source for c in found))
         made.append(Table(title, headings, rows, f"{note} From: {sources}."))
     return made
@@ -228,9 +233,9 @@ def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
         (named, "valid", "textbook (%)", "own (%)", "p recited", "distance", "p (Holm)"),
         [(names[row.case], f"{row.n:,}", share(row.textbook), percent(row.own.value),
           p_value(row.p_recited), short(row.distance), p_value(row.p_holm)) for row in findings.probes],
-        "textbook: near 33.3 or 22.2, the answers at p = 2/3. own: near the same for the p that is played. p recited: "
-        "of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first case; p: of none, by "
-        "permutation.",
+        "valid: guesses. textbook: near 33.3 or 22.2, the answers at p = 2/3. own: near the same for the p that is "
+        "played. p recited: of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first case; "
+        "p: of none, by permutation.",
     )  # fmt: skip
 
 
@@ -252,7 +257,7 @@ def sweep_tables(findings: Findings) -> list[Table]:
         [(str(c.round), str(c.sessions), short(c.guesses), short(c.observed), estimate(c.between), short(c.sampling))
          for c in variation.components],
         "guesses: within a session. session means: within a case. between sessions: beyond what different participants "
-        "make of it (the last column).",
+        "make of it; by participants: that.",
     )  # fmt: skip
     effects = Table(
         "What the variance of session means goes with",

@@ -141,6 +141,15 @@ def test_keys_that_are_not_to_be_told_apart():
     )
 
 
+def test_sessions_that_do_not_differ_have_no_effects():
+    alike = [({"p": p}, [x + noise for noise in (0, 1e-15, 0, 1e-15)]) for p, x in (("1", 1.0), ("2", 3.0))]
+    assert all(math.isnan(effect.share.value) for effect in effects_of(1, alike, ["p"], 0.95))
+    same = [({"p": p}, [7.0, 9.0, 8.0]) for p in "123"]
+    (none,) = effects_of(1, same, ["p"], 0.95)
+    assert (none.share.value, none.share.low) == (0, 0)
+    assert none.p_value == pytest.approx(1)
+
+
 def test_sessions_needed_are_those_of_students_t():
     assert sessions_needed(1.0, 1.0, 0.8) == 17  # Cohen 1988, table 2.4.1: d = 1
     assert sessions_needed(1.0, 0.5, 0.8) == 64
