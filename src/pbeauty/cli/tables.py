@@ -234,7 +234,7 @@ def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
         [(names[row.case], f"{row.n:,}", share(row.textbook), percent(row.own.value),
           p_value(row.p_recited), short(row.distance), p_value(row.p_holm)) for row in findings.probes],
         "valid: guesses. textbook: near 33.3 or 22.2, the answers at p = 2/3. own: near the same for the p that is "
-        "played. p recited: of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first case; "
+        "played. p recited: of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first; "
         "p: of none, by permutation.",
     )  # fmt: skip
 
