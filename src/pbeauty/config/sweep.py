@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -249,7 +250,7 @@ def _file_of(entry: Any) -> Any:
 def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
     """A base's cases without what the file above it gives itself; of those that differ in nothing else, the first."""
     kept: list[_Draft] = []
-    settled: list[tuple[dict[str, Any], Path]] = []
+    settled: set[tuple[str, Path]] = set()
     for draft in drafts:
         replaced = {key for key in draft.varied if any(f"{key}.".startswith(f"{other}.") for other in given)}
         if replaced:
@@ -258,9 +259,10 @@ def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
             rest = copy.deepcopy(draft.data)
             for key in replaced:
                 assign(rest, key, None, key)
-            if (rest, draft.folder) in settled:
+            what = json.dumps(rest, sort_keys=True, default=str), draft.folder
+            if what in settled:
                 continue
-            settled.append((rest, draft.folder))
+            settled.add(what)
         kept.append(draft)
     return kept
 
