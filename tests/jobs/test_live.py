@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -400,3 +401,63 @@ def in_terminal(command, keys, until, timeout=LIMIT):
         process.kill()
         process.wait()
         os.close(ours)
+
+
+# --- engines ---------------------------------------------------------------------------------------------------
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {support!r})
+import parrot, pbeauty.job.runner
+from mpi4py import MPI
+from pbeauty.job import display
+display._SECONDS_BETWEEN_LOADING_LINES = 0.5
+
+class Engine(parrot.Engine):
+    max_num_seqs = 4
+    def __init__(self, *arguments, **options):
+        time.sleep(MPI.COMM_WORLD.rank * {seconds})
+        super().__init__(*arguments, **options)
+    def step(self):
+        time.sleep(0.02)
+        return super().step()
+
+pbeauty.job.runner.Engine = Engine
+from pbeauty.cli.main import main
+sys.exit(main())
+"""
+BIRDS = """
+name: birds
+game: {rounds: 2}
+plots: false
+population: [{name: birds, count: 300, kind: llm, retries: 2}]
+"""
+
+
+def slow(folder, seconds):
+    (folder / "slow.py").write_text(SLOW.format(support=str(Path(__file__).parents[1] / "support"), seconds=seconds))
+    return [sys.executable, folder / "slow.py"]
+
+
+def test_engines_are_seen_loading_and_replies_that_were_kept_are_counted(tmp_path):
+    """The header comes before engines load; and whoever goes on reads how much of the round is there already."""
+    config, run = write(tmp_path, BIRDS), tmp_path / "run"
+    with start(3, "run", config, "--out", run, program=slow(tmp_path, 2)) as job:
+        job.wait_for(lambda: (run / LIVE_FILE).exists() and read(run).engines_ready == 1)
+        state = read(run)
+        assert (state.state, state.engines) == ("starting", 2)
+        assert "loading engines: 1 of 2, " in alone("watch", run).out
+        job.wait_for(lambda: any(rank.done > 10 for rank in read(run).ranks))
+        job.send(signal.SIGTERM)
+        done = job.end(LIMIT)
+    header, first, *others = done.err.splitlines()
+    assert header.startswith("birds: 300 participants on 3 rank(s)")
+    assert re.fullmatch(r"loading engines: 0 of 2, \d+ s", first)
+    assert any(re.fullmatch(r"loading engines: 1 of 2, \d+ s", line) for line in others)
+    assert any(re.fullmatch(r"engines ready in \d+\.\d s", line) for line in others)
+    done = mpirun(2, "run", config, "--out", run, "--resume", program=slow(tmp_path, 0))
+    assert done.code == 0, done
+    (kept,) = re.findall(
+        r"^([\d,]+) replies of round 1 were kept, and are not asked for again$", done.err, re.MULTILINE
+    )
+    assert 20 < int(kept) < 600

