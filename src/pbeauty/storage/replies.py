@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,23 +126,6 @@ def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterat
 
 
 # --- reading back -----------------------------------------------------------------------------------------------
-
-
-def open_replies(folder: Path, stored: StoredFile) -> h5py.File:
-    """Opens a file of replies, checked.
-
-    Args:
-        folder: the run's.
-        stored: the file.
-
-    Raises:
-        RunFileError: if it is missing, damaged, or not the one that belongs there.
-    """
-    path = folder / stored.path
-    file = open_file(path, stored.digest)
-    with reading(path):
-        check_replies(file)
-    return file
 
 
 def last_answers(
@@ -258,7 +240,8 @@ def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDA
         if int(Path(one.path).stem) > participants[-1]:
             continue
         path = folder / one.path
-        with open_replies(folder, one) as file, reading(path):
+        with open_file(path, one.digest) as file, reading(path):
+            check_replies(file)
             ids, last = last_answers(file["participant"][:], file["purpose"][:])
             offsets = file["token_offsets"][:]
         wanted = np.isin(ids, participants, assume_unique=True)

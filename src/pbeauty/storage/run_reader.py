@@ -25,9 +25,9 @@ from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import open_file, read_labels, read_text, reading
-from pbeauty.storage.replies import StoredReplies, open_replies, stored_replies
+from pbeauty.storage.replies import StoredReplies, stored_replies
 from pbeauty.storage.schema import REPLIES, RUN_FILE, SCHEMA_VERSION, StoredFile, round_file
-from pbeauty.storage.validation import check_rows, check_run, reply_files
+from pbeauty.storage.validation import check_replies, check_rows, check_run, reply_files
 
 _AT_ONCE = 1 << 20
 """Participants of a round that are read at once where all are gone through."""
@@ -359,21 +359,18 @@ class Run:
         if stored.path not in self._files:
             while len(self._files) >= _MOST_OPEN:
                 self._files.popitem(last=False)[1].close()
-            folder = self.path.parent
-            if stored.path.startswith(REPLIES):
-                self._files[stored.path] = open_replies(folder, stored)
-            else:
-                self._files[stored.path] = self._open_rows(folder / stored.path, stored.digest)
+            path = self.path.parent / stored.path
+            if not path.exists():
+                raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
+            file = open_file(path, stored.digest)
+            with reading(path):
+                if stored.path.startswith(REPLIES):
+                    check_replies(file)
+                else:
+                    check_rows(file, self.file)
+            self._files[stored.path] = file
         self._files.move_to_end(stored.path)
         return self._files[stored.path]
-
-    def _open_rows(self, path: Path, digest: bytes) -> h5py.File:
-        if not path.exists():
-            raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
-        file = open_file(path, digest)
-        with reading(path):
-            check_rows(file, self.file)
-        return file
 
 
 def run_file(path: Path) -> Path:

@@ -79,7 +79,7 @@ def test_replies(folder):
 
 def test_replies_that_were_taken_away(folder):
     (folder / "replies/0001/000000000.h5").unlink()
-    with pbeauty.open(folder) as run, pytest.raises(RunFileError, match="No such file"):
+    with pbeauty.open(folder) as run, pytest.raises(RunFileError, match="is missing"):
         run.replies(1, 0)
 
 
