@@ -30,7 +30,6 @@ from pbeauty.llm.engine import Engine
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
 from pbeauty.mpi.watchdog import Watchdog
-from pbeauty.storage.run_reader import Run
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -264,6 +263,8 @@ def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
 
 
 def _rounds(folder: Path) -> int:
+    from pbeauty.storage.run_reader import Run
+
     with Run(folder) as run:
         return run.round_count
 
