@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
 from pbeauty.plots.rounds import combined
@@ -100,12 +100,13 @@ def group_histograms(
         rows, len(counts), left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.1
     )
     for column, (heading, of_groups) in enumerate(counts.items()):
+        of_groups, edges_shown = _occupied(game, np.asarray(edges), np.asarray(of_groups)[:rows])
         for row in range(rows):
             axes = figure.add_subplot(grid[row, column])
-            own = np.asarray(of_groups)[row]
-            own_edges, own = combined(edges, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20)
+            own = of_groups[row]
+            own_edges, own = combined(edges_shown, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20)
             axes.stairs(100 * own / max(own.sum(), 1), own_edges, fill=True, color=SKY)
-            axes.set(xlim=(game.low, game.high))
+            axes.set_xlim(edges_shown[0], edges_shown[-1])
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -115,6 +116,17 @@ def group_histograms(
                 axes.tick_params(labelbottom=False)
     figure.supxlabel("guess", fontsize=8.5, y=0.17 / height)
     return figure
+
+
+def _occupied(
+    game: Game, edges: NDArray[np.float64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The bins that any group has guesses in and their edges, if they are a small part of the game's range; or all."""
+    bins = np.flatnonzero(counts.sum(axis=0))
+    if not bins.size or edges[bins[-1] + 1] - edges[bins[0]] > 0.4 * (game.high - game.low):
+        return counts, edges
+    first, last = max(bins[0] - 2, 0), bins[-1] + 3
+    return counts[:, first:last], edges[first : last + 1]
 
 
 @house_style

@@ -135,6 +135,8 @@ def _family_with(character: str) -> str | None:
     """The first family of fonts that has a character: the house's, matplotlib's own, then those of the machine."""
     first = (*mpl.rcParams["font.family"], "DejaVu Sans")
     for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name not in first, font.name)):
+        if font.name.startswith("Last Resort"):  # has a box for every character
+            continue
         try:
             if font_manager.get_font(font.fname).get_char_index(ord(character)):
                 return font.name

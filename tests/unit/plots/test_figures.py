@@ -133,7 +133,10 @@ def test_rows_of_a_forest_do_not_collide(rows):
 def test_histograms_of_groups(groups):
     names = [f"a group with a rather long name {number}" for number in range(groups)]
     rows = [np.histogram(GUESSES[number % 4], EDGES)[0] for number in range(groups)]
-    figure = plots.group_histograms(CLASSIC, names, EDGES, {"round 1": rows, "round 4": rows}, title="t")
+    late = [np.histogram(GUESSES[number % 4] / 10, EDGES)[0] for number in range(groups)]
+    figure = plots.group_histograms(CLASSIC, names, EDGES, {"round 1": rows, "round 4": late}, title="t")
+    assert figure.axes[0].get_xlim() == (0, 100)
+    assert figure.axes[-1].get_xlim()[1] < 20, "a late round is shown as far as guesses reach"
     assert len(figure.axes) == 2 * min(groups, 8)
     for axes in figure.axes:
         (steps,) = axes.patches
