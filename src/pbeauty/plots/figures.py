@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
 from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.intervals import NONE
+from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
 from pbeauty.analysis.variation import Case, Variation, settings, vary
@@ -180,7 +180,7 @@ _Planned = tuple[str, str, str, Callable[[], Figure]]
 
 
 def _guesses(analysis: Analysis, cells: Sequence[GroupStats], comparisons: Sequence[Comparison]) -> Iterator[_Planned]:
-    name, game, mean = analysis.name, analysis.game, ends(cells, "value")
+    name, game, mean = analysis.name, analysis.game, np.array([cell.mean.value for cell in cells])
     counted = [cell.counted for cell in cells if cell.counted]
     if len(counted) > 1:
         yield (
@@ -210,20 +210,16 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator
     names = list(dict.fromkeys(cell.label for cell in cells))
     of = {(cell.label, cell.round): cell for cell in cells}
     count = everybody.size
-    values = [
-        [[getattr(of[name, index + 1].mean, end) for index in range(count)] for name in names]
-        for end in ("value", "low", "high")
-    ]
     title = f"{analysis.name}: means by {by}"
-    caption = f"Mean guess by {by} and round, with intervals."
-    if count == 1:
-        panels = {"round 1": [[row[0] for row in rows] for rows in values]}
-        yield "groups", f"by-{by}", caption, lambda: forest(names, panels, title=title, subtitle="bars are intervals")
-    else:
-        yield (
-            "groups", f"by-{by}", caption,
-            lambda: by_group(analysis.game, names, *values, everybody=everybody, title=title),
-        )  # fmt: skip
+
+    def plot() -> Figure:
+        if count == 1:
+            rows = {"round 1": _with_intervals(of[name, 1].mean for name in names)}
+            return forest(names, rows, title=title, subtitle="bars are intervals")
+        lines = [_with_intervals(of[name, index + 1].mean for index in range(count)) for name in names]
+        return by_group(analysis.game, names, *zip(*lines, strict=True), everybody=everybody, title=title)
+
+    yield "groups", f"by-{by}", f"Mean guess by {by} and round, with intervals.", plot
     rounds = sorted({1, count})
     counted = {
         f"round {number}": [bins.counts for name in names if (bins := of[name, number].counted)] for number in rounds
@@ -247,14 +243,14 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Figure:
     ]
     rows.sort(key=lambda row: -row[1].value)
     names, means, kind = zip(*rows, strict=True)
-    values = [[getattr(mean, end) for mean in means] for end in ("value", "low", "high")]
     title = f"{analysis.name}: round 1 beside published means"
-    return forest(names, {"": values}, kinds=kind, title=title, subtitle="bars are intervals of the means")
+    rows_of = {"": _with_intervals(means)}
+    return forest(names, rows_of, kinds=kind, title=title, subtitle="bars are intervals of the means")
 
 
-def ends(cells: Sequence[GroupStats], end: str) -> NDArray[np.float64]:
-    """One end, `low` or `high`, or the `value` of the means of cells, float64[cell]."""
-    return np.array([getattr(cell.mean, end) for cell in cells])
+def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:
+    """Means, and the lower and the upper ends of their intervals, [3][mean]."""
+    return [list(row) for row in zip(*((mean.value, mean.low, mean.high) for mean in means), strict=True)]
 
 
 def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
@@ -307,9 +303,7 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     of = {(one.case, one.round): one.mean for one in variation.stats}
     cases = [case for case in variation.cases if (case.label, 1) in of]
     panels = {
-        f"round {number}": [
-            [getattr(of.get((case.label, number), NONE), end) for case in cases] for end in ("value", "low", "high")
-        ]
+        f"round {number}": _with_intervals(of.get((case.label, number), NONE) for case in cases)
         for number in sorted({1, last})
     }
     names = [case.short for case in cases]
