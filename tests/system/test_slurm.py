@@ -80,14 +80,14 @@ class Submitted:
 
     def wait_for_rounds(self, count):
         ready = lambda: (self.run / "run.h5").exists() and rounds_kept(self.run) >= count  # noqa: E731
-        self._cluster.wait_until(ready, f"round {count} of job {self.id}", 40)
+        self._cluster.wait_until(ready, f"round {count} of job {self.id}", 120)
 
-    def wait_for_restart(self, timeout=40):
+    def wait_for_restart(self, timeout=120):
         self._cluster.wait_until(
             lambda: self._cluster.job(self.id)["Restarts"] == "1", f"restart of job {self.id}: {self.log}", timeout
         )
 
-    def end(self, state, code, timeout=60):
+    def end(self, state, code, timeout=240):
         """Waits for the job's end, which must be this one."""
         seen = self._cluster.wait_for(self.id, timeout)
         assert (seen["JobState"], seen["ExitCode"]) == (state, f"{code}:0"), self.log
@@ -200,7 +200,7 @@ def test_a_cancelled_job_ends_soon_and_another_job_goes_on(cluster, folder, unin
     job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml")
     job.wait_for_rounds(2)
     cluster.ask("scancel", job.id)
-    seen = cluster.wait_for(job.id, timeout=30)
+    seen = cluster.wait_for(job.id, timeout=60)
     assert seen["JobState"] == "CANCELLED"
     assert 2 <= rounds_kept(job.run) < 6
     *_, last = job.said()
@@ -234,7 +234,7 @@ def test_a_rank_that_is_killed_fails_the_job(cluster, folder):
     job.wait_for_rounds(1)
     (rank,) = (pid for pid in cluster.hosts["n2"].processes() if b"PMI_RANK=2" in _environ(pid))
     os.kill(rank, signal.SIGKILL)
-    seen = cluster.wait_for(job.id, timeout=40)
+    seen = cluster.wait_for(job.id, timeout=120)
     assert (seen["JobState"], seen["Restarts"]) == ("FAILED", "0"), job.log
     assert job.said()[-1].startswith("failed with code ")
     assert rounds_kept(job.run) >= 1
@@ -289,14 +289,14 @@ def test_a_job_array_plays_a_case_per_line(cluster, folder):
 
 def test_language_models_play_on_a_node(cluster, long_jobs):
     job = long_jobs["talking"]
-    job.end("COMPLETED", 0, timeout=120)
+    job.end("COMPLETED", 0, timeout=240)
     assert [rank["participants"] for rank in job.provenance()["ranks"]] == [0, 8]
     assert results(job.run)["rounds/guess"].shape == (2, 8)
 
 
 def test_the_time_limit_itself_leads_to_a_requeue(cluster, long_jobs, uninterrupted):
     job = long_jobs["limited"]
-    job.end("COMPLETED", 0, timeout=120)
+    job.end("COMPLETED", 0, timeout=240)
     assert "interrupted; requeued" in job.log
     assert_same(results(job.run), uninterrupted)
 

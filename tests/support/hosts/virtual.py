@@ -88,7 +88,7 @@ class Host:
         return ["nsenter", f"--target={self.pid}", *_KINDS, "--", "env", f"--chdir={folder or '/'}", *map(str, command)]
 
     def run(
-        self, *command: str | Path, environ: Mapping[str, str] | None = None, timeout: float = 30, check: bool = True
+        self, *command: str | Path, environ: Mapping[str, str] | None = None, timeout: float = 120, check: bool = True
     ) -> str:
         """Runs a command on the host to its end, and returns its standard output."""
         done = subprocess.run(

@@ -49,7 +49,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2
 SlurmdParameters=config_overrides
 ReturnToService=2
 # How soon a node that says nothing is taken for dead, and how long a cancelled job may take to end.
-SlurmdTimeout=6
+SlurmdTimeout=10
 KillWait=5
 GresTypes=gpu
 {nodes}
@@ -130,7 +130,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
 
     def ask(self, *command: str | Path) -> str:
@@ -154,13 +154,13 @@ class Cluster:
         shown = self.ask("scontrol", "--oneliner", "show", "job", job)
         return dict(field.split("=", 1) for field in shown.split() if "=" in field)
 
-    def wait_for(self, job: str, timeout: float = 60) -> dict[str, str]:
+    def wait_for(self, job: str, timeout: float = 240) -> dict[str, str]:
         """Waits for the end of a job; what Slurm then knows of it."""
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
         self.wait_until(lambda: self.job(job)["JobState"] in ends, f"the end of job {job}", timeout)
         return self.job(job)
 
-    def wait_until(self, ready: Callable[[], object], what: str, timeout: float = 30) -> None:
+    def wait_until(self, ready: Callable[[], object], what: str, timeout: float = 120) -> None:
         """Waits until `ready`."""
         deadline = time.monotonic() + timeout
         while not ready():
