@@ -64,7 +64,9 @@ def nap(waited: float) -> None:
 
 def _await_all(comm: Comm, show: Callable[[set[int]], None]) -> None:
     """As `idle_barrier`; on rank 0 `show` is called with the ranks that have come here, for every one of them."""
-    rank = np.array([comm.rank])
+    from mpi4py.MPI import Status
+
+    rank, status = np.array([comm.rank]), Status()
     arrived = {0}
     if comm.rank:
         comm.Send(rank, dest=0, tag=_ARRIVAL_TAG)
@@ -72,9 +74,10 @@ def _await_all(comm: Comm, show: Callable[[set[int]], None]) -> None:
         show(arrived)
     began = time.monotonic()
     while comm.rank == 0 and len(arrived) < comm.size:
-        if comm.Iprobe(tag=_ARRIVAL_TAG):
-            comm.Recv(rank, tag=_ARRIVAL_TAG)
-            arrived.add(int(rank[0]))
+        if comm.Iprobe(tag=_ARRIVAL_TAG, status=status):
+            # From the rank that was seen: receiving from any would hang in MPICH where ranks are on several hosts.
+            comm.Recv(rank, source=status.Get_source(), tag=_ARRIVAL_TAG)
+            arrived.add(status.Get_source())
             show(arrived)
         else:
             nap(time.monotonic() - began)
