@@ -80,7 +80,8 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     if people is None or not 1 < cell.round <= len(people.average):
         return []
     means = [session[cell.round - 1] for session in people.sessions]
-    theirs = intervals.prediction(means, confidence)
+    expected = intervals.prediction(means, confidence)
+    theirs = Estimate(expected.value, max(expected.low, game.low), min(expected.high, game.high))
     gap = Difference(Estimate(cell.mean.value - theirs.value))
     name = f"mean of {len(means)} sessions, period {cell.round}"
     return [Comparison("people by round", name, people.source.marked, cell.round, theirs, len(means), gap)]

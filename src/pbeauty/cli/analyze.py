@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # rich and the analysis are loaded by those commands that nee
 _MOST_ROWS = 60
 """Of a table on a terminal; JSON has them all."""
 _WIDTH_OF_FILES = 100
+_NARROWEST = 8
+"""Characters of a table's first column, in a terminal that is too narrow for it."""
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -155,14 +157,17 @@ def _table(console: Console, table: Table) -> None:
     grid = Grid(box=None, pad_edge=False)
     cells = [max(len(row[index]) for row in table.rows) for index in range(len(table.headings))]
     fits = sum(map(max, cells, map(len, table.headings))) + 2 * len(cells) <= console.width
+    widths = [max([cell, *map(len, heading.split())]) for cell, heading in zip(cells, table.headings, strict=True)]
     for index, heading in enumerate(table.headings):
         # Where it does not fit, headings are folded between words, and the first column is; figures never are.
-        widest = max([cells[index], *map(len, heading.split())])
-        text = printable(heading) if fits or not index else "\n".join(textwrap.wrap(printable(heading), widest))
+        text = printable(heading) if fits or not index else "\n".join(textwrap.wrap(printable(heading), widths[index]))
         grid.add_column(Text(text), justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
     for row in table.rows[:_MOST_ROWS]:
         grid.add_row(*(Text(printable(cell)) for cell in row))
+    least = min(widths[0], _NARROWEST) + sum(widths[1:]) + 2 * (len(widths) - 1)
+    width, console.width = console.width, max(console.width, least)  # rather too wide than without its last columns
     console.print(grid)
+    console.width = width
     if len(table.rows) > _MOST_ROWS:
         _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")
     if table.note:

@@ -60,6 +60,7 @@ def test_people_by_round_are_sessions_and_ours_is_one_more(tmp_path):
     )
     assert all(np.isnan(c.difference.p_value) and np.isnan(c.difference.estimate.low) for c in found)
     assert [c.n for c in found] == [4, 4]
+    assert all(0 <= c.theirs.low < c.theirs.high <= 100 for c in found)
 
 
 @pytest.mark.parametrize("game", [{"players": "groups"}, {"tolerance": 0.5}, {"aggregate": "median"}])

@@ -71,6 +71,12 @@ def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(tmp_path, width, ca
         whole(out, made)
 
 
+def test_in_a_narrow_terminal_no_column_is_lost(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    (one,) = examine([model(tmp_path)], 0.95).examined
+    whole(printed(capsys, "analyze", tmp_path, "--full"), tables.run_tables(one))
+
+
 def test_in_a_file_it_is_a_hundred_wide(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS", raising=False)
     out = printed(capsys, "analyze", model(tmp_path))
