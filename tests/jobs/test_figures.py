@@ -29,7 +29,7 @@ def sweep(tmp_path):
 
 
 def test_a_sweep_draws_the_figures_of_its_cases_at_its_end(sweep, tmp_path):
-    done = mpirun(2, "run", sweep, "--out", tmp_path / "all")
+    done = mpirun(2, "run", sweep, "--set", "plots=true", "--out", tmp_path / "all")
     assert done.code == 0, done
     cases = sorted(path.parent for path in tmp_path.glob("all/*/run.h5"))
     assert [figures(case) for case in cases] == [DRAWN, DRAWN]
@@ -37,7 +37,7 @@ def test_a_sweep_draws_the_figures_of_its_cases_at_its_end(sweep, tmp_path):
     # What a job that was killed while it drew has left out, the next one draws.
     for file in (*cases[0].glob("plots/*"), cases[1] / "plots/round-0002-histogram.png"):
         file.unlink()
-    done = mpirun(2, "run", sweep, "--out", tmp_path / "all", "--resume")
+    done = mpirun(2, "run", sweep, "--set", "plots=true", "--out", tmp_path / "all", "--resume")
     assert done.code == 0, done
     assert done.out.count("finished already") == 2
     assert [figures(case) for case in cases] == [DRAWN, DRAWN]
