@@ -22,6 +22,8 @@ from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
 
+ABOUT = {"host": "here", "date": "2026-01-31"}
+
 EXPERIMENT = """
 name: sealed
 game: {rounds: 3}
@@ -33,7 +35,7 @@ def play(folder):
     """A run of two finished rounds with stored replies."""
     folder.mkdir(exist_ok=True)
     experiment = loads(EXPERIMENT)
-    writer = RunWriter.create(folder, experiment, {"host": "here"})
+    writer = RunWriter.create(folder, experiment, ABOUT)
     for round_index in range(2):
         replies = Replies()
         rows = np.zeros(4, PLAY)
@@ -56,7 +58,7 @@ def read_all(folder):
     """Everything that a resumption or a page would read."""
     with Run(folder) as run:
         assert run.experiment.count == 4
-        assert run.provenance == {"host": "here"}
+        assert run.provenance == ABOUT
         for round_index in range(run.round_count):
             run.outcome(round_index), run.guesses[round_index], run.status[round_index]
             said = run.last_answers(round_index, np.arange(4))
@@ -260,7 +262,7 @@ def test_nothing_stored_is_code(folder):
     for path in folder.rglob("*.h5"):
         assert b"pickle" not in path.read_bytes()
     with h5py.File(folder / "run.h5") as file:
-        assert json.loads(file.attrs["provenance"]) == {"host": "here"}
+        assert json.loads(file.attrs["provenance"]) == ABOUT
 
 
 # --- resuming with another experiment ----------------------------------------------------------------------------
