@@ -127,16 +127,16 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """
     path = Path(path)
     faults = _Faults()
-    given = dict(map(parse_override, overrides))
-    drafts = _overridden(_expand(path, faults, 0), set(given))
+    given = [(*parse_override(assignment), assignment) for assignment in overrides]
+    drafts = _overridden(_expand(path, faults, 0), {key for key, _, _ in given})
     unsure = bool(faults)  # what could not be read may have given the keys that seem to be missing
     cases: list[Case] = []
     names: set[str] = set()
     seen: dict[bytes, int] = {}
     for number, draft in enumerate(drafts, start=1):
         try:
-            for key, value in given.items():
-                assign(draft.data, key, copy.deepcopy(value), f"--set {key}")
+            for key, value, assignment in given:
+                assign(draft.data, key, copy.deepcopy(value), f"--set {assignment}")
             experiment = experiment_of(draft.data, "", draft.folder)
         except ConfigError as error:
             for line in str(error).splitlines()[1:] or [str(error)]:

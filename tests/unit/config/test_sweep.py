@@ -111,6 +111,10 @@ def test_what_the_command_line_sets_makes_one_case_of_those_that_differ_in_nothi
     assert [case.name for case in cases] == ["rounds-1", "rounds-2"]
     assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
     assert len(load_sweep(path, ["game={}"]).cases) == 1
+    (case,) = load_sweep(path, ["game.rounds=2", "game={high: 10}", "game.rounds=3"]).cases
+    assert (case.experiment.game.rounds, case.experiment.game.high) == (3, 10), "one after the other"
+    with pytest.raises(ConfigError, match=r"--set population\.3\.count=4: '3' is not an entry"):
+        load_sweep(path, ["population.3.count=4"])
 
 
 def test_cases_are_named_as_their_values_are_written(tmp_path):
