@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 from hosts import virtual
-from mpi import alone, assert_same, results, rounds_kept
+from mpi import BIN, alone, assert_same, results, rounds_kept
 from slurm.cluster import PROGRAMS, Cluster
 
 SCRIPTS = Path(__file__).parents[2] / "slurm"
@@ -166,6 +166,16 @@ def test_a_site_file_sets_the_program_and_the_ranks(cluster, folder):
     assert job.said()[1].startswith("the ranks did not get as far as the experiment")
     with h5py.File(folder / "here/run.h5") as file:
         assert json.loads(file.attrs["provenance"])["size"] == 2, "not the 3 that GPUs call for"
+
+
+def test_what_the_site_file_exports_reaches_ranks_whatever_sbatch_exports(cluster, folder):
+    """`sbatch --export=NONE`, the default of some sites, keeps srun from handing on the script's own environment."""
+    (folder / "slurm/site.sh").write_text(f"export PATH={BIN}:$PATH ONLY_HERE=yes\nPBEAUTY='bash marked.sh'\n")
+    (folder / "marked.sh").write_text('[[ $1 == check || $ONLY_HERE == yes ]] || exit 3\nexec pbeauty "$@"\n')
+    arguments = ("--export=NONE", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", "--set", "game.rounds=1")
+    job = Submitted(cluster, folder, *arguments)
+    job.end("COMPLETED", 0)
+    assert job.provenance()["size"] == 2
 
 
 # --- interruptions -----------------------------------------------------------------------------------------------
