@@ -190,8 +190,8 @@ def test_a_file_system_that_takes_its_time_does_not_hold_up_the_round(tmp_path, 
             live.show({0: Progress(100, 50)})
             live.result(index, OUTCOME, {}, 0.5)
         assert read(tmp_path).state == "starting", "nothing has been written meanwhile"
-        slow.set()
-    live.end("finished")
+        threading.Timer(0.5, slow.set).start()
+        live.end("finished")
     assert (read(tmp_path).state, read(tmp_path).rounds_finished) == ("finished", 3)
 
 

@@ -141,6 +141,8 @@ class LiveStatus:
         self._thread.join()
         if error:
             self.end("failed", str(error) or type(error).__name__)
+        else:
+            self._write()  # last, whatever the thread was writing when the game ended
 
     def loading(self, ready: int, engines: int) -> None:
         self._since = self._since or time.monotonic()
