@@ -94,7 +94,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
         sealed = write_replies(folder, "made", index, 0, replies)[0] if len(replies) else []
         members, groups = group_of(described), len(described.population)
         scored = score(described.game, rows["guess"], rows["status"], members, groups)
-        writer.commit(index, rows, scored, 2.0, sealed)
+        writer.commit(index, rows, scored, {"seconds": 2.0}, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})
     if columns:

@@ -141,8 +141,8 @@ class Moderator:
                 "the rounds before it are kept"
             )
             return
-        parts = time_parts(times, seconds, time.monotonic() - self._began)
-        self.writer.commit(self.rounds, rows, scored, seconds, files, parts)
+        took = {"seconds": seconds} | time_parts(times, seconds, time.monotonic() - self._began)
+        self.writer.commit(self.rounds, rows, scored, took, files)
         drop_journals(self.writer.folder, self.rounds)
         self.observers.result(self.rounds, scored.outcome, scored.statuses, seconds)
         self.rounds += 1

@@ -105,9 +105,8 @@ class RunWriter:
         round_index: int,
         rows: Rows,
         scored: Scored,
-        seconds: float,
+        times: Mapping[str, float],
         replies: Sequence[StoredFile] = (),
-        parts: Mapping[str, float] | None = None,
     ) -> None:
         """Adds a finished round.
 
@@ -115,16 +114,15 @@ class RunWriter:
             round_index: from 0; must be the next.
             rows: of all participants, in the order of their ids.
             scored: what the round came to; with an outcome.
-            seconds: how long it took.
+            times: in s, `seconds` for how long it took, and by `TIME_PARTS` where that went; NaN is stored for those
+                that are missing.
             replies: the files of the round's replies.
-            parts: where the time went, by `TIME_PARTS`; NaN is stored for those that are missing.
 
         Raises:
             RunFileError: if it cannot be written; the file then holds the rounds before.
         """
-        nothing = dict.fromkeys(TIME_PARTS, math.nan)
         assert scored.outcome is not None  # a round without one is not committed
-        figures = dataclasses.asdict(scored.outcome) | {"seconds": seconds} | nothing | dict(parts or {})
+        figures = dataclasses.asdict(scored.outcome) | dict.fromkeys(TIME_PARTS, math.nan) | dict(times)
         with replaced(self.path, keep=True) as file:
             rounds, number = file["rounds"], f"{round_index + 1:04d}"
             if (stored := len(rounds["target"])) != round_index:

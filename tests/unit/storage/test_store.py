@@ -61,7 +61,7 @@ def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
     members, groups = group_of(experiment), len(experiment.population)
     scored = score(experiment.game, rows["guess"], rows["status"], members, groups)
-    writer.commit(round_index, rows, scored, 1.5, [stored for files in sealed for stored in files])
+    writer.commit(round_index, rows, scored, {"seconds": 1.5}, [stored for files in sealed for stored in files])
     return rows, scored.outcome
 
 

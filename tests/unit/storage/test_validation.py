@@ -44,7 +44,7 @@ def play(folder):
             rows[participant]["guess"] = participant
         paths, _ = write_replies(folder, folder.name, round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
-        writer.commit(round_index, rows, scored, 1.0, paths)
+        writer.commit(round_index, rows, scored, {"seconds": 1.0}, paths)
     return folder
 
 
