@@ -158,6 +158,8 @@ def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
         check_models(asking(sampling="{presense_penalty: 0.5}"))
     with pytest.raises(ConfigError, match=r"population\.0\.sampling: .*min_p"):
         check_models(asking(sampling="{min_p: 7}"))
+    with pytest.raises(ConfigError, match=r"vLLM has none of the name 'qwen33'; did you mean 'qwen3'"):
+        check_models(asking("{reasoning_parser: qwen33}"))
     check_models(asking("{engine: {gpu_memory_utilization: 0.5, max_model_len: 100}}", "{min_p: 0.1, stop: [x]}"))
     wrong = (
         "{max_model_len: abc, gpu_memory_utilization: 2, max_num_seqs: 0, dtype: float99, enforce_eager: 3, seed_: 1}"

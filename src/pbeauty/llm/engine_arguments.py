@@ -20,6 +20,7 @@ from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
 from pbeauty.llm.model_files import model_source
 from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
+from pbeauty.llm.reasoning import check_parser
 
 OLDEST_VLLM = (0, 24)
 _RESOLVED = {
@@ -70,6 +71,8 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         check_vllm()
     for model in models.values():
         model_source(model, base)
+        if model.reasoning_parser:
+            check_parser(model.reasoning_parser)
     groups = [(i, g) for i, g in enumerate(experiment.population) if isinstance(g, LLMGroup)]
     if not any(model.engine for model in models.values()) and not any(g.sampling.model_extra for _, g in groups):
         return

@@ -124,9 +124,7 @@ class Reasoning:
         """The tags that vLLM's parser of this name goes by; None where it reads whole texts."""
         from vllm.reasoning import ReasoningParserManager
 
-        known = ReasoningParserManager.list_registered()
-        if parser not in known:
-            raise ConfigError(f"reasoning_parser: vLLM has none of the name {parser!r}{nearest(parser, known)}")
+        check_parser(parser)
         try:
             made = ReasoningParserManager.get_reasoning_parser(parser)(self._tokenizer)
         except Exception as error:  # each parser has its own way to refuse a tokenizer
@@ -138,3 +136,16 @@ class Reasoning:
         if parser not in USUAL_FAMILIES:
             self._reader = made
         return USUAL_FAMILIES.get(parser)
+
+
+def check_parser(parser: str) -> None:
+    """Refuses a reasoning parser that vLLM does not have.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    from vllm.reasoning import ReasoningParserManager
+
+    known = ReasoningParserManager.list_registered()
+    if parser not in known:
+        raise ConfigError(f"reasoning_parser: vLLM has none of the name {parser!r}{nearest(parser, known)}")
