@@ -82,8 +82,11 @@ def test_it_says_its_phrases(play):
 THOUGHTFUL = ["Half of 50 is 25, I think: ", "My number: 25.", "</think>", "\n\n12"]
 
 
-@pytest.mark.parametrize("special", [[], ["<think>", "</think>"]], ids=["visible", "special"])
-@pytest.mark.parametrize("extraction", ["pattern", "pattern-then-model"])
+@pytest.mark.parametrize(
+    ("special", "extraction"),
+    [([], "pattern-then-model"), (["<think>", "</think>"], "pattern")],
+    ids=["visible", "special"],
+)
 def test_a_reply_cut_inside_a_thought_that_the_template_opened_is_truncated(play, special, extraction):
     checkpoint = {"template": OPENS_A_THOUGHT, "special": special}
     _, answers = play(THOUGHTFUL, checkpoint=checkpoint, extraction=extraction, sampling={"max_tokens": 2})
@@ -144,7 +147,7 @@ def test_a_parser_of_vllm_that_reads_text_can_be_named(play):
     assert all("assistant\nMy number: 18<|im_end|>" in prompt for prompt in second_prompts(block))
 
 
-@pytest.mark.parametrize("parser", ["qwen3", "seed_oss", "minimax_m2"])
+@pytest.mark.parametrize("parser", ["qwen3", "seed_oss"])
 def test_a_parser_of_vllm_with_tags_of_its_own_can_be_named(play, parser):
     start, end = ("<seed:think>", "</seed:think>") if parser == "seed_oss" else ("<think>", "</think>")
     phrase = [start, "I guess 70.", end, "My number: 18"]
