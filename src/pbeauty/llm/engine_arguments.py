@@ -18,7 +18,7 @@ from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sam
 from pbeauty.game.personas import Personas
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
-from pbeauty.llm.model_files import model_source
+from pbeauty.llm.model_files import longest_context, model_source
 from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
 from pbeauty.llm.reasoning import check_parser
 
@@ -74,11 +74,20 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         if model.reasoning_parser:
             check_parser(model.reasoning_parser)
     groups = [(i, g) for i, g in enumerate(experiment.population) if isinstance(g, LLMGroup)]
+    faults = []
+    for index, group in groups:
+        context = longest_context(models[group.model])
+        if context is not None and "max_model_len" not in models[group.model].engine:
+            tokens = group.sampling.max_tokens
+            if tokens >= context:
+                key = f"population.{index}.sampling.max_tokens"
+                faults.append(f"{key}: {tokens} leaves no room for a prompt in the model's context of {context} tokens")
     if not any(model.engine for model in models.values()) and not any(g.sampling.model_extra for _, g in groups):
+        if faults:
+            raise ConfigError("\n".join(faults))
         return
     from vllm import EngineArgs, SamplingParams
 
-    faults = []
     known = [field.name for field in dataclasses.fields(EngineArgs)]
     for name, model in models.items():
         unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import read_bounded
 from pbeauty.game.experiment import DEMO_MODEL, Model, nearest
 
+_LARGEST_CONFIG = 1 << 24
+"""Bytes of a config.json."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's word on whether it has a model."""
@@ -35,10 +39,12 @@ def model_source(model: Model, base: Path = Path()) -> str:
     folder = _folder(model.path)
     if folder.exists():
         try:
-            (folder / "config.json").read_bytes()
+            read_bounded(folder / "config.json", _LARGEST_CONFIG)
         except OSError as error:
             where = folder / "config.json"
             raise ConfigError(f"model path {model.path}: cannot read {where}: {error.strerror}") from None
+        except ValueError as error:
+            raise ConfigError(f"model path {model.path}: {error}") from None
         return str(folder)
     reason = ""
     if _HUB_ID.fullmatch(model.path):
@@ -55,6 +61,18 @@ def model_source(model: Model, base: Path = Path()) -> str:
 def is_here(model: Model) -> bool:
     """Whether a model's files are on this machine, in a folder or in the hub's cache."""
     return _folder(model.path).exists() or _cached(model) is not None
+
+
+def longest_context(model: Model) -> int | None:
+    """The tokens of the longest context that a model can have, from its config.json; None where that does not say."""
+    try:
+        whole = json.loads(read_bounded(_folder(model.path) / "config.json", _LARGEST_CONFIG)[0])
+        config = whole.get("text_config") or whole
+        positions = config["max_position_embeddings"]
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        return int(positions * max(1, scaling.get("factor", 1)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None  # not here, or of a kind that says it otherwise
 
 
 def fingerprint(model: Model) -> dict[str, str]:

@@ -10,11 +10,12 @@ import parrot
 import pytest
 from huggingface_hub import constants
 
-from pbeauty.config.loader import load
+from pbeauty.config.loader import load, loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Model
 from pbeauty.llm import model_files
-from pbeauty.llm.model_files import changes, fingerprint, model_source
+from pbeauty.llm.engine_arguments import check_models
+from pbeauty.llm.model_files import changes, fingerprint, longest_context, model_source
 from pbeauty.storage.run_reader import Run
 
 
@@ -41,6 +42,35 @@ def test_a_model_is_the_demo_or_a_folder(tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"cannot read .*config\.json"):
         model_source(Model(path=str(folder)))
+
+
+def test_a_reply_must_leave_room_in_the_context_that_the_checkpoint_states(tmp_path):
+    folder = checkpoint(tmp_path / "model")
+
+    def check(tokens):
+        group = f"{{name: a, count: 1, kind: llm, model: m, sampling: {{max_tokens: {tokens}}}}}"
+        check_models(loads(f"name: x\nmodels: {{m: {{path: '{folder}'}}}}\npopulation: [{group}]"))
+
+    for config, context in (
+        ('{"max_position_embeddings": 512}', 512),
+        ('{"text_config": {"max_position_embeddings": 256}}', 256),
+        ('{"max_position_embeddings": 128, "rope_scaling": {"factor": 4.0}}', 512),
+        ("{}", None),
+        ("[]", None),
+        ("no JSON", None),
+    ):
+        (folder / "config.json").write_text(config)
+        assert longest_context(Model(path=str(folder))) == context
+        check((context or 99_999) - 1)
+        if context:
+            with pytest.raises(ConfigError, match=rf"max_tokens: {context} leaves no room .* of {context} tokens"):
+                check(context)
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        check(9)
+    with pytest.raises(ConfigError, match="context of 4096 tokens"):
+        check_models(loads("name: x\npopulation: [{name: a, count: 1, kind: llm, sampling: {max_tokens: 4096}}]"))
 
 
 @pytest.mark.parametrize("path", ["models/lama", "models/lama3", "./models/lama"])
