@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,9 +122,3 @@ def monitor_ranks(
             del heard[rank]
             order(rank, _CARRY_ON)
     show(latest)
-
-
-def add(parts: Iterable[Progress]) -> Progress:
-    """The sum of the progress of several ranks."""
-    rows = [part.pack() for part in parts]
-    return Progress.unpack(np.sum(rows, axis=0)) if rows else Progress()
