@@ -109,6 +109,7 @@ _TRANSLATED = {
     ord("\n"): "\n",
 }
 _MARKUP = re.compile(r"(?<![0-9])\*\*|\*\*(?![0-9])|\\(?:text|math)[a-z]{0,6}|\\[()\[\]]")
+# The range in brackets, as in "My number (0-100): 22".
 _RANGE = re.compile(r" ?[(\[](?:between |from )?-?[0-9.]{1,12} ?(?:-|to|and|,) ?-?[0-9.]{1,12}[)\]]")
 _LIST_MARKER = re.compile(r"(?m)^[ #>*-]{0,8}([0-9]{1,3})[.)](?: (?=\S)|(?=[^\s0-9]))")
 _DENIED = re.compile(r"\A\W*(?:none|null|n/a)\b|\bnot? (?:an?|any|clear|single|specific|number|pick)\b", re.IGNORECASE)
@@ -119,6 +120,7 @@ _NUMBER = (
     r"(?P<sign>(?<![A-Za-z0-9_.)\]%])[-+]|(?:minus|negative) )?"
     r"(?P<digits>(?<![A-Za-z0-9_.])(?>[0-9]+(?:[.,][0-9]+)*|\.[0-9]+))(?![A-Za-z_0-9²³½⅓⅔¼¾])"
 )
+_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
 _NOUN = r"(?:number|guess|choice|pick|answer|selection|submission|bid|decision)\b"
 _ADJECTIVE = (
     r"(?:(?:final|chosen|own|best|optimal|new|next|current|actual|first|initial|strategic|updated|revised|selected"
@@ -174,6 +176,7 @@ _JSON = re.compile(
     re.IGNORECASE,
 )
 _BRACKETED = re.compile(rf"(?<![\w\]])\[ ?{_NUMBER} ?\](?P<ends>[.!]?$)?", re.IGNORECASE | re.MULTILINE)
+# A line that is a number and nothing else; the first number of a reply, set off from what follows.
 _ALONE = re.compile(
     rf"(?:- )?[^\w\n.{_CUT}+-]{{0,20}}(?:(?:about|around|approximately) )?{_NUMBER}[^\w\n?%]{{0,20}}", re.IGNORECASE
 )
@@ -182,8 +185,8 @@ _OPENING = re.compile(
     r"(?:[.,;:!]+\s|[\n—…]| [(—]| - | (?:because|since|as|given|due|is my)\b))",
     re.IGNORECASE,
 )
+# The rest of a sentence, where it is not too long; in it, the result of a sum.
 _SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\S)){0,200}(?=[.!?\n]|\Z)")
-_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
 _RESULT = re.compile(
     rf"(?:[=≈→]|\b(?:which|that|this) (?:is|gives|equals|yields)\b)[ \"'(]{{0,3}}(?:about |around )?{_NUMBER}",
     re.IGNORECASE,

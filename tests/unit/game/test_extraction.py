@@ -896,7 +896,7 @@ BOUNDS = st.one_of(
 )
 
 
-@PROPERTY
+@settings(PROPERTY, max_examples=80)
 @given(BOUNDS, BOUNDS, st.data())
 def test_guided_numbers_are_exactly_those_of_the_range(one, other, data):
     low, high = sorted((one, other))
