@@ -25,15 +25,15 @@ TEAM_RULES = (
 """The rules where groups play, and not individuals."""
 
 PARAPHRASED = (
-    "There are {count} of you, each with one secret bid between {low} and {high} per turn (fractions are fine). Take "
-    "the {aggregate} of all bids, multiply it by {multiplier}{shift}: that is the mark to hit. A bid that {win_by} the "
-    "mark wins its turn."
+    "There are {count} of you, each with one secret bid between {low} and {high} per turn (fractions are fine). The "
+    "mark to hit is {multiplier} times the {aggregate} of all bids{shift}. Whoever's bid {win_by} the mark "
+    "wins the turn."
 )
 STORY = (
     "In a valley there are {count} lighthouses. Every evening each keeper sets the height of the lamp, anywhere from "
-    "{low} to {high} steps. At midnight the ferryman works out the {aggregate} height of all lamps, takes it "
-    "{multiplier} times{shift} and steers for that height; a keeper whose lamp {win_by} it gets his purse. You are one "
-    "of the keepers, and the height that you set is your number."
+    "{low} to {high} steps. At midnight the ferryman works out the {aggregate} height of all lamps and steers for "
+    "{multiplier} times that height{shift}. A keeper whose lamp {win_by} the height that he steers for gets his purse. "
+    "You are one of the keepers, and the height that you set is your number."
 )
 
 PARTS = {
