@@ -19,8 +19,9 @@ from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.rules import ReadingRule, Status
 
 CONFIG = "configs/smollm2.yaml"
-GUIDED = 6
-SMALLER = [*(f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 3, 3)))]
+GUIDED = 8
+SMALLER = [f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 2, 2))]
+SMALLER.append("population.2.sampling.max_tokens=48")
 LIMIT = 300
 """Seconds after which something counts as hanging."""
 
