@@ -131,7 +131,7 @@ def test_a_page_about_a_sweep(tmp_path):
     text = _Page(report([tmp_path], None, confidence=0.9, samples=0).read_text(encoding="utf-8")).text
     assert (tmp_path / "report.html").exists()
     assert "4 runs; what varies between them: game.multiplier" in " ".join(text.split())
-    assert "Cases, in the order of the file" in text
+    assert "mean, round 1" in text
     assert "90 %" in text
 
 

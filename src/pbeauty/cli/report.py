@@ -127,6 +127,7 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
     findings = examine(paths, confidence)
     variation = findings.variation
     page = _render(
+        name=findings.examined[0].analysis.name,
         sections=[_section(one, samples, findings) for one in findings.examined[:MOST_RUNS]],
         left_out=max(0, len(findings.examined) - MOST_RUNS),
         pictures=[picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
