@@ -37,7 +37,7 @@ def test_a_run_that_is_not_the_first_does_not_pay_for_what_went_before():
 
 def test_every_rank_notes_down_what_it_used(tmp_path, capsys):
     (tmp_path / "crowd.yaml").write_text(CONFIG)
-    done = mpi.mpirun(3, "run", tmp_path / "crowd.yaml", "--out", tmp_path / "run")
+    done = mpi.mpirun(3, "run", tmp_path / "crowd.yaml", "--out", tmp_path / "run", "--set", "plots=true")
     assert done.code == 0, done.err
     with Run(tmp_path / "run") as run:
         took = run.provenance["actual"]
