@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -165,6 +167,8 @@ def load_template(model: Model, arguments: Mapping[str, Any]) -> tuple[ChatTempl
     from vllm import EngineArgs
     from vllm.tokenizers import cached_tokenizer_from_config
 
+    # vLLM sets its loggers up only when an engine starts; until then all warnings would be printed.
+    logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR").upper())
     try:
         config = EngineArgs(**arguments).create_model_config()
         tokenizer = cached_tokenizer_from_config(config)
