@@ -189,7 +189,7 @@ def test_a_written_background_is_stripped_of_its_thought_and_then_judged(play):
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 40, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
     block, _ = play(WRITTEN, checkpoint={"template": KNOWS_THOUGHTS}, **settings)
-    made = block.write(lambda progress: True).backgrounds
+    made = block.write_backgrounds(lambda progress: True).backgrounds
     assert {bytes(made.text[row]).decode() for row in range(4)} == {WRITTEN[-1]}
     assert set(made.source) == {Source.WRITTEN}
 
@@ -199,7 +199,7 @@ def test_a_background_whose_thought_alone_is_long_enough_is_none(play):
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 20, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
     block, _ = play(phrase, checkpoint={}, **settings)
-    assert set(block.write(lambda progress: True).backgrounds.source) == {Source.IN_WORDS}
+    assert set(block.write_backgrounds(lambda progress: True).backgrounds.source) == {Source.IN_WORDS}
 
 
 # --- where a reply ends ------------------------------------------------------------------------------------
