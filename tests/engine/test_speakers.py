@@ -185,21 +185,24 @@ def test_an_extraction_cut_inside_its_thought_gives_no_number(play, monkeypatch)
 WRITTEN = ["<think>", "A background is wanted.", "</think>", "You are a baker of forty who likes numbers."]
 
 
-def test_a_written_background_is_stripped_of_its_thought_and_then_judged(play):
+def test_a_written_background_is_stripped_of_its_thought_and_then_judged(tmp_path):
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 40, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
-    block, _ = play(WRITTEN, checkpoint={"template": KNOWS_THOUGHTS}, **settings)
+    block = player(speaker.make(tmp_path / "m", WRITTEN, template=KNOWS_THOUGHTS), **settings)
     made = block.write_backgrounds(lambda progress: True).backgrounds
+    block.llm.engine.close()
     assert {bytes(made.text[row]).decode() for row in range(4)} == {WRITTEN[-1]}
     assert set(made.source) == {Source.WRITTEN}
 
 
-def test_a_background_whose_thought_alone_is_long_enough_is_none(play):
+def test_a_background_whose_thought_alone_is_long_enough_is_none(tmp_path):
     phrase = ["<think>", "You are a baker of forty who likes numbers.", "</think>", "No."]
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 20, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
-    block, _ = play(phrase, checkpoint={}, **settings)
-    assert set(block.write_backgrounds(lambda progress: True).backgrounds.source) == {Source.IN_WORDS}
+    block = player(speaker.make(tmp_path / "m", phrase), **settings)
+    made = block.write_backgrounds(lambda progress: True).backgrounds
+    block.llm.engine.close()
+    assert set(made.source) == {Source.IN_WORDS}
 
 
 # --- where a reply ends ------------------------------------------------------------------------------------
