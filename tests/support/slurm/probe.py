@@ -17,8 +17,8 @@ from pbeauty.llm.placement import take_gpus, visible_gpus
 class Engine(parrot.Engine):
     """A parrot with GPUs."""
 
-    def __init__(self, model, place, seed):
-        super().__init__(model, place, seed)
+    def __init__(self, model, place, *others):
+        super().__init__(model, place, *others)
         self.gpus = take_gpus(place, model.tensor_parallel_size, visible_gpus())
 
 
