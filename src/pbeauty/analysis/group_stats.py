@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -231,8 +231,8 @@ def _outcome(ordered: Floats, of_round: Outcome) -> Outcome:
     lower, median, upper = (float(value) for value in np.quantile(ordered, (0.25, 0.5, 0.75)))
     # The mean of equal numbers can miss them by rounding, and would then have a spread.
     mean = float(ordered.mean()) if ordered[0] < ordered[-1] else float(ordered[0])
-    return Outcome(
-        mean=mean, median=median, std=float(np.sqrt(np.mean(np.square(ordered - mean)))), lower_quartile=lower,
-        upper_quartile=upper, min=float(ordered[0]), max=float(ordered[-1]), target=of_round.target,
-        winning_guess=of_round.winning_guess, n_valid=ordered.size, n_winners=0,
+    return replace(
+        of_round, mean=mean, median=median, std=float(np.sqrt(np.mean(np.square(ordered - mean)))),
+        lower_quartile=lower, upper_quartile=upper, min=float(ordered[0]), max=float(ordered[-1]),
+        n_valid=ordered.size, n_winners=0,
     )  # fmt: skip

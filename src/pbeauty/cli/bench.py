@@ -33,7 +33,7 @@ from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, assign_personas, has_personas
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
-from pbeauty.job.checkpoint import Request, prepare, read_checkpoint
+from pbeauty.job.checkpoint import RunRequest, prepare, read_checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.moderator import Moderator
@@ -71,7 +71,7 @@ def command(options: argparse.Namespace) -> int:
         raise ConfigError(f"--repeats {options.repeats}: expected 1 or more")
 
     def work(comm: Comm) -> int:
-        experiment = run_on_root(comm, lambda: _prepare(comm, Request(options.config, tuple(options.set))))
+        experiment = run_on_root(comm, lambda: _prepare(comm, RunRequest(options.config, tuple(options.set))))
         report = bench(comm, experiment, options.repeats)
         print(json.dumps(asdict(report), indent=1) if options.json else report)
         return DONE
@@ -79,7 +79,7 @@ def command(options: argparse.Namespace) -> int:
     return on_every_rank(world(), work)
 
 
-def _prepare(comm: Comm, request: Request) -> Experiment:
+def _prepare(comm: Comm, request: RunRequest) -> Experiment:
     """The experiment, if it can be measured on one engine."""
     if comm.size > 1:
         raise ConfigError("a bench is of one engine: start it without mpirun")

@@ -18,7 +18,7 @@ from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.game.experiment import Experiment
-from pbeauty.job.checkpoint import Request, prepare
+from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.stop_requests import job_end, parse_duration
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def command(options: argparse.Namespace) -> int:
     if options.config.is_dir() or options.config.suffix == ".h5":
         lines = _check_runs(options.config, conditions, options.json)
     elif is_sweep(options.config):
-        lines = _check_sweep(Request(options.config, tuple(options.set)), options.case, conditions, options.json)
+        lines = _check_sweep(RunRequest(options.config, tuple(options.set)), options.case, conditions, options.json)
     else:
         lines = _check_experiment(options, conditions)
     for line in lines:
@@ -104,7 +104,7 @@ def _limit(text: str) -> float:
 
 def _check_experiment(options: argparse.Namespace, conditions: Conditions) -> Iterator[str]:
     """An experiment and its forecast, line by line, or as one JSON document."""
-    request = Request(options.config, tuple(options.set))
+    request = RunRequest(options.config, tuple(options.set))
     experiment = prepare(request)
     found = forecast(experiment, conditions)
     engines = _engines(experiment) if options.engines else {}
@@ -143,7 +143,7 @@ def _describe_engines(engines: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _check_sweep(request: Request, chosen: str | None, conditions: Conditions, as_json: bool) -> Iterator[str]:
+def _check_sweep(request: RunRequest, chosen: str | None, conditions: Conditions, as_json: bool) -> Iterator[str]:
     """The same of all cases of a sweep, or of one; the time limit is for them all."""
     from pbeauty.job.sweep_runner import prepare_sweep
 

@@ -19,6 +19,7 @@ from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Uni
 from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
+from pbeauty.game.records import new_rows
 from pbeauty.mpi.partition import Block, partition_population, partition_warnings
 from pbeauty.storage.schema import REPLIES
 
@@ -30,8 +31,6 @@ _CHARACTERS = 4
 _DIRECT, _REASONED = 8, 160
 """Tokens of a reply: a number, or a few sentences (the published runs had 155 to 249)."""
 _GIB = 1 << 30
-_PER_GUESS, _PER_REPLY_ROW = 9, 17
-"""Bytes per participant and round: the guess with its status, and what is counted where there are models."""
 _PER_REPLY = 40
 """Bytes that a stored reply takes besides its text (four bytes a token) and its token ids (four each)."""
 _UTILIZATION = 0.92
@@ -116,7 +115,11 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
             counts, conversation = _requests(experiment, group, conditions.pace)
             longest[group.model] = max(longest[group.model], conversation)
             found |= {name: found[name] + count for name, count in counts.items()}
-    rows = experiment.count * experiment.game.rounds * (_PER_GUESS + (_PER_REPLY_ROW if models else 0))
+    rows = (
+        experiment.count
+        * experiment.game.rounds
+        * sum(column.itemsize for column in new_rows(1, model=bool(models)).values())
+    )
     replies = found["requests"] * _PER_REPLY + found["output_tokens"] * (_CHARACTERS + 4)
     found["disk_bytes"] = rows + replies + 100_000
     found["moderator_memory_bytes"] = experiment.count * _ROUND_AT_MODERATOR

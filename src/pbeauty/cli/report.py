@@ -282,7 +282,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     engines = {json.dumps(rank["engine"], sort_keys=True) for rank in ranks if rank.get("engine")}
     found += [("engine", _cut(engine)) for engine in sorted(engines)]
     if earlier := provenance.get("earlier_jobs"):
-        found.append(("jobs before", f"{len(earlier)}: the run was interrupted and gone on with"))
+        found.append(("jobs before", f"{len(earlier)}: the run was interrupted and resumed"))
     return found
 
 

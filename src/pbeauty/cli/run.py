@@ -36,11 +36,11 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _play(comm: Comm, options: argparse.Namespace) -> int:
-    from pbeauty.job.checkpoint import Request
+    from pbeauty.job.checkpoint import RunRequest
     from pbeauty.job.runner import run  # on all ranks at once, before they wait for the first time
     from pbeauty.mpi.collectives import run_on_root
 
-    request = Request(options.config, tuple(options.set), options.out, options.resume)
+    request = RunRequest(options.config, tuple(options.set), options.out, options.resume)
     if run_on_root(comm, lambda: _is_sweep(options.config)):
         from pbeauty.job.sweep_runner import run_case, run_sweep
 

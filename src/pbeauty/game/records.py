@@ -20,10 +20,13 @@ PLAY = np.dtype(
         ("output_tokens", np.uint32),
     ]
 )
-"""A participant's round."""
+"""The columns of a round, by participant."""
 
 Rows = dict[str, NDArray[Any]]
 """A round of several participants, in id order: an array per field of `PLAY`; without a model, `guess` and `status`."""
+
+BACKGROUNDS_ROUND = -1
+"""The round index that stands for the backgrounds that models write before the first round."""
 
 TOKEN_COUNTS = ("prompt_tokens", "cached_tokens", "output_tokens")
 _PIECE = 1 << 13

@@ -22,7 +22,7 @@ from pbeauty.storage.schema import RUN_FILE, StoredFile
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What the command line asked for."""
 
     config: Path
@@ -38,14 +38,13 @@ class Checkpoint:
     exists: bool
     """Whether an earlier job has begun the run."""
     complete: bool
-    """Whether one of them has come to its very end, which follows the last round."""
+    """Whether a job has played the run to its end and closed run.h5."""
     announcements: list[Announcement]
     """Of every finished round, and of the one that follows."""
     reply_files: list[list[StoredFile]] = field(default_factory=list)
     """The files of replies of every finished round."""
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from every other one, and is in each of its files."""
-
     date: datetime = field(default_factory=lambda: datetime.now().astimezone())
     """When the run was begun: what chat templates take for today, in every job."""
 
@@ -83,7 +82,7 @@ class Plan:
         return self.folder / f".{self.job_id}"
 
 
-def prepare(request: Request) -> Experiment:
+def prepare(request: RunRequest) -> Experiment:
     """Loads and checks an experiment as far as that goes without MPI and without starting an engine.
 
     Raises:
@@ -98,7 +97,7 @@ def prepare(request: Request) -> Experiment:
 
 
 def plan_run(
-    experiment: Experiment, request: Request, until_end: ExitStack, interrupt: Interrupt
+    experiment: Experiment, request: RunRequest, until_end: ExitStack, interrupt: Interrupt
 ) -> tuple[Plan, EarlierJobs]:
     """Where a run is to be played, and what of it is there already; called on rank 0.
 
@@ -160,8 +159,8 @@ def read_checkpoint(folder: Path, experiment: Experiment) -> tuple[Checkpoint, E
         return checkpoint, EarlierJobs(run.personas, latest_results(run))
 
 
-def what_lasts(plan: Plan) -> dict[str, Any]:
-    """What the jobs of a run have to have in common: the date, and the files of its models; for its provenance."""
+def fixed_provenance(plan: Plan) -> dict[str, Any]:
+    """The part of a run's provenance that must be the same for all its jobs: its date and the files of its models."""
     models = {name: fingerprint(model) for name, model in plan.experiment.used_models.items()}
     return {"date": plan.checkpoint.date.isoformat(), "models": models}
 
@@ -178,4 +177,4 @@ def _check_same_models(folder: Path, provenance: Mapping[str, Any], experiment: 
         if before and now and (changed := changes(before, now)):
             faults.append(f"\n  model {name} ({model.path}): {', '.join(changed)}")
     if faults:
-        raise ConfigError(f"{folder} cannot be gone on with: files of its models have changed:{''.join(faults)}")
+        raise ConfigError(f"{folder} cannot be resumed: files of its models have changed:{''.join(faults)}")

@@ -43,7 +43,7 @@ class JobContext:
         return self.partition[self.comm.rank]
 
     def journal_path(self, round_index: int) -> Path:
-        """The journal of this rank's replies of a round from 0; -1 for the backgrounds written before it."""
+        """The journal of this rank's replies of a round from 0, or BACKGROUNDS_ROUND."""
         from pbeauty.storage.journal import journal_path
 
         return journal_path(self.folder, round_index, self.job_id, self.comm.rank, span(self.block))

@@ -58,7 +58,7 @@ def watch_progress(
         job: all ranks.
         moderator: on rank 0, None elsewhere.
         answer: asks the block of this rank; it is given what is to be called after every step.
-        round_index: from 0; -1 for the backgrounds written before the first round.
+        round_index: from 0, or BACKGROUNDS_ROUND.
     """
     if moderator is None:
         reporter = ProgressReporter(job.comm)
@@ -67,10 +67,10 @@ def watch_progress(
         return answers
     with moderator.answering(round_index):
         if job.comm.size > 1:
-            monitor_ranks(job.comm, moderator.observers.show, moderator.interrupt, job.patience)
+            monitor_ranks(job.comm, moderator.observers.show, moderator.interrupt.requested, job.patience)
 
         def on_step(progress: Progress) -> bool:
             moderator.observers.show({0: progress})
-            return not moderator.interrupt()
+            return not moderator.interrupt.requested()
 
         return answer(on_step)

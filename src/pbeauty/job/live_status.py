@@ -79,8 +79,9 @@ class RunStatus:
     """When this job began; it and the next one are in UTC, ISO 8601."""
     updated: str | None = None
     engines: int = 0
-    """To be loaded by this job; so many of them are ready:"""
+    """Engines that this job loads."""
     engines_ready: int = 0
+    """Engines loaded so far."""
     loading_seconds: float | None = None
     """How long engines have been loading; null before and afterwards."""
     rounds: int | None = None
@@ -211,9 +212,10 @@ class LiveStatus:
 
 
 def seconds_left(status: RunStatus) -> float | None:
-    """Until the run's end, s: this round at its slowest rank's pace so far, further ones as long as those before.
+    """Seconds until the run ends: the rest of this round at the pace of its slowest rank, plus further rounds as long
+    as the finished ones were on average.
 
-    None where there is no such pace, or nothing is being played.
+    None where nothing is being played, or a rank has finished no reply yet.
     """
     if status.state != "playing" or status.rounds is None:
         return None

@@ -31,7 +31,7 @@ class Observer(Protocol):
         ...
 
     def begin_round(self, round_index: int) -> None:
-        """The ranks begin to answer; at -1 they write backgrounds."""
+        """The ranks begin to answer; at BACKGROUNDS_ROUND they write backgrounds."""
         ...
 
     def show(self, progress: Mapping[int, Progress]) -> None:
@@ -103,7 +103,7 @@ class Moderator:
 
     @contextmanager
     def answering(self, round_index: int) -> Iterator[None]:
-        """While this lasts, ranks answer; at -1 they write the backgrounds that precede the first round."""
+        """While this lasts, ranks answer, or at BACKGROUNDS_ROUND write backgrounds."""
         self._began = time.monotonic()
         self.observers.begin_round(round_index)
         try:
@@ -113,7 +113,7 @@ class Moderator:
 
     def announce(self) -> Announcement | None:
         """What the next round starts with; None when the game is over, or has to stop."""
-        if self.finished or self.failure or self.interrupt():
+        if self.finished or self.failure or self.interrupt.requested():
             return None
         return self._next
 

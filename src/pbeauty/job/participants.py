@@ -110,13 +110,15 @@ class Participants:
             self.llm.restore(folder, checkpoint.announcements, checkpoint.reply_files)
             self._replayed = self.replayed(folder, checkpoint.rounds)
 
-    def replayed(self, folder: Path, round_index: int, but_of: str = "\0") -> ReplayedReplies | None:
-        """The replies of a broken-off round that are in journals, but not in those of the job named `but_of`."""
+    def replayed(self, folder: Path, round_index: int, except_job: str | None = None) -> ReplayedReplies | None:
+        """The replies of a broken-off round that are in journals, but not in those of the job `except_job`."""
         if self.llm is None:
             return None
         from pbeauty.storage.journal import ReplayedReplies, journals
 
-        found = [path for path in journals(folder, round_index, span(self.block)) if not path.name.startswith(but_of)]
+        found = journals(folder, round_index, span(self.block))
+        if except_job:
+            found = [path for path in found if not path.name.startswith(except_job)]
         return ReplayedReplies(
             found,
             self.llm.ids,
@@ -257,8 +259,5 @@ class Participants:
         assert self.llm is not None
         engine = self.llm.engine
         watching = self._watchdog.watching(progress, lambda: engine.in_flight) if self._watchdog else nullcontext()
-        opened = Journal(journal) if journal else None
-        with watching:
+        with watching, Journal(journal) if journal else nullcontext() as opened:
             yield RequestLoop(engine, progress, on_step, opened, replayed)
-        if opened:
-            opened.close()

@@ -11,10 +11,11 @@ import numpy as np
 
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
+from pbeauty.game.records import BACKGROUNDS_ROUND
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
 from pbeauty.job.participants import Participants
-from pbeauty.mpi.collectives import gather_objects, run_on_root_only, scatter_objects
+from pbeauty.mpi.collectives import run_on_root_only, scatter_objects
 from pbeauty.mpi.partition import ids
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pbeauty.llm.backgrounds import Backgrounds
 
 PERSONAS_FILE = "personas.jsonl"
-_BEFORE_THE_FIRST = -1
-"""The round that backgrounds are written in."""
 
 
 def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas | None) -> Sequence[Personas | None]:
@@ -71,16 +70,16 @@ def write_backgrounds(
         return True
     write = partial(
         participants.write_backgrounds,
-        journal=job.journal_path(_BEFORE_THE_FIRST),
-        replayed=participants.replayed(job.folder, _BEFORE_THE_FIRST, but_of=job.job_id),
+        journal=job.journal_path(BACKGROUNDS_ROUND),
+        replayed=participants.replayed(job.folder, BACKGROUNDS_ROUND, except_job=job.job_id),
     )
-    answers = watch_progress(job, moderator, write, _BEFORE_THE_FIRST)
+    answers = watch_progress(job, moderator, write, BACKGROUNDS_ROUND)
     if not job.all(answers.complete):
         return False
     written = answers.backgrounds
     if participants.llm and written:
         participants.llm.set_backgrounds(written.participant, written.text, written.source)
-    gathered = gather_objects(job.comm, written)
+    gathered = job.gather_objects(written)
     if moderator and personas and gathered:
         _store(moderator, job.folder, personas, [part for part in gathered if part])
     return True
@@ -95,7 +94,7 @@ def _store(moderator: Moderator, folder: Path, personas: Personas, written: Sequ
         personas.set_backgrounds(np.array(part.participant, np.int64), part.text, part.source)
     moderator.writer.keep_personas(personas)
     write_file(folder / PERSONAS_FILE, moderator.experiment, personas)
-    drop_journals(folder, _BEFORE_THE_FIRST)
+    drop_journals(folder, BACKGROUNDS_ROUND)
     failed = sum(part.source.count(Source.IN_WORDS) for part in written)
     moderator.observers.say(
         f"{sum(map(len, written)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"

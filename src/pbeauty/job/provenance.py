@@ -101,7 +101,7 @@ class Usage:
     """The most that was resident at any time. What processes share, libraries above all, counts in each of them."""
 
 
-def used() -> Usage:
+def process_usage() -> Usage:
     """What this process has used so far."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
@@ -127,11 +127,11 @@ class PhaseTimer:
             began: when the process was started, on the monotonic clock; what it has used since then counts.
         """
         self._began = self._last = time.monotonic() if began is None else began
-        self._cpu_before = used().cpu_seconds if began is None else 0.0
+        self._cpu_before = process_usage().cpu_seconds if began is None else 0.0
         self._phases: dict[str, float] = {}
 
     def end_phase(self, name: str) -> None:
-        """The part of the run that is called so ends here."""
+        """Ends the phase `name` of the run, and keeps how long it took."""
         before, self._last = self._last, time.monotonic()
         self._phases[name] = self._last - before
 
@@ -139,9 +139,9 @@ class PhaseTimer:
         """How long a phase took."""
         return self._phases[name]
 
-    def used(self) -> Usage:
+    def run_usage(self) -> Usage:
         """Since the run began; the peak of memory is that of the process."""
-        return replace(used(), cpu_seconds=used().cpu_seconds - self._cpu_before)
+        return replace(process_usage(), cpu_seconds=process_usage().cpu_seconds - self._cpu_before)
 
     def summary(self, ranks: Sequence[Usage]) -> dict[str, Any]:
         """What the run has taken, as JSON values; `ranks` is what each rank has used."""

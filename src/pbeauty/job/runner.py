@@ -17,7 +17,7 @@ from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.job import provenance
-from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, prepare, what_lasts
+from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, plan_run, prepare
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
@@ -86,7 +86,7 @@ class EngineCache:
         return run_on_all(job.comm, load, finished=show)
 
 
-def run(comm: Comm, request: Request) -> int:
+def run(comm: Comm, request: RunRequest) -> int:
     """Plays the experiment that `request` names; returns the exit code, the same on every rank.
 
     Raises:
@@ -97,7 +97,7 @@ def run(comm: Comm, request: Request) -> int:
     def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
         return plan_run(prepare(request), request, until_end, interrupt)
 
-    return play(comm, make_plan, interrupt, EngineCache(), began=STARTED)
+    return play(comm, make_plan, interrupt, EngineCache(), alone=True)
 
 
 def play(
@@ -105,7 +105,8 @@ def play(
     make_plan: Callable[[ExitStack], tuple[Plan, EarlierJobs]],
     interrupt: Interrupt,
     engines: EngineCache,
-    began: float | None = None,
+    *,
+    alone: bool,
 ) -> int:
     """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
 
@@ -114,12 +115,13 @@ def play(
         make_plan: called on rank 0; the stack that it is given is closed at the run's end.
         interrupt: what may end the run early.
         engines: this rank's engine, if it has one already.
-        began: when this process started, on the monotonic clock, where it was for this run alone.
+        alone: whether this process was started for this run alone, which then draws its own figures; not so for the
+            cases of a sweep.
 
     Raises:
         JobError: on every rank, where the run cannot be played.
     """
-    timer = PhaseTimer(began)
+    timer = PhaseTimer(STARTED if alone else None)
     with ExitStack() as until_end:
         # 1. Rank 0 finds out what is to be played and what earlier jobs have left of it, and locks the run's folder.
         planned = run_on_root_only(comm, lambda: make_plan(until_end))
@@ -154,7 +156,7 @@ def play(
         # 4. Rank 0 opens the record of the run.
         ranks = comm.gather(provenance.of_rank(engine, participants))
         if moderator and ranks:
-            _open_record(moderator, plan, provenance.of_job(comm, ranks) | what_lasts(plan), everybody)
+            _open_record(moderator, plan, provenance.of_job(comm, ranks) | fixed_provenance(plan), everybody)
             _say_ready(moderator, timer, ranks)
 
         # 5. The game: backgrounds that are missing, then round after round.
@@ -167,11 +169,11 @@ def play(
         # 6. The figures, what it all took, and the exit code.
         # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
         ended = moderator and (moderator.finished or moderator.failure)
-        if job.bcast(bool(began is not None and experiment.plots and ended)):
+        if job.bcast(bool(alone and experiment.plots and ended)):
             draw_figures(comm, [plan.folder])
-        used = comm.gather(timer.used())
+        used = comm.gather(timer.run_usage())
         code = _close(moderator, timer, used) if moderator and used else DONE
-        if moderator and code == DONE and began is not None:
+        if moderator and code == DONE and alone:
             moderator.observers.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
         job.wait()
         return comm.bcast(code)

@@ -29,7 +29,7 @@ class Interrupt:
         for number in SIGNALS:
             signal.signal(number, self._catch)
 
-    def __call__(self) -> bool:
+    def requested(self) -> bool:
         """Whether the run has been asked to end."""
         if self.reason is None and time.time() >= self._deadline:
             self.ask(self._limit)

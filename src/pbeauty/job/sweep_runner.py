@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty import STARTED
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import csv_cell, replace_text
-from pbeauty.job.checkpoint import EarlierJobs, Plan, Request, plan_run, read_checkpoint
+from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import LIVE_FILE
 from pbeauty.job.runner import EngineCache, draw_figures, play
@@ -44,7 +43,7 @@ class Row:
     """Why a case failed."""
 
 
-def prepare_sweep(request: Request) -> tuple[Sweep, set[str]]:
+def prepare_sweep(request: RunRequest) -> tuple[Sweep, set[str]]:
     """A sweep whose cases can all be played, and the names of those that earlier jobs have finished.
 
     Raises:
@@ -67,11 +66,11 @@ def prepare_sweep(request: Request) -> tuple[Sweep, set[str]]:
     return sweep, finished
 
 
-def run_case(comm: Comm, request: Request, which: str) -> int:
+def run_case(comm: Comm, request: RunRequest, which: str) -> int:
     """Plays one case of a sweep as a run of its own; `request.out` is that run's folder.
 
     Raises:
-        JobError: as `job.run`.
+        JobError: as `runner.run`.
     """
     interrupt = Interrupt()
 
@@ -82,10 +81,10 @@ def run_case(comm: Comm, request: Request, which: str) -> int:
         folder = request.out or sweep.folder / case.name
         return plan_run(case.experiment, replace(request, out=folder), until_end, interrupt)
 
-    return play(comm, make_plan, interrupt, EngineCache(), began=STARTED)
+    return play(comm, make_plan, interrupt, EngineCache(), alone=True)
 
 
-def run_sweep(comm: Comm, request: Request) -> int:
+def run_sweep(comm: Comm, request: RunRequest) -> int:
     """Plays all cases that are not finished; returns the exit code, the same on every rank.
 
     A case fails by itself where all ranks know of it: a round without a valid guess, a prompt that does not fit, an
@@ -109,7 +108,7 @@ def run_sweep(comm: Comm, request: Request) -> int:
     unfinished = [number for number, row in enumerate(rows) if row.state != "finished"]
     for number in sorted(unfinished, key=lambda number: _models(rows[number].case)):
         row = rows[number]
-        if comm.bcast(interrupt()):
+        if comm.bcast(interrupt.requested()):
             code = INTERRUPTED
             break
         if comm.rank == 0:
@@ -140,9 +139,11 @@ def _lacks_figures(row: Row) -> bool:
 
 def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache) -> tuple[int, str]:
     """The exit code of a case, and why it failed, if it did."""
-    request = Request(Path(), out=row.folder, resume=True)
+    request = RunRequest(Path(), out=row.folder, resume=True)
     try:
-        code = play(comm, lambda end: plan_run(row.case.experiment, request, end, interrupt), interrupt, engines)
+        code = play(
+            comm, lambda end: plan_run(row.case.experiment, request, end, interrupt), interrupt, engines, alone=False
+        )
     except JobError as error:
         if comm.rank == 0:
             print_line(f"pbeauty: case {row.case.name}: {error}", sys.stderr)

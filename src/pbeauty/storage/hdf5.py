@@ -183,7 +183,7 @@ class _Disk:
         return size
 
     def flush(self) -> None:
-        """Nothing is held back that would have to be written."""
+        """Does nothing: writes are unbuffered."""
 
 
 # --- what is in them ----------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """The file that one rank appends to during one round."""
+    """The file that one rank appends to during one round; a context manager, which closes it."""
 
     def __init__(self, path: Path) -> None:
         """Creates the file; `path` must be new.
@@ -69,6 +69,12 @@ class Journal:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb", buffering=1 << 20)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def append(self, record: Record) -> None:
         """Adds a reply; it is safe from a crash of the program after the next `flush`."""
@@ -192,7 +198,7 @@ def drop_journals(folder: Path, round_index: int) -> None:
 
 
 def journal_path(folder: Path, round_index: int, session: str, rank: int, span: tuple[int, int]) -> Path:
-    """Where a rank takes a round's replies down: its name says whose they may be, participants span[0]..span[1] - 1."""
+    """The journal of one rank in one round; its name says that it may hold replies of span[0]..span[1] - 1."""
     return folder / JOURNALS / f"{round_index + 1:04d}" / f"{session}-{rank:05d}-{span[0]}-{span[1]}"
 
 

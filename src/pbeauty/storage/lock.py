@@ -46,9 +46,9 @@ class Owner(BaseModel):
     user: str
     host: str
     pid: int
-    place: str = ""
+    scope: str = ""
     """Where the process can be looked up by its pid; empty if nowhere."""
-    born: str = ""
+    started: str = ""
     """When the process started. A later process may get the same pid."""
     slurm_job_id: str | None = None
     since: str
@@ -70,8 +70,8 @@ def this_process() -> Owner:
         user=user,
         host=platform.node(),
         pid=os.getpid(),
-        place=_place(),
-        born=born(os.getpid()),
+        scope=_process_scope(),
+        started=process_start(os.getpid()),
         slurm_job_id=os.environ.get("SLURM_JOB_ID") or None,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -91,8 +91,8 @@ class Found:
     @property
     def stale(self) -> bool:
         """Whether the job that held the lock is gone."""
-        if self.owner and self.owner.place and self.owner.place == _place():
-            return born(self.owner.pid) != self.owner.born
+        if self.owner and self.owner.scope and self.owner.scope == _process_scope():
+            return process_start(self.owner.pid) != self.owner.started
         return self.age > SECONDS_TO_STALE
 
 
@@ -193,7 +193,7 @@ def _now(folder: Path) -> float:
         return os.fstat(probe.fileno()).st_mtime
 
 
-def _place() -> str:
+def _process_scope() -> str:
     """The running system, the process namespace (of a container) and the user; empty where Linux does not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -202,7 +202,7 @@ def _place() -> str:
         return ""
 
 
-def born(pid: int) -> str:
+def process_start(pid: int) -> str:
     """When a process of the own user started, in ticks of the system's clock; empty if it has ended."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A run's folder: what it is called, whether an earlier run in it can be gone on with, and which runs a path means."""
+"""A run's folder: what it is called, whether an earlier run in it can be resumed, and which runs a path means."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check_same_experiment(run: Run, experiment: Experiment) -> None:
     ]
     if differences:
         raise ConfigError(
-            f"{run.path.parent} holds a run of another experiment and cannot be gone on with:{''.join(differences)}"
+            f"{run.path.parent} holds a run of another experiment and cannot be resumed:{''.join(differences)}"
         )
 
 
@@ -144,7 +144,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = [path / RUN_FILE] if os.path.lexists(path / RUN_FILE) else sorted(path.rglob(RUN_FILE), key=_place)
+            below = (
+                [path / RUN_FILE] if os.path.lexists(path / RUN_FILE) else sorted(path.rglob(RUN_FILE), key=_sort_key)
+            )
             if not below:
                 raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
             found += below
@@ -156,8 +158,8 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     return list({file.parent.resolve() / file.name: path for path, file in files.items()}.values())
 
 
-def _place(run: Path) -> Path:
-    """What to sort a run by: its path, where a case of a sweep has its line in the table of cases for a name."""
+def _sort_key(run: Path) -> Path:
+    """What runs are sorted by: their path, in which a case of a sweep has its row in the table of cases for a name."""
     folder, name = run.parent.parent, run.parent.name
     try:
         with (folder / CASES_FILE).open(newline="", encoding="utf-8") as file:

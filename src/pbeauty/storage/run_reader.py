@@ -1,4 +1,4 @@
-"""Reading a run: what plots, analyses and notebooks start from. Never imports the runtime."""
+"""Reading a run: what plots, analyses and notebooks start from. Imports neither MPI nor vLLM."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class Run:
 
     @property
     def status(self) -> LazyArray:
-        """What became of every reply, uint8[round, participant], values of `game.Status`; read as indexed."""
+        """What became of every reply, uint8[round, participant], values of `game.rules.Status`; read as indexed."""
         return LazyArray(self, "status")
 
     @property

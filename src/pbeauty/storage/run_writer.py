@@ -198,7 +198,7 @@ class RunWriter:
         """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5.
 
         Raises:
-            RunFileError: if it cannot be written, or a round is damaged; the run can then be gone on with.
+            RunFileError: if it cannot be written, or a round is damaged; the run can then be resumed.
         """
         with open_file(self.path) as before, replaced(self.path) as file:
             for name, value in before.attrs.items():

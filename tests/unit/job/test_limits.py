@@ -123,18 +123,18 @@ def test_it_stops_a_margin_before_the_end(left, margin, stops_after, monkeypatch
     asked.end_before(None if left is None else 1e9 + left, margin)
     for after in range(0, 1100, 5):
         now[0] = 1e9 + after
-        assert asked() is (stops_after is not None and after >= stops_after), after
+        assert asked.requested() is (stops_after is not None and after >= stops_after), after
     assert (asked.reason is not None) is (stops_after is not None)
 
 
 @pytest.mark.usefixtures("signals")
 def test_the_first_reason_counts():
     asked = Interrupt()
-    assert not asked()
+    assert not asked.requested()
     signal.raise_signal(signal.SIGUSR1)
     asked.end_before(time.time() + 1e-6, 0)
     asked.ask("something else")
-    assert asked()
+    assert asked.requested()
     assert asked.reason == "SIGUSR1"
 
 

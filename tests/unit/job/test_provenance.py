@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
-from pbeauty.job.provenance import PhaseTimer, used
+from pbeauty.job.provenance import PhaseTimer, process_usage
 from pbeauty.storage.run_reader import Run
 
 CONFIG = "name: crowd\ngame: {rounds: 2}\npopulation: [{name: crowd, count: 1000, kind: uniform}]\n"
@@ -18,21 +18,21 @@ MIB = 1 << 20
 
 
 def test_work_and_memory_are_seen():
-    before = used()
+    before = process_usage()
     held = np.ones(200 * MIB // 8)
-    while (after := used()).cpu_seconds < before.cpu_seconds + 0.1:
+    while (after := process_usage()).cpu_seconds < before.cpu_seconds + 0.1:
         held += 1
     assert after.peak_memory_bytes >= before.peak_memory_bytes
     assert after.peak_memory_bytes > held.nbytes
 
 
 def test_a_run_that_is_not_the_first_does_not_pay_for_what_went_before():
-    while used().cpu_seconds < 0.2:
+    while process_usage().cpu_seconds < 0.2:
         pass
     now = time.monotonic()
     first, later = PhaseTimer(now), PhaseTimer()
-    assert first.used().cpu_seconds > later.used().cpu_seconds + 0.15
-    assert first.used().peak_memory_bytes == later.used().peak_memory_bytes
+    assert first.run_usage().cpu_seconds > later.run_usage().cpu_seconds + 0.15
+    assert first.run_usage().peak_memory_bytes == later.run_usage().peak_memory_bytes
 
 
 def test_every_rank_notes_down_what_it_used(tmp_path, capsys):

@@ -55,7 +55,7 @@ def a_dead_pid():
     return process.pid
 
 
-ELSEWHERE = {"host": "elsewhere", "place": "another host"}
+ELSEWHERE = {"host": "elsewhere", "scope": "another host"}
 
 
 # --- whole jobs ------------------------------------------------------------------------------------------------
@@ -171,13 +171,13 @@ if __name__ == "__main__":
         (False, 0, {}),
         (False, 1000, {}),  # a process that lives but stands still has not ended
         (True, 0, {"pid": "dead"}),
-        (True, 0, {"born": "1"}),  # another process has its pid by now
+        (True, 0, {"started": "1"}),  # another process has its pid by now
         (False, 0, ELSEWHERE),
         (False, 80, ELSEWHERE),
         (True, 100, ELSEWHERE),
         (False, 0, ELSEWHERE | {"pid": "dead"}),  # a pid means nothing on another host
         (True, 0, {"pid": -1}),
-        (False, 1000, {"pid": 1, "born": lock.born(1)}),
+        (False, 1000, {"pid": 1, "started": lock.process_start(1)}),
     ],
 )
 def test_a_lock_is_stale_only_where_its_owner_is_gone(stale, age, changes, tmp_path):
@@ -209,7 +209,7 @@ def test_the_age_of_a_lock_is_told_by_the_clock_of_its_file_system(tmp_path, mon
 
 def test_a_zombie_is_dead(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    leave(tmp_path, pid=process.pid, born=lock.born(process.pid))
+    leave(tmp_path, pid=process.pid, started=lock.process_start(process.pid))
     assert not look(tmp_path).stale
     process.stdin.close()
     deadline = time.monotonic() + 30
