@@ -266,10 +266,9 @@ class _Players:
     def _chat(self, prompts: _Prompts) -> None:
         """The naive way: everybody's reply, and only then everybody's extraction."""
         replies = self._engine.llm.chat(prompts.messages, [_for_chat(p) for p in prompts.params], use_tqdm=False)
-        questions = [
-            [{"role": "user", "content": extraction_message(reply.outputs[0].text, self.llm.variables)}]
-            for reply in replies
-        ]
+        own = self.llm.experiment.prompts
+        texts = [extraction_message(reply.outputs[0].text, self.llm.variables, own) for reply in replies]
+        questions = [[{"role": "user", "content": text}] for text in texts]
         self._engine.llm.chat(questions, _for_chat(self.llm.extraction_params), use_tqdm=False)
 
 

@@ -207,9 +207,9 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, floa
         if group.personas.write:
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
     announced = dict.fromkeys(map(str, experiment.game.announce), "33.33")
-    system = system_message(group.system_prompt, {**variables, **traits}, experiment.prompts.system)
-    opening = user_message(group.user_prompt, 0, variables, {}, experiment.prompts.user)
-    later = user_message(group.user_prompt, 1, variables, announced, experiment.prompts.user)
+    system = system_message(group.system_prompt, {**variables, **traits}, experiment.prompts)
+    opening = user_message(group.user_prompt, 0, variables, {}, experiment.prompts)
+    later = user_message(group.user_prompt, 1, variables, announced, experiment.prompts)
     return len(system + opening) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
 
 

@@ -15,7 +15,17 @@ from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, nearest
 from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import number_text, population_variables
-from pbeauty.game.prompts import ABOUT, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders, system_message, user_message
+from pbeauty.game.prompts import (
+    ABOUT,
+    SYSTEM_PROMPTS,
+    USER_PROMPTS,
+    extraction_message,
+    needed,
+    placeholders,
+    retry_message,
+    system_message,
+    user_message,
+)
 
 EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 """The game that prompts are shown with where no experiment is given."""
@@ -44,7 +54,7 @@ def command(options: argparse.Namespace) -> int:
     width = max(len(entry.name) for entry in found)
     for entry in found:
         needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
-        print(f"{entry.kind:<6}  {entry.name:<{width}}  {entry.about}{needs}")
+        print(f"{entry.kind:<10}  {entry.name:<{width}}  {entry.about}{needs}")
     return DONE
 
 
@@ -62,7 +72,7 @@ class Entry:
 
     name: str
     kind: str
-    """system or user."""
+    """system, user, or what participants are asked besides: retry or extraction."""
     about: str
     needs: list[str]
     """The placeholders that not every game has a value for."""
@@ -79,14 +89,14 @@ def entries(experiment: Experiment | None = None) -> list[Entry]:
             wanted = needed(text, {"players": "individuals"}) if kind == "system" else placeholders(text)
             rare = [placeholder for placeholder in wanted if placeholder not in common]
             found.append(Entry(name, kind, ABOUT.get(name, "the experiment's own"), rare))
-    return found
+    return found + [Entry(name, name, ABOUT[name], []) for name in ("retry", "extraction")]
 
 
 def render(name: str, experiment: Experiment | None = None) -> str:
     """A prompt as the first participant who has it gets it; of the first language model, where nobody has it.
 
     Args:
-        name: of a system or a user prompt.
+        name: of a system or a user prompt, `retry` or `extraction`.
         experiment: whose game and population; without one, the classic game of 100.
 
     Raises:
@@ -94,11 +104,15 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     """
     experiment = experiment or loads(EXAMPLE)
     own = experiment.prompts
+    told = population_variables(experiment)
+    questions = {"retry": retry_message(told, own), "extraction": extraction_message("(the reply)", told, own)}
+    if name in questions:
+        return questions[name]
     system, user = {**SYSTEM_PROMPTS, **own.system}, {**USER_PROMPTS, **own.user}
     if name not in system and name not in user:
-        known = [*system, *user]
+        known = [*system, *user, *questions]
         raise ConfigError(f"no prompt {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    told = population_variables(experiment) | _traits(name, experiment)
+    told |= _traits(name, experiment)
     wanted = needed(system[name], told) if name in system else placeholders(user[name])
     if missing := [placeholder for placeholder in wanted if placeholder not in told]:
         listed = ", ".join(f"{{{placeholder}}}" for placeholder in missing)
@@ -107,11 +121,11 @@ def render(name: str, experiment: Experiment | None = None) -> str:
             f"(known: {', '.join(sorted(told))})"
         )
     if name in system:
-        return system_message(name, told, own.system)
+        return system_message(name, told, own)
     example = number_text((experiment.game.low + experiment.game.high) / 3)
     other = {"own_rank": "2", "group_numbers": ", ".join(f"{group.name} {example}" for group in experiment.population)}
     announced = {str(quantity): other.get(quantity, example) for quantity in experiment.game.announce}
-    return "\n\n".join((user_message(name, 0, told, {}, own.user), user_message(name, 1, told, announced, own.user)))
+    return "\n\n".join((user_message(name, 0, told, {}, own), user_message(name, 1, told, announced, own)))
 
 
 def _traits(name: str, experiment: Experiment) -> dict[str, str]:

@@ -209,11 +209,11 @@ def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
             variables = population_variables(experiment)
             template = {**SYSTEM_PROMPTS, **own.system}[group.system_prompt]
             variables |= {name: f"{{{name}}}" for name in needed(template, variables) if name not in variables}
-            yield f"{group.name}: system", system_message(group.system_prompt, variables, own.system)
-            yield f"{group.name}: user, round 1", user_message(group.user_prompt, 0, variables, {}, own.user)
+            yield f"{group.name}: system", system_message(group.system_prompt, variables, own)
+            yield f"{group.name}: user, round 1", user_message(group.user_prompt, 0, variables, {}, own)
             if experiment.game.rounds > 1:
                 announced = {str(quantity): "…" for quantity in experiment.game.announce}
-                yield f"{group.name}: user, round 2", user_message(group.user_prompt, 1, variables, announced, own.user)
+                yield f"{group.name}: user, round 2", user_message(group.user_prompt, 1, variables, announced, own)
 
 
 def _sampled(run: Run, count: int) -> Iterator[Sample]:

@@ -25,7 +25,7 @@ from pbeauty.game.experiment import (
 )
 from pbeauty.game.personas import PersonRecord
 from pbeauty.game.prompt_variables import population_variables, prompt_variables
-from pbeauty.game.prompts import SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
+from pbeauty.game.prompts import BESIDES, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
 from pbeauty.game.randomness import quotas
 
 Key = tuple[str, ...]
@@ -89,8 +89,8 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
     """
     given = _Given(experiment, left_out, people)
     yield from _check_engines(experiment)
-    yield from _check_own_prompts(experiment.prompts)
     variables = _variables(given)
+    yield from _check_own_prompts(experiment.prompts, variables)
     names: dict[str, int] = {}
     for index, group in enumerate(experiment.population):
         key = ("population", str(index))
@@ -180,10 +180,10 @@ def _variables(given: _Given) -> Mapping[str, str]:
     return variables
 
 
-def _check_own_prompts(own: OwnPrompts) -> Iterator[Fault]:
+def _check_own_prompts(own: OwnPrompts, variables: Mapping[str, str]) -> Iterator[Fault]:
     for what, texts, library in (("system", own.system, SYSTEM_PROMPTS), ("user", own.user, USER_PROMPTS)):
         for name, text in texts.items():
-            if name in library:
+            if name in (*library, "retry", "extraction"):
                 yield ("prompts", what, name), "there is a prompt of this name already; choose another"
             try:
                 placeholders(text)
@@ -191,6 +191,23 @@ def _check_own_prompts(own: OwnPrompts) -> Iterator[Fault]:
                 yield ("prompts", what, name), str(error)
             if not text.strip():
                 yield ("prompts", what, name), "the text is empty"
+    others: dict[Key, str] = {("announcements", quantity): text for quantity, text in own.announcements.items()}
+    for name in ("first_round", "next_round", "retry", "extraction"):
+        if (text := getattr(own, name)) is not None:
+            others[(name,)] = text
+    for key, text in others.items():
+        known = [*BESIDES[key[-1]], *variables]
+        try:
+            wanted = placeholders(text)
+        except ValueError as error:
+            yield ("prompts", *key), str(error)
+            continue
+        if not text.strip():
+            yield ("prompts", *key), "the text is empty"
+        elif key == ("extraction",) and "reply" not in wanted:
+            yield ("prompts", *key), "it needs {reply}, the reply that the question is about"
+        if missing := [name for name in wanted if name not in known]:
+            yield ("prompts", *key), f"it needs {_explain(missing, known)}"
 
 
 def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mapping[str, str]) -> Iterator[Fault]:

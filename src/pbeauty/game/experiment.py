@@ -28,7 +28,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pbeauty.files import CONTROL_CHARACTERS
-from pbeauty.game.prompts import WRITING
 
 DEMO_MODEL = "demo"
 LARGEST = 1e15
@@ -240,9 +239,6 @@ class Writer(Section):
     retries: Annotated[Whole, Field(ge=0, le=10)] = 3
 
 
-assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
-
-
 def _equal_shares(name: str, values: Any) -> Any:
     if not isinstance(values, list) or not values or not all(isinstance(v, (str, int, float)) for v in values):
         return values
@@ -287,10 +283,15 @@ class PersonaSettings(Section):
 
 
 class OwnPrompts(Section):
-    """An experiment's own prompts, by name: templates over the same placeholders as the library's."""
+    """An experiment's own texts: prompts by name, and others in place of the library's, which stands for null."""
 
     system: dict[Slug, Prose] = {}
     user: dict[Slug, Prose] = {}
+    announcements: dict[Literal[Announced, "no_winning_guess", "no_own_rank"], Prose] = {}
+    first_round: Prose | None = None
+    next_round: Prose | None = None
+    retry: Prose | None = None
+    extraction: Prose | None = None
 
 
 class _Group(Section):

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+from pbeauty.game.experiment import OwnPrompts, Writer
+
+NO_OWN_PROMPTS = OwnPrompts()
 
 RULES = (
     "{count} players take part in a guessing game. In every round each player picks a number from {low} to {high}; "
@@ -102,6 +105,8 @@ ABOUT: dict[str, str] = {
     "paraphrased": "contamination probe: the same rules in other words",
     "direct": "the number only",
     "step-by-step": "a few sentences first",
+    "retry": "asks again, after a reply that no number could be read from",
+    "extraction": "asks a model which number a reply chooses",
 }
 """One line about each prompt. (The third contamination probe is no prompt, but an odd p, `game.multiplier: 0.6413`.)"""
 
@@ -112,13 +117,10 @@ ANNOUNCEMENTS: dict[str, str] = {
     "winning_guess": "The winning number was {winning_guess}.",
     "group_numbers": "The groups' numbers were: {group_numbers}.",
     "own_rank": "By nearness to the target, {own_number} ranked {own_rank}.",
+    "no_winning_guess": "Nobody was near enough to the target to win.",
+    "no_own_rank": "In that round {own_number} did not count.",
 }
-"""The sentence that announces each quantity."""
-NONE_OF: dict[str, str] = {
-    "winning_guess": "Nobody was near enough to the target to win.",
-    "own_rank": "In that round {own_number} did not count.",
-}
-"""The sentence instead, where the round had no such quantity."""
+"""The sentence that announces each quantity; with `no_`, the sentence where the round had no such quantity."""
 
 FIRST_ROUND = "Round {round}. {request}"
 NEXT_ROUND = "{before} Round {round}. {request}"
@@ -158,6 +160,20 @@ WRITING: dict[str, Writing] = {
     ),
 }
 """The requests by language, an ISO 639-1 code."""
+assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
+
+BESIDES: dict[str, tuple[str, ...]] = {
+    **{quantity: (quantity, "two_decimals") for quantity in ("target", "mean", "median", "winning_guess")},
+    "group_numbers": ("group_numbers",),
+    "own_rank": ("own_rank", "own_number"),
+    "no_winning_guess": (),
+    "no_own_rank": ("own_number",),
+    "first_round": ("round", "request"),
+    "next_round": ("before", "announced", "round", "request"),
+    "retry": (),
+    "extraction": ("reply",),
+}
+"""The placeholders that each announcement, opening and question has besides those of the game."""
 
 
 def placeholders(template: str) -> list[str]:
@@ -185,15 +201,15 @@ def needed(template: str, variables: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def system_message(name: str, variables: Mapping[str, str], own: Mapping[str, str] = MappingProxyType({})) -> str:
+def system_message(name: str, variables: Mapping[str, str], own: OwnPrompts = NO_OWN_PROMPTS) -> str:
     """The text of a system prompt.
 
     Args:
-        name: a key of `SYSTEM_PROMPTS`, or of `own`.
+        name: a key of `SYSTEM_PROMPTS`, or of `own.system`.
         variables: those of the game and its population, and a participant's attributes and background.
-        own: the experiment's own system prompts.
+        own: the experiment's own texts.
     """
-    text = {**SYSTEM_PROMPTS, **own}[name]
+    text = {**SYSTEM_PROMPTS, **own.system}[name]
     rules = _parts(variables)
     named = {part: rules[part].format_map(variables) for part in placeholders(text) if part in rules}
     return text.format_map({**variables, **named})
@@ -204,38 +220,43 @@ def user_message(
     round_index: int,
     variables: Mapping[str, str],
     announced: Mapping[str, str],
-    own: Mapping[str, str] = MappingProxyType({}),
+    own: OwnPrompts = NO_OWN_PROMPTS,
 ) -> str:
     """The user message of a round: what is announced of the round before, and the request.
 
     Args:
-        name: a key of `USER_PROMPTS`, or of `own`.
+        name: a key of `USER_PROMPTS`, or of `own.user`.
         round_index: the round, from 0.
         variables: those of the game and its population.
         announced: the text of each quantity (a key of `ANNOUNCEMENTS`) that the round before is announced with; an
             empty text where that round had none, such as a winning guess if nobody won.
-        own: the experiment's own user prompts.
+        own: the experiment's own texts.
     """
-    request = {**USER_PROMPTS, **own}[name].format_map(variables)
+    request = {**USER_PROMPTS, **own.user}[name].format_map(variables)
+    opening = {**variables, "round": str(round_index + 1), "request": request}
     if round_index == 0:
-        return FIRST_ROUND.format(round=1, request=request)
+        return (own.first_round or FIRST_ROUND).format_map(opening)
     own_number = "your number" if variables.get("players") == "individuals" else "your group's number"
+    texts = {**ANNOUNCEMENTS, **own.announcements}
     sentences = [
-        (ANNOUNCEMENTS if text else NONE_OF)[quantity].format_map({**announced, "own_number": own_number})
+        texts[quantity if text else f"no_{quantity}"].format_map(
+            {**variables, "own_number": own_number, quantity: text, "two_decimals": _two_decimals(text)}
+        )
         for quantity, text in announced.items()
     ]
-    before = " ".join([f"Round {round_index} is over.", *sentences])
-    return NEXT_ROUND.format(before=before, round=round_index + 1, request=request)
+    opening["announced"] = " ".join(sentences)
+    opening["before"] = " ".join([f"Round {round_index} is over.", *sentences])
+    return (own.next_round or NEXT_ROUND).format_map(opening)
 
 
-def retry_message(variables: Mapping[str, str]) -> str:
+def retry_message(variables: Mapping[str, str], own: OwnPrompts = NO_OWN_PROMPTS) -> str:
     """The request to a participant whose reply no number could be read from."""
-    return RETRY.format_map(variables)
+    return (own.retry or RETRY).format_map(variables)
 
 
-def extraction_message(reply: str, variables: Mapping[str, str]) -> str:
+def extraction_message(reply: str, variables: Mapping[str, str], own: OwnPrompts = NO_OWN_PROMPTS) -> str:
     """The extraction question: which number a reply chooses."""
-    return EXTRACTION.format_map({**variables, "reply": reply})
+    return (own.extraction or EXTRACTION).format_map({**variables, "reply": reply})
 
 
 def background_request(language: str, attributes: Mapping[str, str]) -> str:
@@ -243,6 +264,12 @@ def background_request(language: str, attributes: Mapping[str, str]) -> str:
     writing = WRITING[language]
     pairs = (writing.pair.format(name=name.replace("_", " "), value=value) for name, value in attributes.items())
     return writing.request.format(attributes=writing.separator.join(pairs))
+
+
+def _two_decimals(text: str) -> str:
+    """A number as it is announced, such as `33.5`, with both decimals: `33.50`; what is no number stays as it is."""
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals:0<2}" if text[-1:].isdigit() else text
 
 
 def _parts(variables: Mapping[str, str]) -> dict[str, str]:

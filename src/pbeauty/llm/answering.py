@@ -129,7 +129,9 @@ class _Answers:
     def _extraction(self, call: _Call, reply: Reply, answer: Answer, pattern: Status) -> _Call | None:
         """Asks the model which number the answer names; None where there is none, or the question does not fit."""
         block = self._block
-        prompt = block.template.question(prompts.extraction_message(answer.text, block.variables))
+        prompt = block.template.question(
+            prompts.extraction_message(answer.text, block.variables, block.experiment.prompts)
+        )
         too_long = len(prompt) + block.extraction_sampling.max_tokens > block.engine.max_model_len
         if too_long or not answer.text:
             return None
@@ -154,7 +156,7 @@ class _Answers:
         if call.attempt >= settings.group.retries:
             self._record_guess(call, float("nan"), status)
             return None
-        unread = (*call.unread, (tokens, prompts.retry_message(block.variables)))
+        unread = (*call.unread, (tokens, prompts.retry_message(block.variables, block.experiment.prompts)))
         prompt, _ = block.prompt(call.slot, unread)
         if len(prompt) > settings.room:
             unread = ()

@@ -59,7 +59,7 @@ def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTempla
     group = experiment.population[index]
     assert isinstance(group, LLMGroup)
     variables = {**population_variables(experiment), **longest}
-    system = prompts.system_message(group.system_prompt, variables, experiment.prompts.system)
+    system = prompts.system_message(group.system_prompt, variables, experiment.prompts)
     written = len(template.uncached_opening(system, _longest_request(experiment, group)))
     write = group.personas.write if group.personas else None
     return written + (writing_sampling(experiment, template, write).max_tokens if write else 0)
@@ -74,10 +74,10 @@ def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping
         assert isinstance(group, LLMGroup)
         reply = group.sampling.max_tokens
         turn = len(template.uncached_turn(_longest_request(experiment, group))) + reply
-        retry = len(template.turn(prompts.retry_message(variables))) + reply
+        retry = len(template.turn(prompts.retry_message(variables, experiment.prompts))) + reply
         whole = first_prompt_tokens(experiment, index, template, longest) + reply
         whole += (experiment.game.rounds - 1) * turn + group.retries * retry
-        question = template.question(prompts.extraction_message("", variables))
+        question = template.question(prompts.extraction_message("", variables, experiment.prompts))
         reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
         writing = 0
         if group.personas and (write := group.personas.write):
@@ -126,11 +126,16 @@ def check_room(
 
 
 def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
-    """A group's request of a later round, each announced quantity at its longest."""
+    """The longest request to a group: each announced quantity at its longest, or missing, or in the first round."""
     game = experiment.game
     widest = max((number_text(game.high - 0.01), number_text(game.low + 0.01)), key=len)
     numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
     longest = {"group_numbers": numbers, "own_rank": str(experiment.count)}
     quantities = {str(quantity): longest.get(quantity, widest) for quantity in game.announce}
     variables = population_variables(experiment)
-    return prompts.user_message(group.user_prompt, game.rounds, variables, quantities, experiment.prompts.user)
+    missing = quantities | {name: "" for name in ("winning_guess", "own_rank") if name in quantities}
+    rounds = ((game.rounds, quantities), (game.rounds, missing), (0, {}))
+    own = experiment.prompts
+    return max(
+        (prompts.user_message(group.user_prompt, index, variables, told, own) for index, told in rounds), key=len
+    )

@@ -239,8 +239,7 @@ class LLMParticipants:
         return self._system_message(settings.group, traits)
 
     def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
-        own = self.experiment.prompts.system
-        return prompts.system_message(group.system_prompt, {**self.variables, **traits}, own)
+        return prompts.system_message(group.system_prompt, {**self.variables, **traits}, self.experiment.prompts)
 
     def _text(self, round_index: int, slot: int, turn: UserTurn) -> str:
         """The request of a round to the participant at `slot`."""
@@ -309,5 +308,5 @@ class LLMParticipants:
         return UserTurn(text, opening, self.template.turn(text), quantities, by_rank)
 
     def _user_message(self, group: LLMGroup, round_index: int, quantities: Mapping[str, str]) -> str:
-        own = self.experiment.prompts.user
+        own = self.experiment.prompts
         return prompts.user_message(group.user_prompt, round_index, self.variables, quantities, own)

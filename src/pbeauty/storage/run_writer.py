@@ -25,7 +25,19 @@ from pbeauty import __version__, files
 from pbeauty.config.loader import dumps
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
-from pbeauty.game.prompts import PARTS, RULES, SYSTEM_PROMPTS, TEAM_RULES, USER_PROMPTS, placeholders
+from pbeauty.game.prompts import (
+    ANNOUNCEMENTS,
+    EXTRACTION,
+    FIRST_ROUND,
+    NEXT_ROUND,
+    PARTS,
+    RETRY,
+    RULES,
+    SYSTEM_PROMPTS,
+    TEAM_RULES,
+    USER_PROMPTS,
+    placeholders,
+)
 from pbeauty.game.records import PLAY, Rows
 from pbeauty.game.rules import Status
 from pbeauty.game.scoring import Scored
@@ -249,13 +261,19 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
     for group in groups:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
-            system = {**SYSTEM_PROMPTS, **experiment.prompts.system}[group.system_prompt]
+            own = experiment.prompts
+            system = {**SYSTEM_PROMPTS, **own.system}[group.system_prompt]
             parts = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
             rules = next((parts[name] for name in placeholders(system) if name in parts), "")
             attributes |= {
                 "rules_text": rules,
                 "system_prompt_text": system,
-                "user_prompt_text": {**USER_PROMPTS, **experiment.prompts.user}[group.user_prompt],
+                "user_prompt_text": {**USER_PROMPTS, **own.user}[group.user_prompt],
+                "announcement_texts": json.dumps({**ANNOUNCEMENTS, **own.announcements}, ensure_ascii=False),
+                "first_round_text": own.first_round or FIRST_ROUND,
+                "next_round_text": own.next_round or NEXT_ROUND,
+                "retry_text": own.retry or RETRY,
+                "extraction_text": own.extraction or EXTRACTION,
                 "sampling": json.dumps(attributes["sampling"]),
             }
             if group.personas:

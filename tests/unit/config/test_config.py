@@ -71,7 +71,12 @@ def test_defaults_of_experiment_game_and_models():
             "players": "individuals",
             "tolerance": None,
         },
-        "prompts": {"system": {}, "user": {}},
+        "prompts": {
+            "system": {},
+            "user": {},
+            "announcements": {},
+            **dict.fromkeys(("first_round", "next_round", "retry", "extraction")),
+        },
         "models": {
             "demo": {
                 "path": "demo",

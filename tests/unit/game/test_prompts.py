@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
+from pbeauty.config.loader import loads
+from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import announced
-from pbeauty.game.experiment import Game
+from pbeauty.game.experiment import Game, OwnPrompts
 from pbeauty.game.prompt_variables import prompt_variables
 from pbeauty.game.prompts import (
     ABOUT,
@@ -92,7 +94,7 @@ def test_system_prompts_differ():
     told = prompt_variables(Game(multiplier="2/4", offset=5, aggregate="median"), 3) | TRAITS
     texts = {system_message(name, told) for name in SYSTEM_PROMPTS}
     assert len(texts) == len(SYSTEM_PROMPTS)
-    assert ABOUT.keys() == SYSTEM_PROMPTS.keys() | USER_PROMPTS.keys()
+    assert ABOUT.keys() == SYSTEM_PROMPTS.keys() | USER_PROMPTS.keys() | {"retry", "extraction"}
 
 
 def test_the_shifted_game_tells_its_offset_in_rules_and_scores_it():
@@ -172,9 +174,7 @@ def test_requests_name_the_round(name, round_index):
 
 
 @every_user_prompt
-@pytest.mark.parametrize(
-    "quantities", [quantities for n in range(4) for quantities in itertools.combinations(ANNOUNCEMENTS, n)]
-)
+@pytest.mark.parametrize("quantities", [quantities for n in range(4) for quantities in itertools.combinations(TOLD, n)])
 def test_what_is_announced_is_told_and_nothing_else(name, quantities):
     announced = {quantity: TOLD[quantity] for quantity in quantities}
     text = user_message(name, 1, prompt_variables(Game(), 3), announced)
@@ -184,7 +184,7 @@ def test_what_is_announced_is_told_and_nothing_else(name, quantities):
 
 
 def test_every_quantity_that_a_game_can_announce_has_a_text():
-    assert ANNOUNCEMENTS.keys() == TOLD.keys()
+    assert ANNOUNCEMENTS.keys() == TOLD.keys() | {"no_winning_guess", "no_own_rank"}
     for quantity in TOLD:
         assert Game(announce=[quantity]).announce == (quantity,)
         assert ANNOUNCEMENTS[quantity].format_map({**TOLD, "own_number": "your number"}).count(TOLD[quantity]) == 1
@@ -222,6 +222,67 @@ def test_extraction_quotes_the_reply_as_it_is(reply):
         assert not PLACEHOLDER.search(rest)
         assert says(rest, told["low"])
         assert says(rest, told["high"])
+
+
+OWN = """
+name: own
+game: {announce: [target, winning_guess, own_rank]}
+prompts:
+  user: {mine: "Your bid, {low} to {high}?"}
+  announcements:
+    target: "Mark: {two_decimals} ({target})."
+    no_winning_guess: Nobody.
+    own_rank: "{own_number} came {own_rank}."
+  first_round: "{request}"
+  next_round: "{announced}\\n{request} [{round}]"
+  retry: "Say it as a number up to {high}."
+  extraction: "<{reply}> of {count}: which?"
+population: [{name: players, count: 7, kind: llm, user_prompt: mine}]
+"""
+
+
+def test_own_texts_take_the_place_of_the_librarys(tmp_path, capsys):
+    own, told = loads(OWN).prompts, prompt_variables(Game(), 7)
+    assert user_message("mine", 0, told, {}, own) == "Your bid, 0 to 100?"
+    for target, shown in (("33.5", "33.50 (33.5)"), ("50", "50.00 (50)"), ("-3.25", "-3.25 (-3.25)")):
+        announced = {"target": target, "winning_guess": "", "own_rank": "3"}
+        text = user_message("mine", 1, told, announced, own)
+        assert text == f"Mark: {shown}. Nobody. your number came 3.\nYour bid, 0 to 100? [2]"
+    text = user_message("mine", 1, told, {"winning_guess": "7", "own_rank": ""}, own)
+    assert text.startswith("The winning number was 7. In that round your number did not count.\n"), "the library's"
+    assert retry_message(told, own) == "Say it as a number up to 100."
+    assert extraction_message("{x}", told, own) == "<{x}> of 7: which?"
+    assert retry_message(told, OwnPrompts()) == retry_message(told)
+    (tmp_path / "own.yaml").write_text(OWN)
+    for name, shown in (
+        ("mine", "Your bid, 0 to 100?\n\nMark: 33.33 (33.33). The winning number was 33.33. your number came 2.\n"),
+        ("retry", "Say it as a number up to 100."),
+        ("extraction", "<(the reply)> of 7: which?"),
+    ):
+        assert main(["prompts", "--show", name, str(tmp_path / "own.yaml")]) == 0
+        assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("own", "key", "words"),
+    [
+        ('announcements: {target: "{mean}"}', "announcements.target", "{mean}, which has no value here; known: "),
+        ('announcements: {no_winning_guess: "{winning_guess}"}', "announcements.no_winning_guess", "{winning_guess}"),
+        ("announcements: {targt: x}", "announcements.targt", "'targt' is not allowed; expected 'target', "),
+        ("announcements: {target: ' '}", "announcements.target", "the text is empty"),
+        ('first_round: "{before}"', "first_round", "{before}, which has no value here"),
+        ('next_round: "{announcd} {request}"', "next_round", "{announcd}, which has no value here; did you mean"),
+        ('retry: "{reply}"', "retry", "known: aggregate, "),
+        ('retry: "{0}"', "retry", "is no placeholder"),
+        ("extraction: A number.", "extraction", "it needs {reply}, the reply that the question is about"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_an_own_text_is_named(own, key, words):
+    with pytest.raises(ConfigError) as caught:
+        loads(f"name: a\nprompts: {{{own}}}\npopulation: [{{name: b, count: 2, kind: llm}}]")
+    (fault,) = str(caught.value).splitlines()[1:]
+    assert fault.strip().startswith(f"prompts.{key}: ")
+    assert words in fault
 
 
 def test_unknown_names_are_errors():

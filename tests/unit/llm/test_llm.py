@@ -88,6 +88,24 @@ def test_a_retry_shows_the_unreadable_reply_and_is_counted():
     assert all(any(f"<assistant>{text}<" in prompt for text in unread) for prompt in again)
 
 
+def test_an_experiments_own_texts_are_what_the_model_reads():
+    own = """{
+        announcements: {target: "{two_decimals} it was."},
+        first_round: "{request}", next_round: "{announced} {request}",
+        retry: "Say it again.", extraction: "<{reply}> means?"}"""
+    settings = "{name: birds, count: 200, kind: llm, retries: 1}"
+    game = loads(f"name: test\nseed: 3\ngame: {{rounds: 2}}\nprompts: {own}\npopulation: [{settings}]")
+    engine = Listening()
+    plays = played(seated(game, engine), 2)
+    purposes = Counter(int(purpose) for play in plays for purpose in play.replies.purpose)
+    asked = [prompt for prompt, _ in engine.asked]
+    assert purposes[Purpose.RETRY] > 5
+    assert sum(prompt.endswith("<user>Say it again.</><assistant>") for prompt in asked) == purposes[Purpose.RETRY]
+    assert sum("> means?" in prompt for prompt in asked) == purposes[Purpose.EXTRACTION]
+    assert sum("21.00 it was. Reply with your number only." in prompt for prompt in asked) >= 200
+    assert not any("Round" in prompt or "The target was" in prompt for prompt in asked)
+
+
 @pytest.mark.parametrize("mode", ["pattern", "pattern-then-model", "model"])
 def test_extraction_asks_the_model_as_often_as_its_mode_says(mode):
     block = seated(experiment(count=200, extraction=mode, retries=0))

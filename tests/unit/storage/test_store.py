@@ -21,7 +21,7 @@ from pbeauty import __version__
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
 from pbeauty.game.announcement import group_of
-from pbeauty.game.prompts import RULES, SYSTEM_PROMPTS, USER_PROMPTS
+from pbeauty.game.prompts import ANNOUNCEMENTS, EXTRACTION, RETRY, RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.rules import ReadingRule, Status
 from pbeauty.game.scoring import score
@@ -115,6 +115,8 @@ def test_groups_and_their_members(tmp_path):
         assert talkers["rules_text"] == RULES
         assert talkers["system_prompt_text"] == SYSTEM_PROMPTS["classic"]
         assert talkers["user_prompt_text"] == USER_PROMPTS["direct"]
+        assert (talkers["retry_text"], talkers["extraction_text"]) == (RETRY, EXTRACTION)
+        assert json.loads(talkers["announcement_texts"]) == ANNOUNCEMENTS
         assert json.loads(talkers["sampling"])["temperature"] == 0.5
         assert attributes["rock"] == {"name": "rock", "count": 2, "kind": "fixed", "value": 10.0}
 
