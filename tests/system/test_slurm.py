@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 from hosts import virtual
 from mpi import BIN, alone, assert_same, results, rounds_kept
 from slurm.cluster import PROGRAMS, Cluster
@@ -290,7 +291,7 @@ def test_a_job_array_plays_a_case_per_line(cluster, folder):
     for task, multiplier in ((1, "2/3"), (2, "1/2")):
         with h5py.File(folder / f"results/thinkers/slurm-{job}_{task}/run.h5") as file:
             assert file.attrs["seed"] == task
-            assert f"multiplier: {multiplier}" in file.attrs["experiment"].decode()
+            assert yaml.safe_load(file.attrs["experiment"].decode())["game"]["multiplier"] == multiplier
             assert file["rounds/guess"].shape == (1, 70)
 
 
