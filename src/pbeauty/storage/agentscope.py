@@ -40,6 +40,12 @@ _OFFSETS = (
     r"\{multiplier\}[^.;\n]*? (?P<sign>plus|minus|\+|-) (?P<number>\d+(\.\d+)?)",
 )
 """How a text says that something is added to p times the average."""
+_ROUNDS = {
+    "announcements": {"target": "The winner number of this round is {two_decimals}. Let's move on to the next round."},
+    "first_round": "{request}",
+    "next_round": "{announced}\n{request}",
+}
+"""What the example puts before a USER text; it is in its code, and not in its files."""
 
 
 @dataclass
@@ -81,7 +87,7 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
     made.note("api_key, client_args and model_type have no counterpart: engines run inside the job, not behind ports")
     made.note("agent_server_num and env_server_num have no counterpart: participants need no servers")
     made.note("an unusable reply is asked for again up to twice and counted; the example left it out without a count")
-    made.note("announcements, the retry and the question that reads a number from a reply are worded by pbeauty")
+    made.note("the retry and the question that reads a number from a reply are worded by pbeauty")
     for column in rows[0].keys() - set(COLUMNS):
         made.note(f"the column {column} of experiment.csv has no counterpart")
     draft = out.with_name(f".{out.name}.draft")
@@ -92,7 +98,7 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
             "user": {f"usr-{key}": _escaped(text) for key, text in prompts["USER"].items()},
         }
         texts = {kind: {key: text for key, text in some.items() if text.strip()} for kind, some in texts.items()}
-        (draft / "prompts.yaml").write_text(to_yaml(texts), encoding="utf-8")
+        (draft / "prompts.yaml").write_text(to_yaml(texts | _ROUNDS), encoding="utf-8")
         if people:
             (draft / "personas.jsonl").write_text("".join(people), encoding="utf-8")
         contents: dict[str, Any] = {}

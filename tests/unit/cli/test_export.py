@@ -28,6 +28,8 @@ from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, csv_cell
+from pbeauty.game.prompt_variables import number_text, population_variables
+from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.rules import Status
 from pbeauty.job.stop_requests import parse_duration
 from pbeauty.storage.agentscope import COLUMNS, import_example
@@ -255,6 +257,13 @@ def test_the_examples_configuration_becomes_ours(example, tmp_path):
     )
     assert (shifted.game.offset, shifted.game.p) == (5, 0.5)
     assert "{{odd}}" in shifted.prompts.system["sys-2"]
+    told = population_variables(twice)
+    text = system_message("sys-1", told, twice.prompts)
+    assert text == "Numbers from 0 to 100; nearest to 2/3 of the average.", "to the letter, as is what follows"
+    assert user_message("usr-2", 0, told, {}, twice.prompts) == "Think."
+    for target, shown in ((50.0, "50.00"), (100 / 3, "33.33")):
+        text = user_message("usr-2", 1, told, {"target": number_text(target)}, twice.prompts)
+        assert text == f"The winner number of this round is {shown}. Let's move on to the next round.\nThink."
     assert [(g.count, mixed.models[g.model].path) for g in mixed.population] == [(5, "demo"), (4, "a/b")]
     assert people.population[0].personas.file
     notes = " ".join(made.notes)
@@ -318,7 +327,7 @@ def test_an_import_names_everything_that_changes(example, tmp_path):
         "small_2_2 gives no max_tokens: 1024 is written",
         "SYSTEM text 1 in prompt.json gives {max_value} a format",
         "the placeholder {odd} in prompt.json has no counterpart",
-        "announcements, the retry and the question that reads a number from a reply are worded by pbeauty",
+        "the retry and the question that reads a number from a reply are worded by pbeauty",
         "small_1_1: 'your_model_path' is no folder here and no hub id",
         f"play case 2 with: mpirun -n 3 pbeauty run '{tmp_path}/our s/002-small-5-1'.yaml",
     ):
