@@ -64,7 +64,7 @@ def test_the_experiments_are_those_of_the_paper():
     (groups,) = cases("mixture-groups")
     assert groups.game.players == "groups"
     for group in groups.population:
-        assert f"You are in {group.name}." in groups.prompts.system[group.system_prompt]
+        assert groups.prompts.system[group.system_prompt] == "{rules} You are in {group}."
     for experiment in cases("shifted"):
         assert (experiment.game.offset, experiment.game.p) == (5, 0.5)
 

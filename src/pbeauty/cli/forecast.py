@@ -199,7 +199,7 @@ def _requests(experiment: Experiment, group: LLMGroup, pace: Pace | None) -> tup
 
 def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, float]:
     """Tokens of the first prompt, and of what follows a reply, with some for the chat template."""
-    variables = population_variables(experiment)
+    variables = population_variables(experiment) | {"group": group.name}
     traits: dict[str, str] = {}
     if group.personas:
         first = sum(g.count for g in experiment.population[: experiment.population.index(group)])

@@ -81,7 +81,7 @@ class Entry:
 def entries(experiment: Experiment | None = None) -> list[Entry]:
     """All prompts of the library, and an experiment's own."""
     games = [population_variables(loads(EXAMPLE, [f"game.multiplier={p}"])).keys() for p in ("2/3", "1")]
-    common = set.intersection(*map(set, games)) - {"only_one"}
+    common = set.intersection(*map(set, games)) - {"only_one"} | {"group"}
     found = []
     for kind, texts in (("system", SYSTEM_PROMPTS), ("user", USER_PROMPTS)):
         own = getattr(experiment.prompts, kind) if experiment else {}
@@ -129,7 +129,7 @@ def render(name: str, experiment: Experiment | None = None) -> str:
 
 
 def _traits(name: str, experiment: Experiment) -> dict[str, str]:
-    """Attributes and background of the first participant with the prompt, or else of the first language model."""
+    """Group, attributes and background of the first participant with the prompt, or else of the first model."""
     talkers = []
     start = 0
     for group in experiment.population:
@@ -142,4 +142,4 @@ def _traits(name: str, experiment: Experiment) -> dict[str, str]:
     traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
     if group.personas and group.personas.write:
         traits["background"] = "(what the model will have written)"
-    return traits
+    return traits | {"group": group.name}

@@ -206,7 +206,7 @@ def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
     own = experiment.prompts
     for group in experiment.population:
         if isinstance(group, LLMGroup):
-            variables = population_variables(experiment)
+            variables = population_variables(experiment) | {"group": group.name}
             template = {**SYSTEM_PROMPTS, **own.system}[group.system_prompt]
             variables |= {name: f"{{{name}}}" for name in needed(template, variables) if name not in variables}
             yield f"{group.name}: system", system_message(group.system_prompt, variables, own)

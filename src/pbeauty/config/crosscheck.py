@@ -218,8 +218,8 @@ def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mappin
     if personas.template is not None or personas.file or personas.write:
         traits.append("background")
     for what, name, texts, known in (
-        ("system", group.system_prompt, {**SYSTEM_PROMPTS, **own.system}, [*variables, *traits]),
-        ("user", group.user_prompt, {**USER_PROMPTS, **own.user}, list(variables)),
+        ("system", group.system_prompt, {**SYSTEM_PROMPTS, **own.system}, [*variables, "group", *traits]),
+        ("user", group.user_prompt, {**USER_PROMPTS, **own.user}, [*variables, "group"]),
     ):
         if name not in texts:
             listed = f"known: {', '.join(texts)}, found {name!r}"

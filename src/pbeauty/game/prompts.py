@@ -163,13 +163,13 @@ WRITING: dict[str, Writing] = {
 assert set(get_args(Writer.model_fields["language"].annotation)) == set(WRITING)
 
 BESIDES: dict[str, tuple[str, ...]] = {
-    **{quantity: (quantity, "two_decimals") for quantity in ("target", "mean", "median", "winning_guess")},
-    "group_numbers": ("group_numbers",),
-    "own_rank": ("own_rank", "own_number"),
-    "no_winning_guess": (),
-    "no_own_rank": ("own_number",),
-    "first_round": ("round", "request"),
-    "next_round": ("before", "announced", "round", "request"),
+    **{quantity: (quantity, "two_decimals", "group") for quantity in ("target", "mean", "median", "winning_guess")},
+    "group_numbers": ("group_numbers", "group"),
+    "own_rank": ("own_rank", "own_number", "group"),
+    "no_winning_guess": ("group",),
+    "no_own_rank": ("own_number", "group"),
+    "first_round": ("round", "request", "group"),
+    "next_round": ("before", "announced", "round", "request", "group"),
     "retry": (),
     "extraction": ("reply",),
 }
@@ -206,7 +206,7 @@ def system_message(name: str, variables: Mapping[str, str], own: OwnPrompts = NO
 
     Args:
         name: a key of `SYSTEM_PROMPTS`, or of `own.system`.
-        variables: those of the game and its population, and a participant's attributes and background.
+        variables: those of the game and its population, and a participant's group, attributes and background.
         own: the experiment's own texts.
     """
     text = {**SYSTEM_PROMPTS, **own.system}[name]
@@ -227,7 +227,7 @@ def user_message(
     Args:
         name: a key of `USER_PROMPTS`, or of `own.user`.
         round_index: the round, from 0.
-        variables: those of the game and its population.
+        variables: those of the game and its population, and the group's name.
         announced: the text of each quantity (a key of `ANNOUNCEMENTS`) that the round before is announced with; an
             empty text where that round had none, such as a winning guess if nobody won.
         own: the experiment's own texts.

@@ -58,7 +58,7 @@ def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTempla
     """The tokens of the longest prompt that a conversation of a group can begin with: nothing of it can be left out."""
     group = experiment.population[index]
     assert isinstance(group, LLMGroup)
-    variables = {**population_variables(experiment), **longest}
+    variables = {**population_variables(experiment), "group": group.name, **longest}
     system = prompts.system_message(group.system_prompt, variables, experiment.prompts)
     written = len(template.uncached_opening(system, _longest_request(experiment, group)))
     write = group.personas.write if group.personas else None
@@ -132,7 +132,7 @@ def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
     numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
     longest = {"group_numbers": numbers, "own_rank": str(experiment.count)}
     quantities = {str(quantity): longest.get(quantity, widest) for quantity in game.announce}
-    variables = population_variables(experiment)
+    variables = population_variables(experiment) | {"group": group.name}
     missing = quantities | {name: "" for name in ("winning_guess", "own_rank") if name in quantities}
     rounds = ((game.rounds, quantities), (game.rounds, missing), (0, {}))
     own = experiment.prompts

@@ -239,7 +239,8 @@ class LLMParticipants:
         return self._system_message(settings.group, traits)
 
     def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
-        return prompts.system_message(group.system_prompt, {**self.variables, **traits}, self.experiment.prompts)
+        variables = {**self.variables, "group": group.name, **traits}
+        return prompts.system_message(group.system_prompt, variables, self.experiment.prompts)
 
     def _text(self, round_index: int, slot: int, turn: UserTurn) -> str:
         """The request of a round to the participant at `slot`."""
@@ -308,5 +309,5 @@ class LLMParticipants:
         return UserTurn(text, opening, self.template.turn(text), quantities, by_rank)
 
     def _user_message(self, group: LLMGroup, round_index: int, quantities: Mapping[str, str]) -> str:
-        own = self.experiment.prompts
-        return prompts.user_message(group.user_prompt, round_index, self.variables, quantities, own)
+        variables = {**self.variables, "group": group.name}
+        return prompts.user_message(group.user_prompt, round_index, variables, quantities, self.experiment.prompts)

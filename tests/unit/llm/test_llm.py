@@ -106,6 +106,28 @@ def test_an_experiments_own_texts_are_what_the_model_reads():
     assert not any("Round" in prompt or "The target was" in prompt for prompt in asked)
 
 
+def test_everybody_is_told_the_own_group():
+    game = loads("""
+        name: test
+        game: {rounds: 2}
+        prompts:
+          system: {mine: "{rules} You are in {group}."}
+          user: {mine: "What do you of {group} say?"}
+          announcements: {target: "{target}, {group}!"}
+        x-all: &all {kind: llm, extraction: pattern, retries: 0, system_prompt: mine, user_prompt: mine}
+        population:
+          - {<<: *all, name: red, count: 3}
+          - {<<: *all, name: blue, count: 2}
+          - {<<: *all, name: green, count: 4, personas: {attributes: {job: {nurse: 0.5, cook: 0.5}}}}
+    """)
+    block = seated(game)
+    played(block, 2)
+    for seat, name in enumerate(["red"] * 3 + ["blue"] * 2 + ["green"] * 4):
+        asked = bytes(block.llm.prompt(seat)[0]).decode()
+        assert f"You are in {name}.</><user>Round 1. What do you of {name} say?</>" in asked
+        assert f"Round 1 is over. 21, {name}! Round 2. What do you of {name} say?</>" in asked
+
+
 @pytest.mark.parametrize("mode", ["pattern", "pattern-then-model", "model"])
 def test_extraction_asks_the_model_as_often_as_its_mode_says(mode):
     block = seated(experiment(count=200, extraction=mode, retries=0))
