@@ -91,6 +91,7 @@ def test_replies_stay_text(page):
 def test_what_was_run_is_told(page):
     text = _Page(page.read_text(encoding="utf-8")).text
     for told in ("talkers (30 llm)", "2/3 x mean", "node-1", "no evidence", "talkers: system", "{multiplier}",
+                 "I cannot read a number from 0 to 100", "said:\n\n…\n\nWhich number",
                  "unparsable", "multiplier:", "UNFINISHED"):  # fmt: skip
         assert (told in text) == (told not in ("UNFINISHED", "{multiplier}")), told
     (mean,) = re.findall(r"Guesses by round.*?\n1\n?\s*39\n?\s*([0-9.]+) \[", text, re.DOTALL)[:1]

@@ -29,7 +29,14 @@ from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import printable, replace_text
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.prompt_variables import population_variables
-from pbeauty.game.prompts import SYSTEM_PROMPTS, needed, system_message, user_message
+from pbeauty.game.prompts import (
+    SYSTEM_PROMPTS,
+    extraction_message,
+    needed,
+    retry_message,
+    system_message,
+    user_message,
+)
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.rules import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
@@ -202,7 +209,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
 
 
 def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """The prompts of each group of language models in full; what differs between its members stays in braces."""
+    """The prompts of language models in full, as far as they are used; what differs within a group stays in braces."""
     own = experiment.prompts
     for group in experiment.population:
         if isinstance(group, LLMGroup):
@@ -214,6 +221,11 @@ def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
             if experiment.game.rounds > 1:
                 announced = {str(quantity): "…" for quantity in experiment.game.announce}
                 yield f"{group.name}: user, round 2", user_message(group.user_prompt, 1, variables, announced, own)
+    variables, groups = population_variables(experiment), experiment.population
+    if any(isinstance(group, LLMGroup) and group.retries for group in groups):
+        yield "all groups: retry, after a reply without a number", retry_message(variables, own)
+    if any(isinstance(group, LLMGroup) and group.extraction != "pattern" for group in groups):
+        yield "all groups: extraction question", extraction_message("…", variables, own)
 
 
 def _sampled(run: Run, count: int) -> Iterator[Sample]:
