@@ -293,7 +293,7 @@ def _check_personas(
     if personas.template is not None and not personas.template.strip():
         yield (*key, "template"), "the text is empty"
     elif personas.template is not None:
-        known = [*variables, *_attributes(personas)]
+        known = [*variables, "group", *_attributes(personas)]
         try:
             if missing := [name for name in placeholders(personas.template) if name not in known]:
                 yield (*key, "template"), f"it needs {_explain(missing, known)}"

@@ -153,7 +153,8 @@ def assign_personas(
             personas.source[start + offset] = Source.FILE
         if wanted.template is not None:
             personas.source[start:stop] = Source.TEMPLATE
-            _fill_in(personas, wanted.template, population_variables(experiment), start, stop)
+            variables = population_variables(experiment) | {"group": group.name}
+            _fill_in(personas, wanted.template, variables, start, stop)
     return personas
 
 

@@ -60,6 +60,11 @@ def faults(text, folder):
     return str(caught.value)
 
 
+def test_a_template_can_name_the_group():
+    text = "name: a\npopulation: [{name: reds, count: 2, kind: llm, personas: {template: 'You play for {group}.'}}]"
+    assert assign_personas(loads(text)).traits(1)["background"] == "You play for reds."
+
+
 # --- quotas ------------------------------------------------------------------------------------------------
 
 

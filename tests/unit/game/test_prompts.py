@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
-from pbeauty.config.loader import loads
+from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game, OwnPrompts
@@ -243,6 +243,7 @@ population: [{name: players, count: 7, kind: llm, user_prompt: mine}]
 
 def test_own_texts_take_the_place_of_the_librarys(tmp_path, capsys):
     own, told = loads(OWN).prompts, prompt_variables(Game(), 7)
+    assert loads(dumps(loads(OWN))).prompts == own, "a run keeps them"
     assert user_message("mine", 0, told, {}, own) == "Your bid, 0 to 100?"
     for target, shown in (("33.5", "33.50 (33.5)"), ("50", "50.00 (50)"), ("-3.25", "-3.25 (-3.25)")):
         announced = {"target": target, "winning_guess": "", "own_rank": "3"}

@@ -118,7 +118,7 @@ def test_everybody_is_told_the_own_group():
         population:
           - {<<: *all, name: red, count: 3}
           - {<<: *all, name: blue, count: 2}
-          - {<<: *all, name: green, count: 4, personas: {attributes: {job: {nurse: 0.5, cook: 0.5}}}}
+          - {<<: *all, name: green, count: 4, personas: {attributes: {job: [nurse, cook]}}}
     """)
     block = seated(game)
     played(block, 2)
