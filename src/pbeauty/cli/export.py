@@ -28,7 +28,7 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
 from pbeauty.game.records import Ragged
 from pbeauty.game.rules import Status
-from pbeauty.storage.hdf5 import reading
+from pbeauty.storage.hdf5 import read_errors
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
@@ -156,7 +156,7 @@ def last_replies(run: Run, round_index: int) -> Callable[[int], str | None]:
     """
     rows: dict[int, tuple[Ragged, int]] = {}
     for path, file in run.open_reply_files(round_index):
-        with reading(path):
+        with read_errors(path):
             texts = Ragged.of(file["text"][:], file["text_offsets"][:])
             ids, last = last_answers(file["participant"][:], file["purpose"][:])
             rows |= {i: (texts, row) for i, row in zip(ids.tolist(), last.tolist(), strict=True)}

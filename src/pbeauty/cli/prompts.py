@@ -104,28 +104,31 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     """
     experiment = experiment or loads(EXAMPLE)
     own = experiment.prompts
-    told = population_variables(experiment)
-    questions = {"retry": retry_message(told, own), "extraction": extraction_message("(the reply)", told, own)}
+    variables = population_variables(experiment)
+    questions = {
+        "retry": retry_message(variables, own),
+        "extraction": extraction_message("(the reply)", variables, own),
+    }
     if name in questions:
         return questions[name]
     system, user = {**SYSTEM_PROMPTS, **own.system}, {**USER_PROMPTS, **own.user}
     if name not in system and name not in user:
         known = [*system, *user, *questions]
         raise ConfigError(f"no prompt {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    told |= _traits(name, experiment)
-    wanted = needed(system[name], told) if name in system else placeholders(user[name])
-    if missing := [placeholder for placeholder in wanted if placeholder not in told]:
+    variables |= _traits(name, experiment)
+    wanted = needed(system[name], variables) if name in system else placeholders(user[name])
+    if missing := [placeholder for placeholder in wanted if placeholder not in variables]:
         listed = ", ".join(f"{{{placeholder}}}" for placeholder in missing)
         raise ConfigError(
             f"{name!r} needs {listed}, which this experiment has no value for; give one that has, as CONFIG "
-            f"(known: {', '.join(sorted(told))})"
+            f"(known: {', '.join(sorted(variables))})"
         )
     if name in system:
-        return system_message(name, told, own)
+        return system_message(name, variables, own)
     example = number_text((experiment.game.low + experiment.game.high) / 3)
     other = {"own_rank": "2", "group_numbers": ", ".join(f"{group.name} {example}" for group in experiment.population)}
     announced = {str(quantity): other.get(quantity, example) for quantity in experiment.game.announce}
-    return "\n\n".join((user_message(name, 0, told, {}, own), user_message(name, 1, told, announced, own)))
+    return "\n\n".join((user_message(name, 0, variables, {}, own), user_message(name, 1, variables, announced, own)))
 
 
 def _traits(name: str, experiment: Experiment) -> dict[str, str]:

@@ -88,16 +88,16 @@ def random_game(rng: np.random.Generator) -> Game:
     )
 
 
-def choose(rng: np.random.Generator, game: Game, told: Mapping[str, float]) -> Choice:
-    """One participant's guess after an announcement (`told` is empty before the first, or where none is made)."""
-    reference, width = reference_point(game, told), game.high - game.low
+def choose(rng: np.random.Generator, game: Game, announced: Mapping[str, float]) -> Choice:
+    """One participant's guess after an announcement (`announced` is empty before the first, or where none is made)."""
+    reference, width = reference_point(game, announced), game.high - game.low
     steps = tuple(level_k_guess(game, level, reference) for level in (1, 2, 3))
     end = equilibrium(game)
     end = reference if np.isnan(end) else end
     ceiling = level_k_guess(game, 1, game.high)
     values = {"0": reference, "ceiling": ceiling, "1": steps[0], "2": steps[1], "3": steps[2], "end": end}
     weights, anything, stay, noisy = FIRST_LEVELS, _between(FIRST_ANY, game.p), 0.0, 0.5
-    if told:
+    if announced:
         weights, anything, stay, noisy = LATER_LEVELS, LATER_ANY, _between(LATER_STAY, game.p), 0.7
         values["end"] = (steps[2] + end) / 2
     kind = rng.random()
@@ -107,7 +107,7 @@ def choose(rng: np.random.Generator, game: Game, told: Mapping[str, float]) -> C
     level = "0" if kind < anything + stay else str(rng.choice(list(weights), p=shares / shares.sum()))
     guess = values[level]
     if rng.random() < noisy:
-        spread = 0.14 * max(guess - game.low, 0.02 * width) if told else 0.04 * width
+        spread = 0.14 * max(guess - game.low, 0.02 * width) if announced else 0.04 * width
         guess += rng.normal(0, spread)
     return Choice(guess_text(rng, game, guess), level, reference, steps[: int(level)] if level.isdigit() else ())
 
@@ -127,23 +127,23 @@ def guess_text(rng: np.random.Generator, game: Game, guess: float) -> str:
     return number_text(float(np.clip(round(guess, decimals), game.low, game.high)))
 
 
-def reasoning(rng: np.random.Generator, game: Game, told: Mapping[str, float], choice: Choice) -> str:
+def reasoning(rng: np.random.Generator, game: Game, announced: Mapping[str, float], choice: Choice) -> str:
     """A step-by-step reply: what was announced, the steps of reasoning, the choice, and `My number: X`."""
     decimals = 1 if game.high - game.low >= 40 else 2
     plus = f" {'plus' if game.offset > 0 else 'minus'} {number_text(abs(game.offset))}" if game.offset else ""
     at = number_text(round(choice.reference, decimals))
     words = {"p": game.multiplier, "plus": plus, "average": prompt_variables(game, 2)["aggregate"], "at": at}
     sentences = []
-    if told:
-        quantity = draw(rng, list(told))
-        sentences.append(draw(rng, phrases.ANNOUNCED[quantity]).format(value=number_text(told[quantity])))
+    if announced:
+        quantity = draw(rng, list(announced))
+        sentences.append(draw(rng, phrases.ANNOUNCED[quantity]).format(value=number_text(announced[quantity])))
     elif choice.level.isdigit():
         sentences.append(draw(rng, phrases.START).format(**words))
     if not choice.steps:
-        name = "middle" if choice.level == "0" and not told else choice.level
+        name = "middle" if choice.level == "0" and not announced else choice.level
         sentences.append(draw(rng, phrases.WITHOUT_STEPS[name]).format(**words))
     # Where the target was announced and the aggregate was not, the target is the first step itself.
-    known = "target" in told and game.aggregate not in told
+    known = "target" in announced and game.aggregate not in announced
     texts = [number_text(round(number, decimals)) for number in (choice.reference, *choice.steps[:2])]
     if known and choice.steps:
         texts[1] = number_text(round(choice.steps[0], 2))
@@ -199,37 +199,37 @@ def game_conversation(
     if rounds is None:
         rounds = int(rng.integers(8, 13)) if rng.random() < 0.04 else int(min(rng.geometric(0.45), 8))
     turns = [Turn("system", _system(rng, variables))] if rng.random() < 0.95 else []
-    told: dict[str, float] = {}
+    announced: dict[str, float] = {}
     centre = (game.low + game.high) / 2
     for round_index in range(rounds):
-        texts = {quantity: number_text(value) for quantity, value in told.items()}
+        texts = {quantity: number_text(value) for quantity, value in announced.items()}
         request = user_message(style, round_index, variables, texts)
         if rng.random() < 0.1:
             usual = USER_PROMPTS[style].format_map(variables)
             request = request.replace(usual, draw(rng, phrases.REQUESTS[style]))
         turns.append(Turn("user", request))
-        choice = choose(rng, game, told)
+        choice = choose(rng, game, announced)
         if rng.random() < 0.015:
             turns.append(Turn("assistant", draw(rng, phrases.UNREADABLE)))
             turns.append(Turn("user", retry_message(variables)))
             turns.append(Turn("assistant", choice.text, learn=True))
         else:
-            reply = choice.text if style == "direct" else reasoning(rng, game, told, choice)
+            reply = choice.text if style == "direct" else reasoning(rng, game, announced, choice)
             turns.append(Turn("assistant", reply, learn=True))
         centre = _next_centre(rng, game, centre)
-        told = _announce(rng, game, centre, float(choice.text))
+        announced = _announce(rng, game, centre, float(choice.text))
     return turns
 
 
 def extraction_conversation(rng: np.random.Generator) -> list[Turn]:
     """A request to read a number out of somebody's reply, answered with the number or `none`."""
     game = random_game(rng)
-    told = _announce(rng, game, rng.uniform(game.low, game.high)) if rng.random() < 0.5 else {}
+    announced = _announce(rng, game, rng.uniform(game.low, game.high)) if rng.random() < 0.5 else {}
     number, other = (number_text(round(rng.uniform(game.low, game.high), int(rng.integers(3)))) for _ in range(2))
-    choice = choose(rng, game, told)
+    choice = choose(rng, game, announced)
     if rng.random() < 0.5:
         choice = Choice(number, "any", choice.reference)
-    reply = reasoning(rng, game, told, choice)
+    reply = reasoning(rng, game, announced, choice)
     thoughts = reply.rpartition("My number:")[0] if rng.random() < 0.4 else ""
     kind, answer = rng.random(), choice.text
     if kind > 0.75:

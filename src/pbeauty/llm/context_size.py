@@ -137,5 +137,6 @@ def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
     rounds = ((game.rounds, quantities), (game.rounds, missing), (0, {}))
     own = experiment.prompts
     return max(
-        (prompts.user_message(group.user_prompt, index, variables, told, own) for index, told in rounds), key=len
+        (prompts.user_message(group.user_prompt, index, variables, announced, own) for index, announced in rounds),
+        key=len,
     )

@@ -35,7 +35,7 @@ _LONGEST_TEXT = 1 << 26
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turns what the operating system says about a write to `path` into a RunFileError that names it."""
     try:
         yield
@@ -45,7 +45,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def read_errors(path: Path) -> Iterator[None]:
     """Turns what h5py and the operating system say when `path` cannot be read into a RunFileError that names it."""
     try:
         yield
@@ -64,9 +64,9 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     Raises:
         RunFileError: if it cannot be written, or if `keep` and `path` is damaged.
     """
-    with writing(path), files.replaced(path) as draft:
+    with write_errors(path), files.replaced(path) as draft:
         if keep:
-            with reading(path):
+            with read_errors(path):
                 before = files.RegularFile(path)
                 _verify(before)
             before.seek(0)
@@ -93,12 +93,12 @@ def open_file(path: Path, digest: bytes | None = None) -> h5py.File:
     Raises:
         RunFileError: if it is missing, damaged, or not the file that run.h5 refers to.
     """
-    with reading(path):
+    with read_errors(path):
         handle = files.RegularFile(path)
         found = _verify(handle)
         file = h5py.File(handle, "r")
     if digest and found != digest:
-        with reading(path):
+        with read_errors(path):
             about = files.printable(f"round {file.attrs['round']} of run {read_text(file, 'run_id')}")
         file.close()
         raise RunFileError(f"{path} is whole, but not the file that run.h5 refers to; it is of {about}")
@@ -124,7 +124,7 @@ def stored_file(folder: Path, relative: str) -> StoredFile:
         folder: the run's.
         relative: the path of the file from there.
     """
-    with reading(folder / relative), files.RegularFile(folder / relative) as file:
+    with read_errors(folder / relative), files.RegularFile(folder / relative) as file:
         return StoredFile(relative, bytes.fromhex(file.read(_BLOCK)[len(_HEADER) :].decode("ascii")))
 
 

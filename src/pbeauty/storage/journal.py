@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pbeauty.game.records import Ragged, gather
-from pbeauty.storage.hdf5 import writing
+from pbeauty.storage.hdf5 import write_errors
 from pbeauty.storage.schema import JOURNALS
 
 _MAGIC = b"\xb5pbr"
@@ -66,7 +66,7 @@ class Journal:
             RunFileError: if it cannot be created.
         """
         self.path = path
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb", buffering=1 << 20)
 
@@ -88,7 +88,7 @@ class Journal:
         Raises:
             RunFileError: if it does not take it, on a full disk say.
         """
-        with writing(self.path):
+        with write_errors(self.path):
             self._file.flush()
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Journal:
         Raises:
             RunFileError: as `flush`.
         """
-        with writing(self.path):
+        with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()

@@ -24,11 +24,11 @@ from pbeauty.storage.hdf5 import (
     describe,
     open_again,
     open_file,
-    reading,
+    read_errors,
     replaced,
     stored_file,
     write_array,
-    writing,
+    write_errors,
 )
 from pbeauty.storage.schema import LABELS, PER_REPLY, REPLY_CHUNK, StoredFile, reply_file
 from pbeauty.storage.validation import check_replies
@@ -100,7 +100,7 @@ def write_replies(
         begin = int(participant[rows[0]]) if stored else first_participant
         relative = reply_file(round_index, begin)
         path = folder / relative
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as file:
             describe(file, run_id=run_id, round=round_index + 1, first_participant=begin)
@@ -209,7 +209,7 @@ class StoredReplies:
         for index in np.unique(file).tolist():
             mine, path = file == index, self._paths[index]
             first, last = int(starts[mine].min()), int(stops[mine].max())
-            with reading(path), open_again(path) as replies:
+            with read_errors(path), open_again(path) as replies:
                 flats.append(replies["tokens"][first:last].astype(np.int32, copy=False))
             if len(flats[-1]) != last - first:
                 raise RunFileError(f"{path}: the stored replies have been altered while the run was played")
@@ -240,7 +240,7 @@ def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDA
         if int(Path(one.path).stem) > participants[-1]:
             continue
         path = folder / one.path
-        with open_file(path, one.digest) as file, reading(path):
+        with open_file(path, one.digest) as file, read_errors(path):
             check_replies(file)
             ids, last = last_answers(file["participant"][:], file["purpose"][:])
             offsets = file["token_offsets"][:]

@@ -24,7 +24,7 @@ from pbeauty.game.personas import Personas
 from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.rules import Outcome
 from pbeauty.storage import dataframes
-from pbeauty.storage.hdf5 import open_file, read_labels, read_text, reading
+from pbeauty.storage.hdf5 import open_file, read_errors, read_labels, read_text
 from pbeauty.storage.replies import StoredReplies, stored_replies
 from pbeauty.storage.schema import REPLIES, RUN_FILE, SCHEMA_VERSION, StoredFile, round_file
 from pbeauty.storage.validation import check_replies, check_rows, check_run, reply_files
@@ -65,12 +65,12 @@ class LazyArray:
             RunFileError: if the file is damaged.
         """
         if not self._dataset.is_virtual:
-            with reading(self._run.path):
+            with read_errors(self._run.path):
                 return self._dataset[which]
         first, *rest = which if isinstance(which, tuple) else (which,)
         rows = np.arange(self.shape[0])[first]
         if rows.ndim == 0:
-            with reading(self._run.path.parent / round_file(int(rows))):
+            with read_errors(self._run.path.parent / round_file(int(rows))):
                 return self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
         if not len(rows):
             return np.empty((0, *self.shape[1:]), self.dtype)
@@ -102,7 +102,7 @@ class Run:
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
         self.file = open_file(self.path)
         try:
-            with reading(self.path):
+            with read_errors(self.path):
                 version = self.file.attrs.get("schema_version", 0)
                 if version != SCHEMA_VERSION:
                     raise RunFileError(
@@ -134,7 +134,7 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        with reading(self.path):
+        with read_errors(self.path):
             text = read_text(self.file, "experiment")
             # A stored experiment never refers to parts of itself: one that does would unfold in memory.
             if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text)):
@@ -144,13 +144,13 @@ class Run:
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Where and with what the run was made."""
-        with reading(self.path):
+        with read_errors(self.path):
             return json.loads(read_text(self.file, "provenance"))
 
     @property
     def run_id(self) -> str:
         """Tells this run from every other one."""
-        with reading(self.path):
+        with read_errors(self.path):
             return read_text(self.file, "run_id")
 
     @property
@@ -183,7 +183,7 @@ class Run:
         Raises:
             RunFileError: if it is missing or damaged.
         """
-        with reading(self.path):
+        with read_errors(self.path):
             return LazyArray(self, name)[which]
 
     def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
@@ -205,25 +205,25 @@ class Run:
     @property
     def rounds(self) -> Any:
         """The figures of every round: a pandas frame by round from 1, or see `dataframes.rounds` without pandas."""
-        with reading(self.path):
+        with read_errors(self.path):
             return dataframes.rounds(self.file)
 
     @property
     def participants(self) -> Any:
         """Group and attributes of everybody: a pandas frame by id, or see `dataframes.participants` without pandas."""
-        with reading(self.path):
+        with read_errors(self.path):
             return dataframes.participants(self.file)
 
     @property
     def attributes(self) -> dict[str, list[str]]:
         """The labels of every coded column of participants: `group`, and the attributes of personas."""
-        with reading(self.path):
+        with read_errors(self.path):
             columns = self.file["participants"].items()
             return {name: [printable(label) for label in read_labels(column)] for name, column in columns}
 
     def codes(self, attribute: str) -> NDArray[np.uint16]:
         """One of `attributes` by participant, uint16[participant], indices into its labels."""
-        with reading(self.path):
+        with read_errors(self.path):
             return self.file[f"participants/{attribute}"][:]
 
     @property
@@ -272,7 +272,7 @@ class Run:
         """
         if "personas" not in self.file:
             return None
-        with reading(self.path):
+        with read_errors(self.path):
             columns = {name: column for name, column in self.file["participants"].items() if name != "group"}
             texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
             return Personas(
@@ -305,7 +305,7 @@ class Run:
         for stored in reversed(self.reply_files(round - 1)):
             if int(Path(stored.path).stem) > participant:
                 continue
-            with reading(self.path.parent / stored.path):
+            with read_errors(self.path.parent / stored.path):
                 file = self._opened(stored)
                 first, last = np.searchsorted(file["participant"][:], [participant, participant + 1])
                 if first == last:
@@ -332,7 +332,7 @@ class Run:
         Raises:
             RunFileError: if it is missing, damaged, or of another run or round.
         """
-        with reading(self.path):
+        with read_errors(self.path):
             digest = bytes(self.file["digests/rounds"][round_index])
         return self._opened(StoredFile(round_file(round_index), digest))
 
@@ -342,7 +342,7 @@ class Run:
         Raises:
             RunFileError: if run.h5 was tampered with.
         """
-        with reading(self.path):
+        with read_errors(self.path):
             return reply_files(self.file, round_index)
 
     def open_reply_files(self, round_index: int) -> Iterator[tuple[Path, h5py.File]]:
@@ -363,7 +363,7 @@ class Run:
             if not path.exists():
                 raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
             file = open_file(path, stored.digest)
-            with reading(path):
+            with read_errors(path):
                 if stored.path.startswith(REPLIES):
                     check_replies(file)
                 else:

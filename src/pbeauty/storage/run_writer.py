@@ -48,7 +48,7 @@ from pbeauty.storage.hdf5 import (
     replaced,
     stored_file,
     write_array,
-    writing,
+    write_errors,
 )
 from pbeauty.storage.schema import (
     CHUNK,
@@ -157,7 +157,7 @@ class RunWriter:
 
     def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> StoredFile:
         path = self.folder / round_file(round_index)
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(exist_ok=True)
         with replaced(path) as file:
             describe(file, run_id=run_id, round=round_index + 1)

@@ -16,7 +16,7 @@ from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.records import PLAY, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
-from pbeauty.storage.hdf5 import describe, reading
+from pbeauty.storage.hdf5 import describe, read_errors
 from pbeauty.storage.journal import journals
 from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_reader import Run
@@ -237,11 +237,11 @@ def read_everything(folder):
     with Run(folder) as run:
         for name in run.file["rounds"]:
             run.read(name)
-        with reading(run.path):
+        with read_errors(run.path):
             run.file["participants/group"][:]
         for round_index in range(run.round_count):
             for path, block in run.open_reply_files(round_index):
-                with reading(path):
+                with read_errors(path):
                     for dataset in block.values():
                         dataset[:]
 
