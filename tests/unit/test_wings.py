@@ -92,3 +92,9 @@ def test_files_stay_short():
         path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES
     }
     assert not {name: count for name, count in lines.items() if count > MOST_LINES}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Test modules are imported by their name alone."""
+    names = [path.stem for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
