@@ -29,8 +29,10 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[BufferedRandom]:
             new one even after a power cut.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written, or is a device or a pipe, which must not make way for a file.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"{path} is no regular file")
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_DRAFT}")
     try:
         with draft.open("x+b") as file:

@@ -176,6 +176,14 @@ def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
+    "wrong", ["stop: 5", "stop: [1]", "bad_words: x", "logit_bias: {a: 1}", "presence_penalty: much", "min_tokens: -1"]
+)
+def test_sampling_parameters_of_another_type_are_refused_by_name(wrong):
+    with pytest.raises(ConfigError, match=f"sampling.*{wrong.partition(':')[0]}"):
+        check_models(asking(sampling=f"{{{wrong}}}"))
+
+
+@pytest.mark.parametrize(
     ("version", "good"), [("0.23.9", False), ("0.24.0", True), ("0.32.0+cpu", True), ("1.0", True)]
 )
 def test_vllm_is_asked_for_by_version(monkeypatch, version, good):

@@ -23,7 +23,7 @@ def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add_experiment(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="put the run into exactly this folder")
+    parser.add_argument("--out", type=_folder, metavar="FOLDER", help="put the run into exactly this folder")
     parser.add_argument("--case", metavar="CASE", help="play this case of a sweep alone: its number, from 1, or name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
 
@@ -54,3 +54,9 @@ def _is_sweep(config: Path) -> bool:
     from pbeauty.config.sweep import is_sweep
 
     return is_sweep(config)
+
+
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable of a script, say
+        raise argparse.ArgumentTypeError("expected a folder, found nothing")
+    return Path(text)

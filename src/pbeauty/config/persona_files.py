@@ -79,7 +79,8 @@ def _person(line: str, where: str, group: str) -> PersonRecord | None:
     `where` is what error messages call the line.
     """
     try:
-        entry: Any = json.loads(line, parse_int=str, parse_float=str)  # as they are written
+        # Numbers as they are written; a key that is given twice is a fault.
+        entry: Any = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: no JSON: {error}") from None
     if not isinstance(entry, dict):
@@ -101,6 +102,14 @@ def _person(line: str, where: str, group: str) -> PersonRecord | None:
         if CONTROL_CHARACTERS.search(value) or (name != "background" and not value.isprintable()):
             raise ConfigError(f"{where}: {name!r} has a character that no text has")
     return {name: value.strip() for name, value in entry.items()}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} is given more than once")
+    return entry
 
 
 def digest(path: Path) -> str:

@@ -33,6 +33,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, Section, Slug, Text, Whole, nearest
 from pbeauty.game.randomness import seeds
 
+_FILES_OF_A_SWEEP = ("cases.csv", "live.json", "report.html", "plots")
 _MOST = 100_000
 _DEEPEST = 5
 _LISTED = 10
@@ -74,16 +75,17 @@ class Sweep:
     cases: tuple[Case, ...]
 
     def pick(self, which: str) -> Case:
-        """The case of a number, from 1, or of a name.
+        """The case of a number, from 1, or of a name that is no number.
 
         Raises:
             ConfigError: if there is none.
         """
         names = [case.name for case in self.cases]
-        if which in names:
+        if re.fullmatch("[1-9][0-9]{0,8}", which):
+            if int(which) <= len(names):
+                return self.cases[int(which) - 1]
+        elif which in names:
             return self.cases[names.index(which)]
-        if re.fullmatch("[1-9][0-9]{0,8}", which) and int(which) <= len(names):
-            return self.cases[int(which) - 1]
         raise ConfigError(f"sweep {self.name} has no case {which}{nearest(which, names)}; it has {len(names)}")
 
 
@@ -281,6 +283,8 @@ def _case(
             faults.of_file(path, error)
     if "case" in row:
         parts.append(("", _slug(row["case"])))
+        if parts[-1][1].lower() in _FILES_OF_A_SWEEP:
+            faults.of_file(path, f"a case cannot be called {parts[-1][1]}, which is a file in the sweep's folder")
     for number, (key, value) in enumerate(settings.items(), start=1):
         varied[key] = value
         if key in values or "case" not in row:

@@ -7,9 +7,9 @@ import importlib.metadata
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -95,12 +95,16 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]
         faults += [f"models.{name}.engine: vLLM knows no argument {', '.join(unknown)}"] if unknown else []
         faults += [f"models.{name}.engine.{key}: {message}" for key, message in misfits(model.engine)]
-    known = [name for name in SamplingParams.__struct_fields__ if not name.startswith("_")]
+    kinds = get_type_hints(SamplingParams)
+    known = [name for name in kinds if not name.startswith("_")]
     for index, group in groups:
         key, given = f"population.{index}.sampling", group.sampling.model_extra or {}
         unknown = [f"{name!r}{nearest(name, known)}" for name in given if name not in known]
         if unknown:
             faults.append(f"{key}: vLLM knows no sampling parameter {', '.join(unknown)}")
+            continue
+        if wrong := [f"{key}.{name}: {fault}" for name in given if (fault := _misfit([kinds[name]], given[name]))]:
+            faults += wrong
             continue
         try:
             SamplingParams(**sampling_arguments(group.sampling))
@@ -120,15 +124,21 @@ def misfits(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in arguments.items():
         limits = [section.__pydantic_fields__[name] for section in sections if name in section.__pydantic_fields__]
         kinds = [Annotated[limit.annotation | None, *limit.metadata, None] for limit in limits]
-        for kind in [types[name], *kinds] if name in types else kinds:
-            try:
-                TypeAdapter(kind).validate_python(value)
-            except ValidationError as error:
-                message = error.errors()[0]["msg"]
-                yield name, f"{message[0].lower()}{message[1:]}, found {value!r}"
-                break
-            except PydanticUserError:  # vLLM's own classes, which it checks itself when an engine starts
-                continue
+        if fault := _misfit([types[name], *kinds] if name in types else kinds, value):
+            yield name, fault
+
+
+def _misfit(kinds: Sequence[Any], value: Any) -> str | None:
+    """What keeps a value from being of all these types, in the words of the first that it is not of."""
+    for kind in kinds:
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            return f"{message[0].lower()}{message[1:]}, found {value!r}"
+        except PydanticUserError:  # vLLM's own classes, which it checks itself when an engine starts
+            continue
+    return None
 
 
 def sampling_arguments(sampling: Sampling) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import builtins
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -152,6 +153,19 @@ def sweep(tmp_path_factory):
     make(folder / "warm/again", [[1.0, 2.0], [3.0, 4.0]], name="warm")
     make(folder / "new", np.empty((0, 2)), described=experiment(2, name="new"))
     return folder
+
+
+def test_a_pipe_or_a_device_does_not_make_way_for_a_file(run, tmp_path, capsys):
+    os.mkfifo(tmp_path / "guesses.csv")
+    assert main(["export", str(run), "--format", "csv", "--out", str(tmp_path / "guesses.csv")]) == 2
+    assert "is no regular file" in capsys.readouterr().err
+    assert (tmp_path / "guesses.csv").is_fifo()
+
+
+def test_a_run_needs_a_name_for_its_folder(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "configs/quickstart.yaml", "--out", ""])
+    assert "expected a folder, found nothing" in capsys.readouterr().err
 
 
 def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 
 import pytest
@@ -185,6 +186,12 @@ def test_files_without_an_end_are_refused(tmp_path):
         loads(EXPERIMENT.format("file: /dev/zero"))
     with pytest.raises(ConfigError, match="prompts: cannot read /dev/zero: it is larger than"):
         loads("name: x\nprompts: /dev/zero\npopulation: [{name: a, count: 1, kind: llm}]")
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="found nothing"):
+        load(tmp_path / "pipe.yaml")
 
 
 def test_no_more_people_are_read_than_there_are(tmp_path):

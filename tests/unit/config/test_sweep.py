@@ -159,6 +159,8 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: base.yaml\nvary: {game.low: [0, -0.0, 0e3]}", "cases 1 and 2 are the same experiment"),
         ("base: base.yaml\ntable: [{case: a, seed: 1}, {case: b, seed: 1}]", "cases 1 and 2 are the same"),
         ("base: base.yaml\nvary: {results: [a, b]}", "cases 1 and 2 are the same experiment"),
+        ("base: base.yaml\ntable: [{case: cases.csv, seed: 1}]", "a case cannot be called cases.csv"),
+        ("base: base.yaml\ntable: [{case: LIVE.json, seed: 1}]", "a case cannot be called LIVE.json"),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
         ("base: base.yaml\nreplicates: 100001", "replicates: 100001 is not allowed; expected 100000 or less"),
         (
@@ -171,6 +173,12 @@ def test_bad_sweeps_are_refused(text, said, tmp_path):
     assert said in refusal(
         written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n", twice_csv="game.rounds,game.rounds\n1,2\n")
     )
+
+
+def test_a_number_is_a_case_by_its_place_and_never_by_its_name(tmp_path):
+    """Jobs of an array ask for cases by number."""
+    sweep = load_sweep(written(tmp_path, "base: base.yaml\ntable: [{case: 2, seed: 1}, {case: 1, seed: 2}]"))
+    assert [sweep.pick(which).experiment.seed for which in ("1", "2")] == [1, 2]
 
 
 def test_all_faults_of_all_cases_are_told_once(tmp_path):

@@ -194,6 +194,7 @@ population:
         ('{"background": "x", "job": 1}\n{"background": "y"}', "line 2: its keys are background"),
         ('{"background": "x", "count": 1}', "an attribute cannot have the name 'count'"),
         ('{"background": "x", "job": [1]}', "'job' is no attribute"),
+        ('{"background": "x", "background": "y"}', "the key 'background' is given more than once"),
     ],
 )
 def test_files_of_backgrounds_are_checked(content, said, tmp_path):
