@@ -35,7 +35,7 @@ _PER_REPLY = 40
 """Bytes that a stored reply takes besides its text (four bytes a token) and its token ids (four each)."""
 _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
-_ROUND_AT_MODERATOR = 80
+_ROUND_AT_MODERATOR = 22
 """Bytes of memory per participant that a round takes on rank 0."""
 _LONGEST_DAYS = 60
 
