@@ -27,6 +27,7 @@ from pbeauty.job.provenance import PhaseTimer, Usage
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.context_size import game_context, longest_traits
 from pbeauty.llm.engine import Engine
+from pbeauty.llm.model_files import require_files
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
 from pbeauty.mpi.watchdog import Watchdog
@@ -75,6 +76,7 @@ class EngineCache:
             if self._engine:
                 self._engine.forget()
             else:
+                require_files(model)
                 self._engine, self._loaded = Engine(model, place, experiment.seed, context), wanted
             self._engine.template = self._engine.template.dated(plan.checkpoint.date)
             return self._engine

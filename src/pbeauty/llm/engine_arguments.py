@@ -20,7 +20,7 @@ from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sam
 from pbeauty.game.personas import Personas
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
-from pbeauty.llm.model_files import longest_context, model_source
+from pbeauty.llm.model_files import check_chat_template, longest_context, model_source
 from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
 from pbeauty.llm.reasoning import check_parser
 
@@ -73,6 +73,7 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         check_vllm()
     for model in models.values():
         model_source(model, base)
+        check_chat_template(model)
         if model.reasoning_parser:
             check_parser(model.reasoning_parser)
     groups = [(i, g) for i, g in enumerate(experiment.population) if isinstance(g, LLMGroup)]

@@ -21,6 +21,7 @@ _HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's word on whether it has a model."""
 _UNREACHABLE = ", and the hub cannot be asked"
 _FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin", "*.gguf", "*.pt")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates", "tekken.json")
 _BLOCK, _BLOCKS = 1 << 20, 16
 """Bytes of a block, and how many are read of a larger file: whatever trains a model further changes all of it."""
 
@@ -56,6 +57,39 @@ def model_source(model: Model, base: Path = Path()) -> str:
         f"model path {model.path}: no such folder{_nearest_folder(base / folder)}{reason}; "
         f"give `{DEMO_MODEL}`, a checkpoint folder, or a hub id (owner/name)"
     )
+
+
+def require_files(model: Model) -> None:
+    """Refuses a model of the hub that can be had neither from its cache nor from the network, before vLLM tries.
+
+    Raises:
+        ConfigError: saying what to do.
+    """
+    if not _folder(model.path).exists() and (reason := _why_not_on_hub(model)):
+        raise ConfigError(
+            f"model path {model.path}: it is not in the hub's cache on this machine{reason}; where there is a network, "
+            f"`hf download {model.path}` puts it there (HF_HOME says where; all nodes must see that folder)"
+        )
+
+
+def check_chat_template(model: Model) -> None:
+    """Refuses a checkpoint folder whose tokenizer says that it has no chat template.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    folder = _folder(model.path)
+    if any((folder / name).exists() for name in _TEMPLATES):
+        return
+    try:
+        settings = json.loads(read_bounded(folder / "tokenizer_config.json", _LARGEST_CONFIG)[0])
+    except (OSError, ValueError):
+        return  # not here, or not to be told
+    if isinstance(settings, dict) and not settings.get("chat_template"):
+        raise ConfigError(
+            f"model path {model.path}: it has no chat template, which conversations need (chat_template.jinja, or "
+            "`chat_template` in tokenizer_config.json); an instruction-tuned checkpoint has one"
+        )
 
 
 def is_here(model: Model) -> bool:

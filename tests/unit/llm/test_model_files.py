@@ -115,6 +115,32 @@ def test_a_hub_that_cannot_be_reached_is_said_where_a_folder_is_likely_meant(mon
         model_source(Model(path="owner/name"), tmp_path)
 
 
+def test_a_model_that_is_neither_cached_nor_to_be_had_ends_the_job_at_once(tmp_path):
+    """Without a network, vLLM itself would try again and again for two minutes."""
+    (tmp_path / "e.yaml").write_text(
+        "name: e\nmodels: {m: {path: owner/name}}\npopulation: [{name: g, count: 1, kind: llm, model: m}]"
+    )
+    environ = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    done = mpi.mpirun(1, "run", tmp_path / "e.yaml", "--out", tmp_path / "run", environ=environ)
+    assert done.code == 2
+    assert "owner/name: it is not in the hub's cache on this machine, and the hub cannot be asked" in done.err
+    assert "`hf download owner/name`" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_checkpoint_without_a_chat_template_is_refused_before_it_is_loaded(tmp_path):
+    folder = checkpoint(tmp_path / "base", tokenizer_config='{"model_max_length": 512}')
+    experiment = loads(
+        f"name: x\nmodels: {{m: {{path: '{folder}'}}}}\npopulation: [{{name: a, count: 1, kind: llm, model: m}}]"
+    )
+    check_models(experiment)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="it has no chat template"):
+        check_models(experiment)
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    check_models(experiment)
+
+
 def test_folders_are_relative_to_the_experiment_file(tmp_path, monkeypatch):
     checkpoint(tmp_path / "models" / "llama")
     (tmp_path / "e.yaml").write_text(
