@@ -74,6 +74,11 @@ def _sync_folder(folder: Path) -> None:
 # --- what others may have written ---------------------------------------------------------------------------
 
 
+def open_at_once(path: str | Path, flags: int) -> int:
+    """Opens a file as `os.open`, without waiting for the other end of a pipe; an `opener` for `FileIO`."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class RegularFile(FileIO):
     """A regular file, open for reading; a pipe or a device of its name is not waited for.
 
@@ -87,7 +92,7 @@ class RegularFile(FileIO):
             OSError: if it cannot be opened.
             ValueError: if it is no regular file.
         """
-        super().__init__(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        super().__init__(path, "rb", opener=open_at_once)
         if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
             self.close()
             raise ValueError(f"{path} is no regular file")

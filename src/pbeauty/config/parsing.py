@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import yaml
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import open_at_once
 
 LARGEST_FILE = 16 << 20
 """Bytes of the largest file that is read as a whole."""
@@ -31,7 +32,7 @@ def read_text(path: Path) -> str:
     """
     try:
         # A pipe that nobody writes to is empty, and not waited for.
-        with BufferedReader(FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))) as file:
+        with BufferedReader(FileIO(path, opener=open_at_once)) as file:
             os.set_blocking(file.fileno(), True)
             content = file.read(LARGEST_FILE + 1)
         text = content.decode("utf-8-sig") if len(content) <= LARGEST_FILE else None

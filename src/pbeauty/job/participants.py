@@ -145,11 +145,12 @@ class Participants:
             replayed: replies from before an interruption.
         """
         answers = Answers(Progress(), {})
-        if self.llm and self.without_background():
-            from pbeauty.llm import backgrounds
+        if self.llm is None:
+            return answers
+        from pbeauty.llm import backgrounds
 
+        if (wanted := backgrounds.wanted(self.llm)).size:
             answers.backgrounds = backgrounds.Backgrounds()
-            wanted = backgrounds.wanted(self.llm)
             with self._request_loop(answers.progress, on_step, journal, replayed) as loop:
                 answers.complete = backgrounds.write(self.llm, wanted, answers.backgrounds, loop)
         return answers
