@@ -1,39 +1,21 @@
-"""`pbeauty check`: an experiment, or all cases of a sweep, resolved and forecast, without MPI and without a model.
-
-Of a run on disk, or a folder of them: what it would have been forecast to take, and what it took.
-"""
+"""`pbeauty check`: an experiment, or all cases of a sweep, resolved and forecast, without MPI and without a model."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pbeauty.cli.forecast import Conditions, actual, forecast, read_pace
+from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
-from pbeauty.errors import DONE, ConfigError, RunFileError
+from pbeauty.errors import DONE
 from pbeauty.game.experiment import Experiment
 from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.stop_requests import job_end, parse_duration
-
-if TYPE_CHECKING:
-    from pbeauty.storage.run_reader import Run
-
-_UNITS = {
-    "prompt_tokens": "prompt tokens",
-    "output_tokens": "output tokens",
-    "disk_bytes": "bytes",
-    "seconds": "s in rounds",
-    "wall_seconds": "s from start to end",
-    "cpu_seconds": "s of CPU time",
-    "peak_memory_bytes": "bytes of memory at most over all ranks",
-}
-"""What a run took, and the unit that people read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ranks", type=_positive, metavar="N", help="forecast for N ranks (the fewest)")
     add("--nodes", type=_positive, default=1, metavar="N", help="with --gpus-per-node: on N nodes (1)")
     add("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
-    add("--bench", type=Path, metavar="FILE", help="forecast times from what `pbeauty bench --json` printed")
-    add("--rate", type=float, metavar="R", help="the same, from R participants/s of each engine")
-    add("--gpu-memory", type=_gib, metavar="GIB", help="say what fits into GPUs of this size, such as 80")
+    add("--rate", type=_above_zero, metavar="R", help="forecast times from R participants/s of each engine (see bench)")
+    add("--gpu-memory", type=_above_zero, metavar="GIB", help="say what fits into GPUs of this size, such as 80")
     add("--time-limit", type=_limit, metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
 
 
@@ -62,12 +43,10 @@ def command(options: argparse.Namespace) -> int:
         nodes=options.nodes,
         gpus_per_node=options.gpus_per_node,
         gpu_memory=options.gpu_memory,
-        pace=read_pace(options.bench, options.rate),
+        rate=options.rate,
         time_limit=limit,
     )
-    if options.config.is_dir() or options.config.suffix == ".h5":
-        lines = _check_runs(options.config, conditions, options.json)
-    elif is_sweep(options.config):
+    if is_sweep(options.config):
         lines = _check_sweep(RunRequest(options.config, tuple(options.set)), options.case, conditions, options.json)
     else:
         lines = _check_experiment(options, conditions)
@@ -82,13 +61,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _gib(text: str) -> float:
+def _above_zero(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of memory in GiB, such as 80")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
     return value
 
 
@@ -97,9 +76,6 @@ def _limit(text: str) -> float:
     if seconds is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90, 4:00:00 or 1-12:00:00")
     return seconds
-
-
-# --- what would be played ------------------------------------------------------------------------------------
 
 
 def _check_experiment(options: argparse.Namespace, conditions: Conditions) -> Iterator[str]:
@@ -165,7 +141,7 @@ def _check_sweep(request: RunRequest, chosen: str | None, conditions: Conditions
         yield f"  {number}. {case.name}: {_summary(case.experiment)[0]}"
         yield from (f"       {line}" for line in describe(found))
     seconds = sum(found["seconds"] or 0.0 for found in forecasts)
-    if conditions.pace and len(cases) > 1:
+    if conditions.rate and len(cases) > 1:
         gpu_hours = sum(found["gpu_hours"] or 0.0 for found in forecasts)
         yield f"  all cases: about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours"
     if conditions.time_limit is not None and seconds > conditions.time_limit:
@@ -214,66 +190,9 @@ def describe(found: Mapping[str, Any]) -> list[str]:
                 f"{memory['conversations']:,} whole conversations at a time"
             )
     if found["seconds"] is None:
-        lines.append("time: unknown without a measured rate (--bench FILE or --rate PARTICIPANTS_PER_SECOND)")
+        lines.append("time: unknown without --rate, the participants/s of an engine (`pbeauty bench` measures them)")
     else:
         lines.append(
             f"about {found['seconds']:,.0f} s without the start of engines, {found['gpu_hours']:,.2f} GPU-hours"
         )
     return lines + [f"WARNING: {warning}" for warning in found["warnings"]]
-
-
-# --- what has been played ------------------------------------------------------------------------------------
-
-
-def _check_runs(path: Path, conditions: Conditions, as_json: bool) -> Iterator[str]:
-    """Forecast and outcome of every run at `path`, and of all together."""
-    from pbeauty.storage.run_folder import find_runs
-    from pbeauty.storage.run_reader import Run
-
-    found: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for file in find_runs([path]):
-        with Run(file) as run:
-            note = "" if run.finished else f", {run.round_count} of {run.experiment.game.rounds} rounds so far"
-            name = path if file.parent == path or file == path else file.parent.relative_to(path)
-            found[f"{name}{note}"] = (_expected(run, conditions), actual(run))
-    if as_json:
-        documents = [{"run": name, "forecast": wanted, "actual": taken} for name, (wanted, taken) in found.items()]
-        whole = {key: documents[0][key] for key in ("forecast", "actual")} if len(found) == 1 else {"runs": documents}
-        yield json.dumps(whole, indent=1)
-        return
-    for name, (expected, taken) in found.items():
-        yield f"{name}: {_beside(expected, taken)}"
-    if len(found) > 1:
-        expected, taken = (_total(figures) for figures in zip(*found.values(), strict=True))
-        yield f"all {len(found)} runs: {_beside(expected, taken)}"
-
-
-def _expected(run: Run, conditions: Conditions) -> dict[str, Any]:
-    """The forecast of a run on as many ranks as it was played on; empty where a file of its experiment is gone."""
-    try:
-        return forecast(run.experiment, replace(conditions, ranks=conditions.ranks or run.provenance.get("size")))
-    except (ConfigError, RunFileError):
-        return {}
-
-
-def _beside(expected: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
-    """Forecast and outcome on one line; what each rank used is summed up."""
-    facts = []
-    for name, unit in _UNITS.items():
-        if name in taken:
-            wanted = expected.get(name)
-            facts.append(
-                f"{_sum(taken[name]):,.0f} {unit}" + (f" (forecast {wanted:,.0f})" if wanted is not None else "")
-            )
-    return f"took {', '.join(facts)}"
-
-
-def _total(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several runs took together, as far as all of them say it: sums, but the most of memory."""
-    names = [name for name in _UNITS if all(found.get(name) is not None for found in figures)]
-    over = {name: max if name == "peak_memory_bytes" else sum for name in names}
-    return {name: over[name](_sum(found[name]) for found in figures) for name in names}
-
-
-def _sum(value: float | list[float]) -> float:
-    return sum(value) if isinstance(value, list) else value

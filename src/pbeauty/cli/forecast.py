@@ -6,25 +6,21 @@ way of asking; everything else is counted.
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pbeauty.config.loader import read_text
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, UniformGroup, is_number
+from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
-from pbeauty.mpi.partition import Block, partition_population, partition_warnings
-from pbeauty.storage.schema import REPLIES
-
-if TYPE_CHECKING:
-    from pbeauty.storage.run_reader import Run
+from pbeauty.llm.model_files import cache_bytes_per_token, longest_context, weight_bytes
+from pbeauty.mpi.partition import partition_population, partition_warnings
 
 _CHARACTERS = 4
 """Per token."""
@@ -41,15 +37,6 @@ _LONGEST_DAYS = 60
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast one engine was when it was measured."""
-
-    participants_per_second: float
-    output_tokens: float | None = None
-    """Sampled per participant and round, where that was measured."""
-
-
-@dataclass(frozen=True)
 class Conditions:
     """What a job is to be played with, and where, as far as that is known beforehand."""
 
@@ -59,34 +46,10 @@ class Conditions:
     gpus_per_node: int | None = None
     gpu_memory: float | None = None
     """Of one GPU, in GiB."""
-    pace: Pace | None = None
-    """Of one engine."""
+    rate: float | None = None
+    """Participants per second of one engine."""
     time_limit: float | None = None
     """Seconds that the job may take."""
-
-
-def read_pace(bench: Path | None, rate: float | None) -> Pace | None:
-    """What the JSON of a bench, or a rate in participants/s of one engine, stands for; None without either.
-
-    Args:
-        bench: what `pbeauty bench --json` printed.
-        rate: comes before the bench's.
-
-    Raises:
-        ConfigError: if the file is no bench result.
-    """
-    if rate is not None:
-        if not 0 < rate < float("inf"):
-            raise ConfigError("--rate: expected participants per second and engine, above zero")
-        return Pace(rate)
-    if bench is None:
-        return None
-    try:
-        found = json.loads(read_text(bench))
-        measured = float(found["participants_per_second"]["real"])
-        return Pace(measured, float(found["output_tokens_per_second"]) / measured)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError):
-        raise ConfigError(f"{bench} is not the result of `pbeauty bench --json`") from None
 
 
 def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> dict[str, Any]:
@@ -98,55 +61,39 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
     models = experiment.used_models
     ranks = conditions.ranks or _ranks(experiment, conditions)
     partition = partition_population(experiment, ranks)
-    engines = [model for block in partition if (model := _model(experiment, block))]
-    found: dict[str, Any] = {
-        "ranks": ranks,
-        "blocks": [sum(map(len, block)) for block in partition],
-        "engines": len(engines),
-        "gpus": sum(model.tensor_parallel_size for model in engines),
-        "requests": 0,
-        "requests_at_most": 0,
-        "prompt_tokens": 0,
-        "output_tokens": 0,
-    }
+    at_engines, gpus = [], 0  # participants of every block who are language models
+    for block in partition:
+        groups = [(experiment.population[segment.group], len(segment)) for segment in block]
+        if sizes := {group.model: size for group, size in groups if isinstance(group, LLMGroup)}:
+            gpus += models[next(iter(sizes))].tensor_parallel_size
+            at_engines.append(sum(size for group, size in groups if isinstance(group, LLMGroup)))
+    counts = Counter[str]()
     longest = dict.fromkeys(models, 0.0)  # conversation of each model, in tokens
     for group in experiment.population:
         if isinstance(group, LLMGroup):
-            counts, conversation = _requests(experiment, group, conditions.pace)
+            of_group, conversation = _requests(experiment, group)
+            counts.update(of_group)
             longest[group.model] = max(longest[group.model], conversation)
-            found |= {name: found[name] + count for name, count in counts.items()}
-    rows = (
-        experiment.count
-        * experiment.game.rounds
-        * sum(column.itemsize for column in new_rows(1, model=bool(models)).values())
-    )
-    replies = found["requests"] * _PER_REPLY + found["output_tokens"] * (_CHARACTERS + 4)
-    found["disk_bytes"] = rows + replies + 100_000
-    found["moderator_memory_bytes"] = experiment.count * _ROUND_AT_MODERATOR
-    found["gpu_memory"] = {name: _memory(models[name], longest[name], conditions.gpu_memory) for name in sorted(models)}
-    found["seconds"] = found["gpu_hours"] = None
-    if conditions.pace:
+    bytes_each = sum(column.itemsize for column in new_rows(1, model=bool(models)).values())
+    replies = counts["requests"] * _PER_REPLY + counts["output_tokens"] * (_CHARACTERS + 4)
+    found: dict[str, Any] = {
+        "ranks": ranks,
+        "blocks": [sum(map(len, block)) for block in partition],
+        "engines": len(at_engines),
+        "gpus": gpus,
+        **{name: counts[name] for name in ("requests", "requests_at_most", "prompt_tokens", "output_tokens")},
+        "disk_bytes": experiment.count * experiment.game.rounds * bytes_each + replies + 100_000,
+        "moderator_memory_bytes": experiment.count * _ROUND_AT_MODERATOR,
+        "gpu_memory": {name: _memory(models[name], longest[name], conditions.gpu_memory) for name in sorted(models)},
+        "seconds": None,
+        "gpu_hours": None,
+    }
+    if conditions.rate is not None:
         thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-        at_engine = max(_at_engine(experiment, block) for block in partition)
-        per_round = max(thinking, at_engine / conditions.pace.participants_per_second)
-        found["seconds"] = experiment.game.rounds * per_round
-        found["gpu_hours"] = found["seconds"] * found["gpus"] / 3600
+        found["seconds"] = experiment.game.rounds * max(thinking, max(at_engines, default=0) / conditions.rate)
+        found["gpu_hours"] = found["seconds"] * gpus / 3600
     found["warnings"] = partition_warnings(experiment, partition) + _warnings(experiment, found, conditions)
     return found
-
-
-def actual(run: Run) -> dict[str, Any]:
-    """What a run took, by the names of its forecast; with what its last job measured itself (`PhaseTimer.summary`)."""
-    measured = run.provenance.get("actual")
-    totals = {
-        name: sum(int(run.read(name, round_index).sum()) for round_index in range(run.round_count))
-        for name in ("prompt_tokens", "output_tokens")
-        if name in run.columns
-    }
-    files = [run.path, *(run.path.parent / REPLIES).glob("**/*.h5")]
-    size = sum(path.stat().st_size for path in files)
-    counted = {**totals, "disk_bytes": size, "seconds": float(run.seconds.sum())}
-    return (measured if isinstance(measured, dict) else {}) | counted
 
 
 def _ranks(experiment: Experiment, conditions: Conditions) -> int:
@@ -162,33 +109,20 @@ def _ranks(experiment: Experiment, conditions: Conditions) -> int:
     return 1 + conditions.nodes * (conditions.gpus_per_node // size)
 
 
-def _model(experiment: Experiment, block: Block) -> Model | None:
-    """The model of a block's engine; None where it has none."""
-    groups = [experiment.population[segment.group] for segment in block]
-    return next((experiment.models[group.model] for group in groups if isinstance(group, LLMGroup)), None)
-
-
-def _at_engine(experiment: Experiment, block: Block) -> int:
-    """Participants of a block who are language models."""
-    return sum(len(segment) for segment in block if isinstance(experiment.population[segment.group], LLMGroup))
-
-
-def _requests(experiment: Experiment, group: LLMGroup, pace: Pace | None) -> tuple[dict[str, int], float]:
+def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], float]:
     """What is asked of a group's model in a whole game, and the length of one conversation in tokens.
 
-    Each prompt holds the whole conversation so far. Replies are as long as `pace` says, if it does.
+    Each prompt holds the whole conversation so far.
     """
     rounds = experiment.game.rounds
-    reply = float(min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED))
-    if pace and pace.output_tokens is not None:
-        reply = pace.output_tokens
+    reply = min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
     opening, turn = _prompt_tokens(experiment, group)
     prompts = sum(opening + before * (reply + turn) for before in range(rounds))
     counts = {
         "requests": group.count * rounds * (2 if group.extraction == "model" else 1),
         "requests_at_most": group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2),
         "prompt_tokens": group.count * int(prompts),
-        "output_tokens": group.count * int(rounds * reply),
+        "output_tokens": group.count * rounds * reply,
     }
     if group.personas and (writer := group.personas.write):
         counts["requests"] += group.count
@@ -220,29 +154,18 @@ def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict
     tokens of cache, and how many conversations, is for GPUs of `gpu_memory` GiB, None where that is unknown. What the
     engine takes for its own computations is not in it.
     """
-    folder = Path(__file__).parents[1] / "demo" if model.path == DEMO_MODEL else Path(model.path).expanduser()
-    size = sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in folder.glob(kind))
-    cache = longest = None
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        longest = config.get("max_position_embeddings")
-        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        bytes_each = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
-        # A key and a value of each layer and head.
-        cache = 2 * config["num_hidden_layers"] * heads * width * bytes_each / 1024 / model.tensor_parallel_size
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no checkpoint here, or one of a kind that says it otherwise
-    weights = size / model.tensor_parallel_size / _GIB if size else None
+    parts = model.tensor_parallel_size
+    weights, cache = weight_bytes(model) / parts / _GIB or None, cache_bytes_per_token(model)
+    cache = cache and cache / parts
     tokens = None
     if gpu_memory is not None and weights and cache:
         share = model.engine.get("gpu_memory_utilization", _UTILIZATION)
         free = gpu_memory * (share if is_number(share) else _UTILIZATION) - weights
-        tokens = max(0, int(free * _GIB / 1024 / cache))
+        tokens = max(0, int(free * _GIB / cache))
     return {
         "weights_gib_per_gpu": weights,
-        "cache_kib_per_token": cache,
-        "context_tokens": model.engine.get("max_model_len", longest),
+        "cache_kib_per_token": cache and cache / 1024,
+        "context_tokens": model.engine.get("max_model_len", longest_context(model)),
         "conversation_tokens": int(conversation),
         "cache_tokens": tokens,
         "conversations": None if tokens is None else int(tokens / conversation),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pbeauty.errors import ConfigError
 from pbeauty.files import read_bounded
@@ -99,14 +100,39 @@ def is_here(model: Model) -> bool:
 
 def longest_context(model: Model) -> int | None:
     """The tokens of the longest context that a model can have, from its config.json; None where that does not say."""
+    config = _config(model)
+    try:
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        return int(config["max_position_embeddings"] * max(1, scaling.get("factor", 1)))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+
+
+def cache_bytes_per_token(model: Model) -> float | None:
+    """What the cache of a model takes for a token, from its config.json; None where that does not say."""
+    config = _config(model)
+    try:
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        bytes_each = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
+        return float(2 * config["num_hidden_layers"] * heads * width * bytes_each)  # a key and a value
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def weight_bytes(model: Model) -> int:
+    """The size of a model's weights; 0 where they are not on this machine."""
+    return sum(path.stat().st_size for kind in ("*.safetensors", "*.bin") for path in _folder(model.path).glob(kind))
+
+
+def _config(model: Model) -> dict[str, Any]:
+    """The config.json of a model, of one for texts and images the part for texts; empty where there is none here."""
     try:
         whole = json.loads(read_bounded(_folder(model.path) / "config.json", _LARGEST_CONFIG)[0])
-        config = whole.get("text_config") or whole
-        positions = config["max_position_embeddings"]
-        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
-        return int(positions * max(1, scaling.get("factor", 1)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None  # not here, or of a kind that says it otherwise
+    except (OSError, ValueError):
+        return {}
+    config = (whole.get("text_config") or whole) if isinstance(whole, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def fingerprint(model: Model) -> dict[str, str]:

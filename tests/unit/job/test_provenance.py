@@ -1,15 +1,12 @@
-"""What a run used of its machine: measured on every rank, stored, and shown beside the forecast."""
+"""What a run used of its machine: measured on every rank, and stored."""
 
 from __future__ import annotations
 
-import json
 import time
 
 import mpi
 import numpy as np
-import pytest
 
-from pbeauty.cli.main import main
 from pbeauty.job.provenance import PhaseTimer, process_usage
 from pbeauty.storage.run_reader import Run
 
@@ -35,7 +32,7 @@ def test_a_run_that_is_not_the_first_does_not_pay_for_what_went_before():
     assert first.run_usage().peak_memory_bytes == later.run_usage().peak_memory_bytes
 
 
-def test_every_rank_notes_down_what_it_used(tmp_path, capsys):
+def test_every_rank_notes_down_what_it_used(tmp_path):
     (tmp_path / "crowd.yaml").write_text(CONFIG)
     done = mpi.mpirun(3, "run", tmp_path / "crowd.yaml", "--out", tmp_path / "run", "--set", "plots=true")
     assert done.code == 0, done.err
@@ -50,10 +47,3 @@ def test_every_rank_notes_down_what_it_used(tmp_path, capsys):
     parts = [took[f"{part}_seconds"] for part in ("starting", "engines", "game")]
     assert rounds < took["game_seconds"]
     assert sum(parts) < took["wall_seconds"], "the figures come last"
-
-    assert main(["check", str(tmp_path / "run")]) == 0
-    shown = capsys.readouterr().out
-    assert f"{sum(took['cpu_seconds']):,.0f} s of CPU time" in shown
-    assert f"{sum(took['peak_memory_bytes']):,.0f} bytes of memory at most over all ranks" in shown
-    assert main(["check", str(tmp_path / "run"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["actual"]["cpu_seconds"] == pytest.approx(took["cpu_seconds"])
