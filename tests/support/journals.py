@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
-from pbeauty.storage.journal import Record, records
-
-HEAD = struct.Struct("<4sIIQHBII")
+from pbeauty.storage.journal import payloads, record_of
 
 
 def read(path):
     """The records of a journal in order; None wherever there is no whole record."""
-    data = path.read_bytes()
-    for span in records(data):
-        if span is None:
-            yield None
-            continue
-        start, end = span
-        *_, participant, call, truncated, prompt, cached = HEAD.unpack_from(data, start)
-        tokens = [token for (token,) in struct.iter_unpack("<i", data[start + HEAD.size : end])]
-        yield Record(participant, call, bool(truncated), prompt, cached, tokens)
+    for payload in payloads(path):
+        yield payload and record_of(payload)

@@ -19,27 +19,17 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pbeauty.game.records import Ragged, gather
 from pbeauty.storage.hdf5 import write_errors
 from pbeauty.storage.schema import JOURNALS
 
 _MAGIC = b"\xb5pbr"
 _FRAME = struct.Struct("<4sII")
-_FIELDS = struct.Struct("<QHBII")
-_HEAD = np.dtype(
-    {
-        "names": ["magic", "length", "checksum", "participant", "call", "truncated", "prompt_tokens", "cached_tokens"],
-        "formats": ["S4", "<u4", "<u4", "<u8", "<u2", "u1", "<u4", "<u4"],
-    }
-)
-"""Frame and fields as numpy reads them: what comes before the tokens."""
-_CALLS = 1 << 16
+_FIELDS = struct.Struct("<QH?II")
 _LONGEST = 1 << 26
 """Bytes of payload that no genuine record exceeds: a damaged length must not exhaust memory."""
 
@@ -104,7 +94,7 @@ class Journal:
 
 
 class ReplayedReplies:
-    """The replies that journals of a round hold for some participants: arrays, however many there are."""
+    """The replies that journals of a round hold for some participants."""
 
     def __init__(
         self, paths: Iterable[Path], participants: NDArray[np.int64], vocabulary: int, warn: Callable[[str], None]
@@ -113,83 +103,56 @@ class ReplayedReplies:
 
         Args:
             paths: the files, in any order.
-            participants: ids of those whose replies are wanted here, each below 2**47.
+            participants: ids of those whose replies are wanted here.
             vocabulary: token ids are below this.
             warn: called with a message for each damaged file.
         """
-        heads: list[NDArray[np.void]] = [np.empty(0, _HEAD)]
-        tokens: list[NDArray[np.int32]] = [np.empty(0, "<i4")]
-        lengths = [np.empty(0, np.int64)]
+        self._payloads: dict[tuple[int, int], bytes] = {}
+        wanted = set(participants.tolist())
         for path in paths:
-            data = _mapped(path)
-            found = list(records(data))
-            spans = np.array([span for span in found if span], np.int64).reshape(-1, 2)
-            head = _heads(data, spans[:, 0])
-            flat, offsets = gather(np.frombuffer(data, np.uint8), spans[:, 0] + _HEAD.itemsize, spans[:, 1])
-            ids, offsets = flat.view("<i4"), offsets // 4
-            invalid = np.concatenate([[0], np.cumsum((ids < 0) | (ids >= vocabulary))])
-            foreign = invalid[offsets[1:]] > invalid[offsets[:-1]]
-            if damage := found.count(None) + int(foreign.sum()):
+            damage = 0
+            for payload in payloads(path):
+                tokens = np.frombuffer(payload or b"", "<i4", offset=_FIELDS.size if payload else 0)
+                if payload is None or tokens.min(initial=0) < 0 or tokens.max(initial=-1) >= vocabulary:
+                    damage += 1
+                    continue
+                participant, call, *_ = _FIELDS.unpack_from(payload)
+                if participant in wanted:
+                    self._payloads.setdefault((participant, call), payload)
+            if damage:
                 warn(f"{path}: {damage} damaged or unfinished record(s) left out; their replies are asked for again")
-            kept = np.flatnonzero(~foreign & np.isin(head["participant"], participants.astype(np.uint64)))
-            heads.append(head[kept])
-            tokens.append(gather(ids, offsets[:-1][kept], offsets[1:][kept])[0])
-            lengths.append(np.diff(offsets)[kept])
-        self._heads = np.concatenate(heads)
-        self._tokens = Ragged.of(np.concatenate(tokens), np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
-        keys = _key(self._heads["participant"].astype(np.int64), self._heads["call"].astype(np.int64))
-        self._keys, self._rows = np.unique(keys, return_index=True)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._payloads)
 
     def get(self, participant: int, call: int) -> Record | None:
         """The reply to a participant's call, if it is on record."""
-        key = _key(participant, call)
-        at = self._keys.searchsorted(key)
-        if at == len(self._keys) or self._keys[at] != key:
-            return None
-        row = self._rows[at]
-        *_, truncated, prompt_tokens, cached_tokens = self._heads[row].item()
-        return Record(participant, call, bool(truncated), prompt_tokens, cached_tokens, self._tokens[row].tolist())
+        payload = self._payloads.get((participant, call))
+        return record_of(payload) if payload else None
 
 
-def _mapped(path: Path) -> mmap.mmap | bytes:
-    """A file's bytes, read from the disk where they are looked at: a sparse file can claim any size."""
+def payloads(path: Path) -> Iterator[bytes | None]:
+    """The payloads of a journal's records, in order; None wherever there is no whole record."""
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
-
-
-def records(data: mmap.mmap | bytes) -> Iterator[tuple[int, int] | None]:
-    """Where the records of a journal lie, (start, end) in bytes; None wherever there is no whole record."""
-    at, size = 0, len(data)
-    while at < size:
-        if at + _HEAD.itemsize <= size:
+        size, at = os.fstat(file.fileno()).st_size, 0
+        # Mapped, since a sparse file can claim any size.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    while 0 <= at < size:
+        if at + _FRAME.size <= size:
             magic, length, checksum = _FRAME.unpack_from(data, at)
             start, end = at + _FRAME.size, at + _FRAME.size + length
-            whole = magic == _MAGIC and _FIELDS.size <= length <= _LONGEST and end <= size
-            if whole and not (length - _FIELDS.size) % 4 and zlib.crc32(data[start:end]) == checksum:
-                yield at, end
+            fits = magic == _MAGIC and _FIELDS.size <= length <= _LONGEST and end <= size
+            if fits and not (length - _FIELDS.size) % 4 and zlib.crc32(payload := data[start:end]) == checksum:
+                yield payload
                 at = end
                 continue
         yield None
-        # After damage, reading goes on at the next place that looks like a record.
-        at = data.find(_MAGIC, at + 1)
-        if at < 0:
-            return
+        at = data.find(_MAGIC, at + 1)  # after damage, the next place that looks like a record
 
 
-def _heads(data: mmap.mmap | bytes, starts: NDArray[np.int64]) -> NDArray[np.void]:
-    """Frames and fields of the records that begin at `starts`, _HEAD[record]."""
-    if not len(starts):
-        return np.empty(0, _HEAD)
-    windows = sliding_window_view(np.frombuffer(data, np.uint8), _HEAD.itemsize)
-    return np.ascontiguousarray(windows[starts]).view(_HEAD).reshape(-1)
-
-
-def _key(participant: Any, call: Any) -> Any:
-    """One number for a participant's call."""
-    return participant * _CALLS + call
+def record_of(payload: bytes) -> Record:
+    """The reply that a payload stands for."""
+    return Record(*_FIELDS.unpack_from(payload), np.frombuffer(payload, "<i4", offset=_FIELDS.size).tolist())
 
 
 def drop_journals(folder: Path, round_index: int) -> None:
