@@ -12,7 +12,7 @@ import pytest
 from mpi import alone, mpirun
 
 from pbeauty.cli import doctor
-from pbeauty.cli.doctor import FolderReport, RankReport, check_folder, describe, examine, name_ranks
+from pbeauty.cli.doctor import RankReport, describe, examine, name_ranks, try_folder
 from pbeauty.cli.doctor import find_faults as findings
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -25,20 +25,16 @@ def program(folder, setup):
 
 def seen(rank, **changes):
     """What a rank of a good job sees."""
+    versions = {"pbeauty": "0.1.0", "Python": "3.11.7", "MPI": "MPICH 5.0.2", "vLLM": "0.32.0", "torch": "2.13.0"}
     good = RankReport(
         rank=rank,
         host=f"n{rank // 4}",
-        mpi="MPICH 5.0.2",
-        python="3.11.7",
-        pbeauty="0.1.0",
-        cpus=f"{rank % 4 * 8}-{rank % 4 * 8 + 7}",
-        cpu_count=8,
+        versions=versions,
+        cpus=tuple(range(rank % 4 * 8, rank % 4 * 8 + 8)),
         gpus=("0", "1", "2", "3"),
         engine=rank > 0,
         takes=() if rank == 0 else (str(rank % 4),),
         devices=() if rank == 0 else (f"GPU-{rank} (H100, 1 MiB of 80 GiB in use)",),
-        vllm="0.32.0",
-        torch="2.13.0",
         faults=(),
     )
     return dataclasses.replace(good, **changes)
@@ -51,10 +47,7 @@ def test_alone_in_a_good_place(tmp_path):
     done = alone("doctor", "--out", tmp_path / "new" / "results", environ=NO_GPU)
     assert (done.code, done.err) == (0, ""), done
     assert re.search(r"^rank 0 .* moderates, plays +\d+ +none +none$", done.out, re.MULTILINE)
-    assert re.search(r"^MPI: MPICH [\d.]+, 1 rank", done.out, re.MULTILINE)
-    assert re.search(r"vLLM [\d.]+, torch [\d.]+\+cpu$", done.out, re.MULTILINE)
-    folder = f"{tmp_path}/new/results: writing and reading by all ranks works, exclusive create works, "
-    assert f"results: {folder}" in done.out
+    assert re.search(r"^pbeauty .*, MPI MPICH [\d.]+, vLLM [\d.]+, torch [\d.]+\+cpu$", done.out, re.MULTILINE)
     assert done.out.splitlines()[-1] == "all good"
     assert list(tmp_path.iterdir()) == [], "it leaves something behind"
 
@@ -64,7 +57,6 @@ def test_under_the_launcher_every_rank_tells(tmp_path):
     told = json.loads(done.out)
     assert [one["rank"] for one in told["ranks"]] == [0, 1, 2, 3]
     assert [one["takes"] for one in told["ranks"]] == [[], ["4"], ["7"], ["9"]]
-    assert told["folder"]["shared"]
     # The GPUs are made up, the vLLM is the CPU's.
     assert not told["ok"]
     assert [one["text"] for one in told["findings"] if one["wrong"]] == [
@@ -133,7 +125,7 @@ def test_it_imports_neither_vllm_nor_torch(tmp_path):
 def test_a_good_job_of_many_ranks_is_told_in_few_lines():
     reports = [seen(rank) for rank in range(64)]
     assert findings(reports) == []
-    shown = describe(reports, FolderReport("/results"), [])
+    shown = describe(reports, [])
     assert "ranks 1-63" in shown
     assert "(16 in all)" in shown
     assert len([line for line in shown.splitlines() if re.match("ranks? [01]", line)]) == 2
@@ -149,9 +141,10 @@ def test_engines_that_would_share_a_gpu():
     assert findings([seen(rank, host=f"h{rank}", devices=("0 (H100)",)) for rank in range(4)]) == []
 
 
-@pytest.mark.parametrize("what", ["pbeauty", "vllm", "torch", "mpi", "python"])
+@pytest.mark.parametrize("what", ["pbeauty", "vLLM", "torch", "MPI", "Python"])
 def test_ranks_of_different_versions(what):
-    reports = [seen(rank, **({what: "9.9"} if rank == 5 else {})) for rank in range(8)]
+    versions = seen(5).versions
+    reports = [seen(rank, versions=versions | ({what: "9.9"} if rank == 5 else {})) for rank in range(8)]
     (found,) = findings(reports)
     assert found.wrong
     assert f"ranks run different versions of {what}: " in found.text
@@ -160,11 +153,11 @@ def test_ranks_of_different_versions(what):
 
 
 def test_more_ranks_than_cpus_is_a_note_and_bound_ranks_do_not_count():
-    crowd = [seen(rank, host="n0", cpus="0-1", cpu_count=2, takes=(), devices=()) for rank in range(8)]
+    crowd = [seen(rank, host="n0", cpus=(0, 1), takes=(), devices=()) for rank in range(8)]
     (found,) = findings(crowd)
     assert not found.wrong
     assert found.text == "8 ranks share 2 CPU(s) on n0"
-    assert findings([seen(rank, cpus=str(rank), cpu_count=1) for rank in range(8)]) == []
+    assert findings([seen(rank, cpus=(rank,)) for rank in range(8)]) == []
 
 
 def test_ranks_are_named_briefly():
@@ -189,57 +182,33 @@ def test_gpus_are_told_by_the_driver_where_there_is_one(tmp_path, monkeypatch):
 # --- the result folder -----------------------------------------------------------------------------------------
 
 
-class Ranks:
-    """Ranks as threads, which gather through a barrier; what rank 1 is told can be altered."""
+def test_a_folder_that_ranks_do_not_share(tmp_path):
+    """Rank 1 has a disk of its own under the same name: what it is told of the probe leads there."""
+    values, barrier, found = [None] * 3, threading.Barrier(3), {}
 
-    def __init__(self, count, alter=lambda values: values):
-        self.values, self.barrier, self.alter = [None] * count, threading.Barrier(count), alter
-
-    def gather(self, rank):
+    def gatherer(rank):
         def gather(value):
-            self.values[rank] = value
-            self.barrier.wait(timeout=30)
-            values = list(self.values)
-            self.barrier.wait(timeout=30)
-            return self.alter(values) if rank == 1 else values
+            values[rank] = value
+            barrier.wait(timeout=30)
+            gathered = list(values)
+            barrier.wait(timeout=30)
+            return [
+                str(one).replace(str(tmp_path), str(tmp_path / "own")) if rank == 1 and one else one for one in gathered
+            ]
 
         return gather
 
-    def check(self, folder):
-        reports = {}
-        threads = [
-            threading.Thread(target=lambda n=n: reports.update({n: check_folder(folder, n, self.gather(n))}))
-            for n in range(len(self.values))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=60)
-        return reports
+    def check(rank):
+        found[rank] = try_folder(tmp_path / "results", rank, gatherer(rank))
 
-
-def test_a_folder_that_ranks_do_not_share(tmp_path):
-    """Rank 1 looks for the probe on a disk of its own."""
-
-    def elsewhere(values):
-        first = values[0]
-        if isinstance(first, tuple) and isinstance(first[0], str):
-            values[0] = (first[0].replace(str(tmp_path), str(tmp_path / "own")), None)
-        return values
-
-    reports = Ranks(3, elsewhere).check(tmp_path / "results")
-    assert reports.keys() == {0, 1, 2}
-    for report in reports.values():
-        assert report.writable
-        assert not report.shared
-        assert report.findings == [
-            (
-                True,
-                f"{tmp_path}/results is another folder for some ranks",
-                "use a file system that all hosts share",
-                (1,),
-            )
-        ]
+    threads = [threading.Thread(target=check, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    text = f"{tmp_path}/results is another folder for some ranks: No such file or directory"
+    assert found[0] == found[2] == [(True, text, "use a file system that all hosts share", (1,))]
+    assert found[1][0].ranks == (1,)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,9 +217,7 @@ def test_a_file_system_without_what_results_need(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    report = check_folder(tmp_path, 0, lambda value: [value])
-    assert not report.shared
-    (finding,) = report.findings
+    (finding,) = try_folder(tmp_path, 0, lambda value: [value])
     assert finding.wrong
     assert finding.text.startswith(f"files of a run cannot be written in {tmp_path}: cannot write {tmp_path}/.doctor-")
     assert "Function not implemented" in finding.text
@@ -260,13 +227,12 @@ def test_a_file_system_without_what_results_need(tmp_path, monkeypatch):
 def test_a_file_system_where_exclusive_creation_means_nothing(tmp_path, monkeypatch):
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda path, mode="r", **rest: opened(path, mode.replace("x", "w"), **rest))
-    report = check_folder(tmp_path, 0, lambda value: [value])
-    assert not report.exclusive_create
-    assert [text for _, text, *_ in report.findings] == [f"{tmp_path}: exclusive creation of files fails"]
+    found = try_folder(tmp_path, 0, lambda value: [value])
+    assert [text for _, text, *_ in found] == [f"{tmp_path}: exclusive creation of files fails"]
 
 
 def test_a_full_file_system(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("pbeauty.storage.folder_check.shutil.disk_usage", lambda path: usage(10**12, 10**12, 10**6))
-    _, _, found = examine(None, tmp_path)
+    monkeypatch.setattr("pbeauty.cli.doctor.shutil.disk_usage", lambda path: usage(10**12, 10**12, 10**6))
+    _, found = examine(None, tmp_path)
     assert any(one.wrong and "GiB are free" in one.text for one in found)

