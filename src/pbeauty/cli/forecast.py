@@ -15,7 +15,7 @@ from typing import Any
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup, is_number
-from pbeauty.game.personas import assign_personas
+from pbeauty.game.personas import assign_personas, other_writers
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
@@ -124,7 +124,7 @@ def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], 
         "prompt_tokens": group.count * int(prompts),
         "output_tokens": group.count * rounds * reply,
     }
-    if group.personas and (writer := group.personas.write):
+    if group.personas and (writer := group.personas.write) and writer.model in (None, group.model):
         counts["requests"] += group.count
         counts["requests_at_most"] += group.count * (1 + writer.retries)
         counts["output_tokens"] += group.count * writer.max_tokens
@@ -174,7 +174,7 @@ def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict
 
 def _warnings(experiment: Experiment, found: dict[str, Any], conditions: Conditions) -> list[str]:
     """What cannot be meant: it does not fit into memory, disk or time."""
-    warnings = []
+    warnings = [first] if (first := other_writers(experiment)) else []
     for name, memory in found["gpu_memory"].items():
         context, conversation = memory["context_tokens"], memory["conversation_tokens"]
         if isinstance(context, int) and conversation > context:

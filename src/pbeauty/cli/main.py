@@ -17,6 +17,7 @@ from pbeauty.errors import BAD_REQUEST, DONE, REFUSALS
 
 _COMMANDS = {
     "run": ("run", "play an experiment (under mpirun or srun for more than one rank)"),
+    "personas": ("run", "have models write the backgrounds of an experiment into a file, and play nothing"),
     "check": ("check", "say what a run would do, without MPI and without a model"),
     "bench": ("bench", "measure what a round costs beside what the model costs"),
     "watch": ("watch", "show how a run is getting on, from wherever its folder can be read"),

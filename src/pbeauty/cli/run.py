@@ -1,4 +1,7 @@
-"""`pbeauty run`: an experiment, or all cases of a sweep, as the program that every rank executes."""
+"""`pbeauty run`: an experiment, or all cases of a sweep, as the program that every rank executes.
+
+`pbeauty personas` writes the backgrounds of an experiment alone, by the same program.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,32 @@ def command(options: argparse.Namespace) -> int:
     from pbeauty.mpi.world import on_every_rank, world
 
     return on_every_rank(world(), lambda comm: _play(comm, options))
+
+
+def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty personas` takes."""
+    add_experiment(parser)
+    parser.add_argument(
+        "--out", type=_folder, metavar="FILE", help="the file to be made (NAME-OF-CONFIG.personas.jsonl)"
+    )
+    parser.add_argument("--case", metavar="CASE", help="of a sweep whose cases have different backgrounds: this one")
+    parser.add_argument("--resume", action="store_true", help="go on where a job was interrupted, if one was")
+
+
+def personas_command(options: argparse.Namespace) -> int:
+    """Has backgrounds written, on every rank."""
+    from pbeauty.mpi.world import on_every_rank, world
+
+    return on_every_rank(world(), lambda comm: _write_personas(comm, options))
+
+
+def _write_personas(comm: Comm, options: argparse.Namespace) -> int:
+    from pbeauty.job.checkpoint import RunRequest
+    from pbeauty.job.runner import write_personas
+
+    return write_personas(
+        comm, RunRequest(options.config, tuple(options.set), options.out, options.resume), options.case
+    )
 
 
 def _play(comm: Comm, options: argparse.Namespace) -> int:

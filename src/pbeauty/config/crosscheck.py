@@ -122,13 +122,11 @@ def _has_control_characters(values: object) -> bool:
 
 def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
     models = given.experiment.models
+    writer = group.personas and group.personas.write
+    if writer and writer.model is not None:
+        yield from _unknown_model(given, (*key, "personas", "write", "model"), writer.model)
+    yield from _unknown_model(given, (*key, "model"), group.model)
     if group.model not in models:
-        if not any(is_within(("models", group.model), other) for other in given.left_out):
-            known = ", ".join(models) or "none"
-            yield (
-                (*key, "model"),
-                f"no model {group.model!r} under `models`{nearest(group.model, list(models))}; known: {known}",
-            )
         return
     context = models[group.model].engine.get("max_model_len")
     if type(context) is int and given.whole(*key, "sampling") and 0 <= context <= group.sampling.max_tokens:
@@ -137,6 +135,13 @@ def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
             f"{group.sampling.max_tokens} leaves no room for a prompt in a context of {context} tokens "
             f"(models.{group.model}.engine.max_model_len)",
         )
+
+
+def _unknown_model(given: _Given, key: Key, name: str) -> Iterator[Fault]:
+    models = given.experiment.models
+    if name not in models and not any(is_within(("models", name), other) for other in given.left_out):
+        known = ", ".join(models) or "none"
+        yield key, f"no model {name!r} under `models`{nearest(name, list(models))}; known: {known}"
 
 
 def _check_sampling(key: Key, sampling: Sampling) -> Iterator[Fault]:

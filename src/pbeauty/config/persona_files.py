@@ -13,13 +13,13 @@ from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, RegularFile, replaced
 from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
-from pbeauty.game.personas import Personas, PersonRecord, Source
+from pbeauty.game.personas import Personas, PersonRecord, Source, writers
 
 LONGEST_BACKGROUND = 100_000
 """The most characters that a background in a file may have."""
 _LONGEST_LINE = 1 << 20
 """The most bytes of a line."""
-_FOR_PEOPLE = ("participant", "background_source")
+_FOR_PEOPLE = ("participant", "background_source", "written_by")
 """Keys that only tell a human reader where a line comes from; reading ignores them."""
 
 
@@ -43,7 +43,7 @@ def read_file(path: Path, group: str, most: int) -> list[PersonRecord]:
     """Reads the first `most` people that a JSONL file describes for one group.
 
     Every person has the key `background`, and all people have the same attributes. A line whose key `group` names
-    another group is skipped. The keys `participant` and `background_source` are ignored.
+    another group is skipped. The keys `participant`, `background_source` and `written_by` are ignored.
 
     Raises:
         ConfigError: if the file cannot be read or a line is not valid; the message names the file and the line.
@@ -120,12 +120,14 @@ def digest(path: Path) -> str:
 
 def write_file(path: Path, experiment: Experiment, personas: Personas) -> None:
     """Writes the backgrounds of the whole population to a file that a later run can read, replaced as a whole."""
-    ends = accumulate((group.count for group in experiment.population), initial=0)
+    ends, models = accumulate((group.count for group in experiment.population), initial=0), writers(experiment)
     with replaced(path) as file:
-        for group, (start, stop) in zip(experiment.population, pairwise(ends), strict=True):
+        for index, (start, stop) in enumerate(pairwise(ends)):
+            group = experiment.population[index]
             for participant in range(start, stop):
                 if (background := personas.background(participant)) is not None:
                     entry = {"participant": participant, "group": group.name, **personas.attributes(participant)}
-                    source = Source(personas.source[participant]).label
-                    entry |= {"background": background, "background_source": source}
+                    source = Source(personas.source[participant])
+                    entry |= {"background": background, "background_source": source.label}
+                    entry |= {"written_by": models[index]} if source == Source.WRITTEN else {}
                     file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

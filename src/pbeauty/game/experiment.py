@@ -35,7 +35,7 @@ LARGEST = 1e15
 
 
 RESERVED = (
-    "group", "background", "background_source", "participant", "share",
+    "group", "background", "background_source", "written_by", "participant", "share",
     "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
     "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
     "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",
@@ -226,12 +226,14 @@ class Sampling(Section):
 
 
 class Writer(Section):
-    """Backgrounds that the group's own model writes before the first round, from the participants' attributes.
+    """Backgrounds that a model writes before the first round, from the participants' attributes.
 
+    `model` names the writer, null the group's own model; those of another are written beforehand (`pbeauty personas`).
     A background that is shorter than `min_chars` characters, cut off by `max_tokens`, or in another script than its
     language's is asked for again, `retries` times at most.
     """
 
+    model: StrictStr | None = None
     language: Literal["en", "zh"] = "en"
     max_tokens: PositiveInt = 200
     temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
@@ -253,7 +255,7 @@ class PersonaSettings(Section):
 
     `attributes` gives the shares of each attribute's values (a list of values has equal ones), drawn independently of
     one another; `joint` is a table of values that go together, with the `share` of each row. Backgrounds come from a
-    `template` over the attributes, from a JSONL `file`, or are written by the model (`write`). `digest` is that of the
+    `template` over the attributes, from a JSONL `file`, or are written by a model (`write`). `digest` is that of the
     file, filled in when it is read.
     """
 

@@ -119,6 +119,28 @@ def has_personas(experiment: Experiment) -> bool:
     return any(isinstance(group, LLMGroup) and group.personas for group in experiment.population)
 
 
+def writers(experiment: Experiment) -> dict[int, str]:
+    """The models that write backgrounds: the name of each, by the index of the group that they are for."""
+    return {
+        index: group.model if group.personas.write.model is None else group.personas.write.model
+        for index, group in enumerate(experiment.population)
+        if isinstance(group, LLMGroup) and group.personas and group.personas.write
+    }
+
+
+def other_writers(experiment: Experiment) -> str | None:
+    """What has to be done first where a group's backgrounds are written by a model that does not play it, else None."""
+    for index, name in writers(experiment).items():
+        group = experiment.population[index]
+        if isinstance(group, LLMGroup) and group.model != name:
+            return (
+                f"population.{index}.personas.write.model: {name} writes the backgrounds of {group.name} and does not "
+                "play them; have them written first (`pbeauty personas CONFIG --out FILE`), then give "
+                f"population.{index}.personas.file=FILE and population.{index}.personas.write=null"
+            )
+    return None
+
+
 def assign_personas(
     experiment: Experiment, from_files: Mapping[str, Sequence[PersonRecord]] = MappingProxyType({})
 ) -> Personas:

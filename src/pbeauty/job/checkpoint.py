@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,7 @@ from typing import Any
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas
+from pbeauty.game.personas import Personas, other_writers
 from pbeauty.job.live_status import RoundResult, latest_results
 from pbeauty.job.stop_requests import Interrupt, job_end
 from pbeauty.llm.model_files import changes, fingerprint
@@ -75,6 +75,8 @@ class Plan:
     """Names this job, and a file in the folder by which every rank recognises the folder."""
     folder_names: tuple[Path, ...]
     """What the folder may be called on other hosts."""
+    only_backgrounds: bool = False
+    """Whether the job ends when backgrounds have been written."""
 
     @property
     def token(self) -> Path:
@@ -96,6 +98,33 @@ def prepare(request: RunRequest) -> Experiment:
     return experiment
 
 
+def load_cases(request: RunRequest, case: str | None) -> list[Experiment]:
+    """All cases of a sweep, or the one that `case` names; of an experiment, that one.
+
+    Raises:
+        ConfigError: saying everything that is wrong.
+    """
+    from pbeauty.config.loader import load
+    from pbeauty.config.sweep import is_sweep, load_sweep
+
+    if is_sweep(request.config):
+        sweep = load_sweep(request.config, request.overrides)
+        return [one.experiment for one in ([sweep.pick(case)] if case else sweep.cases)]
+    if case:
+        raise ConfigError(f"{request.config} is no sweep and has no cases")
+    return [load(request.config, request.overrides)]
+
+
+def refuse_other_writers(experiments: Iterable[Experiment]) -> None:
+    """Refuses experiments whose backgrounds are to be written by models that do not play: that is a job of its own.
+
+    Raises:
+        ConfigError: saying what to do first.
+    """
+    if found := dict.fromkeys(filter(None, map(other_writers, experiments))):
+        raise ConfigError("\n".join(found))
+
+
 def plan_run(
     experiment: Experiment, request: RunRequest, until_end: ExitStack, interrupt: Interrupt
 ) -> tuple[Plan, EarlierJobs]:
@@ -114,6 +143,7 @@ def plan_run(
     from pbeauty.storage.lock import locked
     from pbeauty.storage.run_folder import folder_names, refuse_played, run_folder
 
+    refuse_other_writers([experiment])
     folder = run_folder(experiment, request.out, resume=request.resume)
     until_end.enter_context(locked(folder, lost=interrupt.ask))
     interrupt.end_before(job_end(), experiment.margin)

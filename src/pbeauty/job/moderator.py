@@ -92,14 +92,11 @@ class Moderator:
         """Finished ones."""
         self.failure: str | None = None
         """Why the game could not go on, where it could not."""
+        self.finished = self.rounds == experiment.game.rounds
+        """Whether all is done that was to be: every round played, or the backgrounds written where they are all."""
         self._began = self._seconds = 0.0
         self._scored: Scored | None = None
         self._next = checkpoint.announcements[-1]
-
-    @property
-    def finished(self) -> bool:
-        """Whether every round has been played."""
-        return self.rounds == self.experiment.game.rounds
 
     @contextmanager
     def answering(self, round_index: int) -> Iterator[None]:
@@ -146,6 +143,7 @@ class Moderator:
         drop_journals(self.writer.folder, self.rounds)
         self.observers.result(self.rounds, scored.outcome, scored.statuses, seconds)
         self.rounds += 1
+        self.finished = self.rounds == self.experiment.game.rounds
         if not self.finished:
             answers = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []
             self._next = announcement(self.experiment, self.rounds, scored.outcome, scored.group_numbers, *answers)

@@ -1,16 +1,20 @@
-"""Who the participants are, dealt out to the ranks, and the backgrounds that models write before the first round."""
+"""Who the participants are, dealt out to the ranks, and the backgrounds that models write before the first round.
+
+Where the writer is another model than the one that plays, it writes them into a file, as a job of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
+from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Experiment, FixedGroup, Game, LLMGroup, OwnPrompts
+from pbeauty.game.personas import Personas, Source, assign_personas, has_personas, writers
 from pbeauty.game.records import BACKGROUNDS_ROUND
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
@@ -50,6 +54,40 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
     everybody = run_on_root_only(job.comm, assign)
     parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
     return everybody, scatter_objects(job.comm, parts)
+
+
+def writing(experiments: Sequence[Experiment], what: str) -> Experiment:
+    """The experiment whose participants' backgrounds are written and nothing is played: the writers take part alone.
+
+    Args:
+        experiments: one, or the cases of a sweep, whose backgrounds are then the same.
+        what: they are, for messages.
+
+    Raises:
+        ConfigError: if no backgrounds are to be written, or not the same ones in all of them.
+    """
+    found = [_writing(experiment) for experiment in experiments if writers(experiment)]
+    if not found:
+        raise ConfigError(f"{what}: no group has `personas.write`, so there are no backgrounds to write")
+    if len({one.model_copy(update={"name": ""}).model_dump_json() for one in found}) > 1:
+        raise ConfigError(f"{what}: its cases have different backgrounds; write those of one with --case")
+    return found[0]
+
+
+def _writing(experiment: Experiment) -> Experiment:
+    names = writers(experiment)
+    groups: list[LLMGroup | FixedGroup] = []
+    for index, group in enumerate(experiment.population):
+        about: dict[str, Any] = {"name": group.name, "count": group.count}
+        if isinstance(group, LLMGroup) and group.personas and group.personas.write:
+            write = group.personas.write.model_copy(update={"model": None})
+            about |= {"model": names[index], "personas": group.personas.model_copy(update={"write": write})}
+            groups.append(LLMGroup(**about, kind="llm", system_prompt="background", sampling=group.sampling))
+        else:  # ids stay what they are, and with them what is drawn for each participant
+            groups.append(FixedGroup(**about, kind="fixed", value=0))
+    models = {name: experiment.models[name] for name in dict.fromkeys(names.values())}
+    parts = {"game": Game(rounds=1), "prompts": OwnPrompts(), "models": models, "population": tuple(groups)}
+    return experiment.model_copy(update=parts | {"plots": False})
 
 
 def write_backgrounds(
@@ -97,6 +135,6 @@ def _store(moderator: Moderator, folder: Path, personas: Personas, written: Sequ
     drop_journals(folder, BACKGROUNDS_ROUND)
     failed = sum(part.source.count(Source.IN_WORDS) for part in written)
     moderator.observers.say(
-        f"{sum(map(len, written)) - failed:,} backgrounds written, in {folder / PERSONAS_FILE}"
+        f"{sum(map(len, written)) - failed:,} backgrounds written"
         + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,16 +18,17 @@ from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.job import provenance
-from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, plan_run, prepare
+from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, load_cases, plan_run, prepare
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.participants import Participants
-from pbeauty.job.personas_setup import scatter_personas, write_backgrounds
+from pbeauty.job.personas_setup import scatter_personas, write_backgrounds, writing
 from pbeauty.job.provenance import PhaseTimer, Usage
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.context_size import game_context, longest_traits
 from pbeauty.llm.engine import Engine
+from pbeauty.llm.engine_arguments import check_models
 from pbeauty.llm.model_files import require_files
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
@@ -102,6 +104,44 @@ def run(comm: Comm, request: RunRequest) -> int:
     return play(comm, make_plan, interrupt, EngineCache(), alone=True)
 
 
+def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
+    """Has the writers of an experiment, or of a sweep, write its backgrounds into the new file `request.out`.
+
+    Until they are complete they are kept, as a run without rounds, in a hidden folder beside the file.
+
+    Returns:
+        The exit code, the same on every rank.
+
+    Raises:
+        JobError: on every rank, where there is nothing to write, or it cannot be written there.
+    """
+    interrupt = Interrupt()
+    out = request.out or Path(f"{request.config.stem}.personas.jsonl")
+    folder = out.with_name(f".{out.name}.writing")
+
+    def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
+        if out.exists():
+            raise ConfigError(f"{out} is there already; another --out writes anew")
+        experiment = writing(load_cases(request, case), str(request.config))
+        check_models(experiment, request.config.parent)
+        plan, earlier = plan_run(experiment, replace(request, out=folder), until_end, interrupt)
+        return replace(plan, only_backgrounds=True), earlier
+
+    def publish() -> None:
+        from pbeauty.config.persona_files import write_file
+        from pbeauty.storage.run_reader import Run
+
+        with Run(folder) as run:
+            write_file(out, run.experiment, run.personas)
+        shutil.rmtree(folder)
+        print_line(f"backgrounds: {out}")
+
+    code = play(comm, make_plan, interrupt, EngineCache(), alone=False)
+    if code == DONE:
+        run_on_root_only(comm, publish)
+    return code
+
+
 def play(
     comm: Comm,
     make_plan: Callable[[ExitStack], tuple[Plan, EarlierJobs]],
@@ -162,8 +202,11 @@ def play(
             _say_ready(moderator, timer, ranks)
 
         # 5. The game: backgrounds that are missing, then round after round.
-        if write_backgrounds(job, participants, moderator, everybody):
+        written = write_backgrounds(job, participants, moderator, everybody)
+        if written and not plan.only_backgrounds:
             play_game(job, participants, moderator)
+        elif moderator:
+            moderator.finished = written
         timer.end_phase("game")
         if moderator:
             moderator.end_game()
@@ -174,7 +217,7 @@ def play(
         if job.bcast(bool(alone and experiment.plots and ended)):
             draw_figures(comm, [plan.folder])
         used = comm.gather(timer.run_usage())
-        code = _close(moderator, timer, used) if moderator and used else DONE
+        code = _close(moderator, plan, timer, used) if moderator and used else DONE
         if moderator and code == DONE and alone:
             moderator.observers.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
         job.wait()
@@ -278,9 +321,10 @@ def _load_plots() -> None:
     threading.Thread(target=importlib.import_module, args=("pbeauty.plots",), daemon=True).start()
 
 
-def _close(moderator: Moderator, timer: PhaseTimer, used: Sequence[Usage]) -> int:
+def _close(moderator: Moderator, plan: Plan, timer: PhaseTimer, used: Sequence[Usage]) -> int:
     """Completes the record, and says where it is; the exit code."""
-    if moderator.finished:
-        moderator.writer.finish({"ended": provenance.now(), "actual": timer.summary(used)})
-    print_line(f"results: {moderator.writer.folder}")
+    if not plan.only_backgrounds:
+        if moderator.finished:
+            moderator.writer.finish({"ended": provenance.now(), "actual": timer.summary(used)})
+        print_line(f"results: {moderator.writer.folder}")
     return FAILED if moderator.failure else DONE if moderator.finished else INTERRUPTED

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import csv_cell, replace_text
-from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint
+from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import LIVE_FILE
 from pbeauty.job.runner import EngineCache, draw_figures, play
@@ -96,6 +96,7 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
     """
     interrupt, engines = Interrupt(), EngineCache()
     sweep, finished = run_on_root(comm, lambda: prepare_sweep(request))
+    run_on_root(comm, lambda: refuse_other_writers(case.experiment for case in sweep.cases))
     rows = [
         Row(case, sweep.folder / case.name, "finished" if case.name in finished else "not played")
         for case in sweep.cases
