@@ -169,7 +169,7 @@ def test_a_straggler_is_seen(clock, tmp_path):
     ]
     assert (state.round, state.round_seconds) == (1, 4)
     assert state.seconds_left == 4 + 2 * (4 + 4)
-    shown = "".join(map(str, cli_watch.show(state).renderables))
+    shown = cli_watch.show(state)
     assert "round 1: 100 of 140 (71%), 25 participants/s, 50 tokens/s, 4 unusable" in shown
 
 
@@ -226,7 +226,7 @@ def test_the_status_tells_how_many_engines_have_been_loaded(clock, tmp_path):
     live._write()
     state = read(tmp_path)
     assert (state.state, state.engines_ready, state.engines, state.loading_seconds) == ("starting", 1, 2, 12)
-    assert "loading engines: 1 of 2, 12 s" in "".join(map(str, cli_watch.show(state).renderables))
+    assert "loading engines: 1 of 2, 12 s" in cli_watch.show(state)
     live.begin_playing(["here"], [100])
     live._write()
     assert read(tmp_path).loading_seconds is None

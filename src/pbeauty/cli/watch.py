@@ -9,16 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.job.live_status import LIVE_FILE, RankStatus, RoundResult, RunStatus, latest_results, read_status
+from pbeauty.files import printable
+from pbeauty.job.live_status import LIVE_FILE, RunStatus, latest_results, read_status
 from pbeauty.storage.lock import LOCK_FILE, Found, look
 from pbeauty.storage.schema import RUN_FILE
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _ROWS = 20
@@ -60,12 +56,7 @@ def watch(path: Path, *, as_json: bool, once: bool) -> None:
         for run, status in zip(runs, statuses, strict=True):
             print(f"{run}: {headline(status)}", flush=True)
     elif once or not sys.stdout.isatty():
-        from rich.console import Console
-
-        console = Console(width=120, color_system=None, force_terminal=False)
-        with console.capture() as shown:
-            console.print(show(statuses[0]), soft_wrap=True)
-        print(shown.get(), end="", flush=True)
+        print(show(statuses[0]), flush=True)
     else:
         _follow(runs[0], statuses[0])
 
@@ -153,38 +144,48 @@ def _from_result(path: Path, lock: Found | None) -> RunStatus:
 
 
 def _follow(run: Path, status: RunStatus) -> None:
-    from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     try:
-        with Live(show(status), console=Console(markup=False, highlight=False), auto_refresh=False) as screen:
+        with Live(Text(show(status)), auto_refresh=False) as screen:
             while status.state in _UNFINISHED:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 status = observe(run)
-                screen.update(show(status), refresh=True)
+                screen.update(Text(show(status)), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def show(status: RunStatus) -> RenderableType:
-    """A status for a screen of any width."""
-    from rich.console import Group
-    from rich.text import Text
-
-    parts: list[RenderableType] = [Text(headline(status))]
-    if status.message:
-        parts += map(Text, status.message.splitlines()[-_ROWS:])
+def show(status: RunStatus) -> str:
+    """A status as lines, the latest rounds and the slowest ranks among them."""
+    lines = [headline(status), *(status.message or "").splitlines()[-_ROWS:]]
     if status.results:
-        parts += [Text(), _result_table(status.results[-_ROWS:])]
+        rows = [("round", "mean", "median", "target", "winners", "valid", "seconds")]
+        for one in status.results[-_ROWS:]:
+            numbers = [_number(value) for value in (one.mean, one.median, one.target)]
+            rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}", _number(one.seconds)))
+        lines += ["", *_columns(rows)]
     if status.loading_seconds is not None:
         ready = f"{status.engines_ready} of {status.engines}"
-        parts += [Text(), Text(f"loading engines: {ready}, {_duration(status.loading_seconds)}")]
+        lines += ["", f"loading engines: {ready}, {_duration(status.loading_seconds)}"]
     if status.round is not None and status.state in (*_UNFINISHED, "dead"):
         slowest = sorted(status.ranks, key=lambda rank: rank.done / max(rank.total, 1))[:_ROWS]
-        parts += [Text(), Text(_progress(status)), _rank_table(sorted(slowest, key=lambda rank: rank.rank))]
+        rows = [("rank", "done", "of", "%", "participants/s", "tokens", "host")]
+        for rank in sorted(slowest, key=lambda rank: rank.rank):
+            counts = (f"{rank.done:,}", f"{rank.total:,}", f"{100 * rank.done / max(rank.total, 1):.0f}")
+            rate = _number(rank.participants_per_second, 0)
+            rows.append((str(rank.rank), *counts, rate, f"{rank.output_tokens:,}", rank.host))
+        lines += ["", _progress(status), *_columns(rows)]
         if len(status.ranks) > _ROWS:
-            parts.append(Text(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}"))
-    return Group(*parts)
+            lines.append(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines, aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def headline(status: RunStatus) -> str:
@@ -216,39 +217,6 @@ def _progress(status: RunStatus) -> str:
     if status.seconds_left is not None:
         facts.append(f"{_duration(status.seconds_left)} to the end")
     return f"{f'round {status.round:,}' if status.round else 'backgrounds'}: {', '.join(facts)}"
-
-
-def _table(*headings: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _result_table(results: Sequence[RoundResult]) -> Table:
-    table = _table("round", "mean", "median", "target", "winners", "valid", "seconds")
-    for result in results:
-        numbers = [_number(value) for value in (result.mean, result.median, result.target)]
-        table.add_row(
-            f"{result.round:,}", *numbers, f"{result.n_winners:,}", f"{result.n_valid:,}", _number(result.seconds)
-        )
-    return table
-
-
-def _rank_table(ranks: Sequence[RankStatus]) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.text import Text
-
-    table = _table("rank", "done", "of", "participants/s", "tokens")
-    table.add_column("host")
-    table.add_column("", width=20)
-    for rank in ranks:
-        numbers = (f"{rank.rank:,}", f"{rank.done:,}", f"{rank.total:,}", _number(rank.participants_per_second, 0))
-        bar = ProgressBar(max(rank.total, 1), rank.done, width=20)
-        table.add_row(*numbers, f"{rank.output_tokens:,}", Text(rank.host), bar)
-    return table
 
 
 def _number(value: float, digits: int = 2) -> str:
