@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 WAYS = ("naive", "ceiling", "real")
-_RATIOS = {"real_to_naive": ("real", "naive"), "real_to_ceiling": ("real", "ceiling")}
+RATIOS = ("real_to_naive", "real_to_ceiling")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +72,7 @@ def command(options: argparse.Namespace) -> int:
     def work(comm: Comm) -> int:
         experiment = run_on_root(comm, lambda: _prepare(comm, RunRequest(options.config, tuple(options.set))))
         report = bench(comm, experiment, options.repeats)
-        print(json.dumps(asdict(report), indent=1) if options.json else report)
+        print(json.dumps(report, indent=1) if options.json else describe(report))
         return DONE
 
     return on_every_rank(world(), work)
@@ -92,6 +91,66 @@ def _prepare(comm: Comm, request: RunRequest) -> Experiment:
     return experiment
 
 
+def bench(comm: Comm, experiment: Experiment, repeats: int) -> dict[str, Any]:
+    """Plays the experiment's language models in all ways, `repeats` times in turn; reports progress on standard error.
+
+    Args:
+        comm: a communicator of one rank.
+        experiment: of one model; participants without a model are played in the real way only.
+        repeats: turns that count; one more is played first.
+
+    Returns:
+        JSON values. `seconds`: for all rounds, by way, turn by turn. `participants_per_second`: by way, the median over
+        the turns; the start of the engine is not in it. `real_to_naive`, `real_to_ceiling`: medians of the ratios of
+        these rates, turn by turn; `by_cpu_time` has the same of CPU time, which other programs on the machine disturb
+        less (on a GPU it says little). `prompt_tokens_per_second`, `output_tokens_per_second`, and `cached_share` (of
+        the prompt tokens of each round) are of the real way.
+    """
+    players = _Players(comm, experiment)
+    print(f"engine ready; {repeats} turns of {len(WAYS)} ways, after one that does not count", file=sys.stderr)
+    times = np.empty((1 + repeats, len(WAYS), 2))  # wall and CPU seconds
+    for turn in range(1 + repeats):
+        times[turn] = [players.play(way) for way in WAYS]
+        if turn:
+            shown = ", ".join(f"{way} {took:.2f} s" for way, took in zip(WAYS, times[turn, :, 0], strict=True))
+            print(f"turn {turn}/{repeats}: {shown}", file=sys.stderr, flush=True)
+    rounds, participants = experiment.game.rounds, len(players.llm.ids)
+    seconds = dict(zip(WAYS, times[1:, :, 0].T.tolist(), strict=True))
+    ratios, by_cpu_time = np.median(times[1:, :2] / times[1:, 2:], axis=0).T.tolist()
+    prompt_tokens, cached_tokens, output_tokens = players.tokens
+    median = {way: float(np.median(took)) for way, took in seconds.items()}
+    return {
+        "participants": participants,
+        "rounds": rounds,
+        "repeats": repeats,
+        "seconds": seconds,
+        "participants_per_second": {
+            way: participants * rounds / float(np.median(took)) for way, took in seconds.items()
+        },
+        "prompt_tokens_per_second": float(prompt_tokens.sum()) / median["real"],
+        "output_tokens_per_second": float(output_tokens.sum()) / median["real"],
+        **dict(zip(RATIOS, ratios, strict=True)),
+        "by_cpu_time": dict(zip(RATIOS, by_cpu_time, strict=True)),
+        "cached_share": (cached_tokens / prompt_tokens).tolist(),
+    }
+
+
+def describe(report: dict[str, Any]) -> str:
+    """A report in lines for people."""
+    rows = [
+        *((way, f"{rate:,.1f} participants/s") for way, rate in report["participants_per_second"].items()),
+        *(
+            (name.replace("_to_", " / "), f"{report[name]:.3f} (by CPU time {report['by_cpu_time'][name]:.3f})")
+            for name in RATIOS
+        ),
+        ("prompts", f"{report['prompt_tokens_per_second']:,.0f} tokens/s"),
+        ("cached by round", ", ".join(f"{100 * share:.0f}%" for share in report["cached_share"])),
+        ("replies", f"{report['output_tokens_per_second']:,.0f} tokens/s"),
+    ]
+    title = f"{report['participants']:,} participants, {report['rounds']} rounds, median of {report['repeats']}"
+    return "\n".join([title, *(f"  {what:<18} {figure}" for what, figure in rows)])
+
+
 @dataclass(frozen=True)
 class _Prompts:
     """Everything that one round asks, by slot, in the forms that the ways take."""
@@ -102,89 +161,6 @@ class _Prompts:
     seeds: list[int | None]
     order: range
     """The order in which the real way asks."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Figures of a bench; rates are per second of the rounds, the start of the engine apart."""
-
-    participants: int
-    rounds: int
-    repeats: int
-    seconds: dict[str, list[float]]
-    """For all rounds, by way, turn by turn."""
-    participants_per_second: dict[str, float]
-    """Median over the turns, by way."""
-    output_tokens_per_second: float
-    """Of the real way."""
-    prompt_tokens_per_second: float
-    real_to_naive: float
-    """Median of the ratios of rates, turn by turn; so is the next one."""
-    real_to_ceiling: float
-    by_cpu_time: dict[str, float]
-    """The same ratios of CPU time, which other programs on the machine disturb less; on a GPU it says little."""
-    cached_share: list[float]
-    """Cached tokens / prompt tokens of each round of the real way."""
-
-    def __str__(self) -> str:
-        rows = [
-            *((way, f"{rate:,.1f} participants/s") for way, rate in self.participants_per_second.items()),
-            *(
-                (" / ".join(ways), f"{getattr(self, name):.3f} (by CPU time {self.by_cpu_time[name]:.3f})")
-                for name, ways in _RATIOS.items()
-            ),
-            ("prompts", f"{self.prompt_tokens_per_second:,.0f} tokens/s"),
-            ("cached by round", ", ".join(f"{100 * share:.0f}%" for share in self.cached_share)),
-            ("replies", f"{self.output_tokens_per_second:,.0f} tokens/s"),
-        ]
-        title = f"{self.participants:,} participants, {self.rounds} rounds, median of {self.repeats}"
-        return "\n".join([title, *(f"  {what:<18} {figure}" for what, figure in rows)])
-
-
-def bench(comm: Comm, experiment: Experiment, repeats: int) -> Report:
-    """Plays the experiment's language models in all ways, `repeats` times in turn; reports progress on standard error.
-
-    Args:
-        comm: a communicator of one rank.
-        experiment: of one model; participants without a model are played in the real way only.
-        repeats: turns that count; one more is played first.
-    """
-    players = _Players(comm, experiment)
-    print(f"engine ready; {repeats} turns of {len(WAYS)} ways, after one that does not count", file=sys.stderr)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu_seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(1 + repeats):
-        for way in WAYS:
-            took, worked = players.play(way)
-            if turn:
-                seconds[way].append(took)
-                cpu_seconds[way].append(worked)
-        if turn:
-            times = ", ".join(f"{way} {measured[-1]:.2f} s" for way, measured in seconds.items())
-            print(f"turn {turn}/{repeats}: {times}", file=sys.stderr, flush=True)
-    rounds, participants = experiment.game.rounds, len(players.llm.ids)
-    prompt_tokens, cached_tokens, output_tokens = players.tokens
-    real = statistics.median(seconds["real"])
-    return Report(
-        participants=participants,
-        rounds=rounds,
-        repeats=repeats,
-        seconds=seconds,
-        participants_per_second={way: participants * rounds / statistics.median(seconds[way]) for way in WAYS},
-        prompt_tokens_per_second=float(prompt_tokens.sum() / real),
-        output_tokens_per_second=float(output_tokens.sum() / real),
-        **_ratios(seconds),
-        by_cpu_time=_ratios(cpu_seconds),
-        cached_share=(cached_tokens / prompt_tokens).tolist(),
-    )
-
-
-def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
-    """Medians over the turns of how many times as fast one way is as another."""
-    return {
-        name: statistics.median(b / a for a, b in zip(times[way], times[other], strict=True))
-        for name, (way, other) in _RATIOS.items()
-    }
 
 
 class _Players:

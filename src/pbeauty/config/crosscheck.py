@@ -190,29 +190,27 @@ def _check_own_prompts(own: OwnPrompts, variables: Mapping[str, str]) -> Iterato
         for name, text in texts.items():
             if name in (*library, "retry", "extraction"):
                 yield ("prompts", what, name), "there is a prompt of this name already; choose another"
-            try:
-                placeholders(text)
-            except ValueError as error:
-                yield ("prompts", what, name), str(error)
-            if not text.strip():
-                yield ("prompts", what, name), "the text is empty"
-    others: dict[Key, str] = {("announcements", quantity): text for quantity, text in own.announcements.items()}
-    for name in ("first_round", "next_round", "retry", "extraction"):
-        if (text := getattr(own, name)) is not None:
-            others[(name,)] = text
-    for key, text in others.items():
-        known = [*BESIDES[key[-1]], *variables]
-        try:
-            wanted = placeholders(text)
-        except ValueError as error:
-            yield ("prompts", *key), str(error)
-            continue
-        if not text.strip():
-            yield ("prompts", *key), "the text is empty"
-        elif key == ("extraction",) and "reply" not in wanted:
-            yield ("prompts", *key), "it needs {reply}, the reply that the question is about"
-        if missing := [name for name in wanted if name not in known]:
-            yield ("prompts", *key), f"it needs {_explain(missing, known)}"
+            yield from _check_text(("prompts", what, name), text)  # what it needs is judged where a group uses it
+    others: dict[Key, str | None] = {("announcements", quantity): text for quantity, text in own.announcements.items()}
+    others |= {(name,): getattr(own, name) for name in ("first_round", "next_round", "retry", "extraction")}
+    for key, other in others.items():
+        if other is not None:
+            yield from _check_text(("prompts", *key), other, [*BESIDES[key[-1]], *variables])
+    if own.extraction and "{reply}" not in own.extraction:
+        yield ("prompts", "extraction"), "it needs {reply}, the reply that the question is about"
+
+
+def _check_text(key: Key, text: str, known: Sequence[str] | None = None) -> Iterator[Fault]:
+    """A text with placeholders: whether there is one, and whether it asks for what is not known."""
+    try:
+        wanted = placeholders(text)
+    except ValueError as error:
+        yield key, str(error)
+        return
+    if not text.strip():
+        yield key, "the text is empty"
+    if known is not None and (missing := [name for name in wanted if name not in known]):
+        yield key, f"it needs {_explain(missing, known)}"
 
 
 def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mapping[str, str]) -> Iterator[Fault]:
@@ -295,15 +293,9 @@ def _check_personas(
     sources = [name for name in ("template", "file", "write") if getattr(personas, name) is not None]
     if len(sources) > 1:
         yield key, f"backgrounds come from one of template, file and write, and not from {' and '.join(sources)}"
-    if personas.template is not None and not personas.template.strip():
-        yield (*key, "template"), "the text is empty"
-    elif personas.template is not None:
+    if personas.template is not None:
         known = [*variables, "group", *_attributes(personas)]
-        try:
-            if missing := [name for name in placeholders(personas.template) if name not in known]:
-                yield (*key, "template"), f"it needs {_explain(missing, known)}"
-        except ValueError as error:
-            yield (*key, "template"), str(error)
+        yield from _check_text((*key, "template"), personas.template, known)
     if personas.write and not _attributes(personas):
         yield (*key, "write"), "the model needs attributes to write a background from"
 

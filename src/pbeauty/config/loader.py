@@ -193,55 +193,37 @@ def _mend(data: dict[str, Any], key: Key, details: ErrorDetails) -> None:
 
 def _explain(root: type[Section], details: ErrorDetails, key: Key) -> tuple[str, str]:
     """One fault as (key, message), in the words of the file rather than of the validator."""
-    name = _dotted(key)
-    context = details.get("ctx", {})
-    found = details["input"]
-    shown = described(found) if isinstance(found, (dict, list)) or found is None else _brief(found)
+    name, found = _dotted(key), described(details["input"])
     match details["type"]:
         case "extra_forbidden":
             return name, _unknown_key(root, details["loc"])
         case "missing":
             return name, MISSING
-        case "union_tag_not_found" if isinstance(found, dict):
+        case "union_tag_not_found" if isinstance(details["input"], dict):
             return f"{name}.kind", f"missing; kinds: {', '.join(KINDS)}"
         case "union_tag_invalid":
-            similar = nearest(context["tag"], list(KINDS))
-            return f"{name}.kind", f"no kind {context['tag']!r}{similar}; kinds: {', '.join(KINDS)}"
-        case "literal_error":
-            return name, f"{shown} is not allowed; expected {context['expected']}"
-        case "string_type" if isinstance(found, (int, float)):
-            return name, f"expected text, found {shown}; quotes make it text"
-        case "int_type":
-            hint = "; write it without '_' or ','" if re.fullmatch("[0-9][0-9_,]*", str(found)) else ""
-            return name, f"expected a whole number, found {described(found)}{hint if isinstance(found, str) else ''}"
-        case "greater_than_equal":
-            return name, f"{shown} is not allowed; expected {context['ge']:g} or more"
-        case "less_than_equal":
-            return name, f"{shown} is not allowed; expected {context['le']:g} or less"
-        case "greater_than":
-            return name, f"{shown} is not allowed; expected more than {context['gt']:g}"
-        case "less_than":
-            return name, f"{shown} is not allowed; expected less than {context['lt']}"
+            tag = details["ctx"]["tag"]
+            return f"{name}.kind", f"no kind {tag!r}{nearest(tag, list(KINDS))}; kinds: {', '.join(KINDS)}"
         case "too_short":
             return name, f"expected at least one {'group' if name == 'population' else 'value'}"
+        case "less_than":  # whose own message rounds large bounds
+            return name, f"expected a number less than {details['ctx']['lt']}, found {found}"
         case "fault":
             return name, details["msg"]
-    message = _EXPECTED.get(details["type"]) or f"{details['msg'][0].lower()}{details['msg'][1:]}"
-    return name, f"{message}, found {shown}"
+    message = details["msg"].replace("Input should be ", "expected ")
+    message = re.sub("^expected (greater|less)", r"expected a number \1", message)
+    return name, f"{_EXPECTED.get(details['type'], message)}, found {found}"
 
 
 _EXPECTED = {
-    "tuple_type": "expected a list",
-    "list_type": "expected a list",
-    "union_tag_not_found": "expected a section",
-    "dict_type": "expected a section",
-    "model_type": "expected a section",
-    "model_attributes_type": "expected a section",
-    "string_type": "expected text",
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
+    **dict.fromkeys(("union_tag_not_found", "dict_type", "model_type", "model_attributes_type"), "expected a section"),
+    "string_type": "expected text (quotes make it text)",
+    "int_type": "expected a whole number",
     "bool_type": "expected true or false",
     "invalid-json-value": "expected text, a number, true/false, a list or a section",
 }
-"""What a value should have been, by the validator's type of error."""
+"""What a value should have been, by the validator's type of error, where its own words are not the file's."""
 
 
 def _names_kind(location: Sequence[int | str]) -> bool:
@@ -298,15 +280,9 @@ def _dotted(key: Key) -> str:
 
 
 def described(value: Any) -> str:
-    """What a value is, in the words of the file."""
-    if isinstance(value, (str, bool, float)):
-        name = "text" if isinstance(value, str) else "true/false" if isinstance(value, bool) else "a number"
-        return f"{name} ({_brief(value)})"
-    names = {dict: "a section", list: "a list", type(None): "nothing"}
-    return names.get(type(value), "a whole number" if isinstance(value, int) else type(value).__name__)
-
-
-def _brief(value: Any) -> str:
+    """A value as it is written, or what it is, in the words of the file."""
+    if name := {dict: "a section", list: "a list", type(None): "nothing"}.get(type(value)):
+        return name
     try:
         text = getattr(value, "text", "") or repr(value)
     except ValueError:  # Python refuses to write out integers of thousands of digits

@@ -7,7 +7,7 @@ have the house style (`plots.style`).
 from pbeauty.plots.figures import KINDS, Drawing, plot_all, plot_run, run_drawings, sweep_drawings
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import Bars, count_guesses, histogram
-from pbeauty.plots.rounds import lengths, ridgelines, shares, times
+from pbeauty.plots.rounds import lengths, ridgelines, shares
 from pbeauty.plots.style import png, save, stamp
 from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
@@ -32,6 +32,5 @@ __all__ = [
     "small_multiples",
     "stamp",
     "sweep_drawings",
-    "times",
     "trajectory",
 ]

@@ -26,15 +26,14 @@ from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.rules import Outcome, Status
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import count_guesses, histogram
-from pbeauty.plots.rounds import lengths, ridgelines, shares, times
+from pbeauty.plots.rounds import lengths, ridgelines, shares
 from pbeauty.plots.style import house_style, save, stamp
 from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.schema import TIME_PARTS
 
-KINDS = ("sweep", "rounds", "trajectory", "ridgelines", "levels", "groups", "published", "replies", "times")
+KINDS = ("sweep", "rounds", "trajectory", "ridgelines", "levels", "groups", "published", "replies")
 """Kinds of figures, which can be asked for by name; `sweep` are those that compare runs."""
 
 
@@ -254,7 +253,7 @@ def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:
 
 
 def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
-    """What became of replies, how long they were, and how long rounds took."""
+    """What became of replies, and how long they were."""
     name, cells, count = analysis.name, analysis.of(), run.round_count
     if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in cells):
         statuses = [name for name in cells[0].statuses if any(cell.statuses[name].value for cell in cells)]
@@ -276,15 +275,6 @@ def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
                 "replies", "lengths", "Tokens sampled per participant, by round.",
                 lambda: lengths(quantiles, limit=limit, title=f"{name}: length of replies"),
             )  # fmt: skip
-    split = all(part in run.columns for part in TIME_PARTS)
-    parts = {what: run.read(part) for part, what in TIME_PARTS.items()} if split else {}
-    if not split or any(np.isnan(seconds).any() for seconds in parts.values()):
-        parts = {"whole round": run.seconds}
-    rate = f"{analysis.participants * count / max(float(run.seconds.sum()), 1e-9):,.0f} participants/s over all rounds"
-    yield (
-        "times", "times", "Wall time of each round.",
-        lambda: times(parts, title=f"{name}: time per round", subtitle=rate),
-    )  # fmt: skip
 
 
 # --- several runs --------------------------------------------------------------------------------------------

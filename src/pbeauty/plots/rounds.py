@@ -1,8 +1,8 @@
-"""All rounds of a game in one figure: guesses as ridgelines, shares of levels and statuses, time, length of replies."""
+"""All rounds of a game in one figure: guesses as ridgelines, shares of levels and statuses, length of replies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, BLUE, DARK, GREY, LOOKS, PALE, SKY, band, headed, house_style, page, rule
+from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, band, headed, house_style, page, rule
 
 MOST_RIDGES = 20
 _FILLS = ("#0B3C5D", "#0072B2", "#56B4E9", "#B5DDF3", "#F3E3C3", "#E69F00", "#D55E00", "#FFFFFF")
@@ -112,7 +112,15 @@ def shares(
     if len(names) > len(_FILLS):
         raise ValueError(f"{len(names)} kinds; {len(_FILLS)} can be told apart")
     figure, axes = page(title, subtitle, (0.095, 0.145, 0.665, 0.655))
-    _stack(axes, dict(zip(names, percent.T, strict=True)), _FILLS, _HATCHES)
+    rounds, bottom = np.arange(1, len(percent) + 1), np.zeros(len(percent))
+    width = 0.78 if rounds.size > 1 else 0.3
+    for name, heights, fill, hatch in zip(names, percent.T, _FILLS, _HATCHES, strict=False):
+        axes.bar(
+            rounds, heights, width, bottom, label=name, color=fill, hatch=hatch, edgecolor=GREY, linewidth=0.4,
+            gid=name,
+        )  # fmt: skip
+        bottom += heights
+    _by_round(axes, rounds.size)
     axes.set(ylim=(0, 100), ylabel=ylabel)
     axes.grid(False)
     handles, labels = axes.get_legend_handles_labels()
@@ -121,35 +129,6 @@ def shares(
         handlelength=1.4, handleheight=1.2, labelspacing=0.7,
     )  # fmt: skip
     return figure
-
-
-@house_style
-def times(parts: Mapping[str, ArrayLike], *, title: str = "Time per round", subtitle: str = "") -> Figure:
-    """The wall time of each round, split into its parts.
-
-    Args:
-        parts: float64[round] in s, by name, from the bottom of the bars; five at most.
-        title: the headline.
-        subtitle: the line below it.
-    """
-    figure, axes = page(title, subtitle, (0.095, 0.145, 0.875, 0.625))
-    _stack(axes, parts, (BLUE, SKY, "#E69F00", PALE, "#FFFFFF"), ("", "///", "", "...", "xx"))
-    axes.set_ylabel("s")
-    figure.legend(loc="upper left", bbox_to_anchor=(0.083, 0.865), ncols=5)
-    return figure
-
-
-def _stack(axes: Axes, parts: Mapping[str, ArrayLike], fills: Sequence[str], hatches: Sequence[str]) -> None:
-    """A bar per round, of parts on top of each other."""
-    bottom = np.zeros(len(np.asarray(next(iter(parts.values())))))
-    width = 0.78 if bottom.size > 1 else 0.3
-    for (name, values), fill, hatch in zip(parts.items(), fills, hatches, strict=False):
-        axes.bar(
-            np.arange(1, bottom.size + 1), values, width, bottom, label=name, color=fill, hatch=hatch, edgecolor=GREY,
-            linewidth=0.4, gid=name,
-        )  # fmt: skip
-        bottom += np.asarray(values, float)
-    _by_round(axes, bottom.size)
 
 
 def _by_round(axes: Axes, count: int) -> None:

@@ -141,7 +141,7 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: none.yaml", "cannot read"),
         ("base: 3", "base: expected a file"),
         ("base: sweep.yaml", "nested too deeply"),
-        ("base: base.yaml\nreplicates: 0", "replicates: 0 is not allowed; expected 1 or more"),
+        ("base: base.yaml\nreplicates: 0", "replicates: expected a number greater than or equal to 1, found 0"),
         ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
         ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
         ("base: base.yaml\ntable: [{seed: 2}, {seed: 1, game.rounds: 1}]", "gives game.rounds, as the first does not"),
@@ -162,7 +162,10 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: base.yaml\ntable: [{case: cases.csv, seed: 1}]", "a case cannot be called cases.csv"),
         ("base: base.yaml\ntable: [{case: LIVE.json, seed: 1}]", "a case cannot be called LIVE.json"),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
-        ("base: base.yaml\nreplicates: 100001", "replicates: 100001 is not allowed; expected 100000 or less"),
+        (
+            "base: base.yaml\nreplicates: 100001",
+            "less than or equal to 100000, found 100001",
+        ),
         (
             f"base: base.yaml\nvary: {{seed: {[*range(3000)]}, game.rounds: {[*range(1, 3000)]}}}",
             "more than 100,000 cases",
@@ -208,7 +211,7 @@ def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
     told = refusal(path)
     for words in (
         "sweep.yaml: very: unknown key; did you mean 'vary'?",
-        "sweep.yaml: replicates: 0 is not allowed",
+        "sweep.yaml: replicates: expected a number greater than or equal to 1, found 0",
         "sweep.yaml: table: cases.csv has lines without a value for each of its 2 columns: line 3: 1 values; line 5: 3",
         "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
         "game.ronds: unknown key; did you mean 'rounds'?",

@@ -171,7 +171,7 @@ population:
         "population.0.cuont: unknown key",
         "population.0.count: missing",
         "population.0.system_prompt: 'mine' needs {colour}, which has no value here",
-        "population.1.count: 0 is not allowed",
+        "population.1.count: expected a number greater",
         "population.1.name: 'a' is also the name of group 0",
         "population.1.personas.attributes.school: the shares add up to 0.9",
         "population.2.max: unknown key",

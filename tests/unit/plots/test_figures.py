@@ -155,12 +155,7 @@ def test_small_multiples(cases):
     assert_readable(figure)
 
 
-def test_times_and_lengths():
-    parts = {"playing": [2, 3], "waiting for the slowest": [1, 1], "gathering": [0.1, 0.1], "sealing": [0.2, 0.1]}
-    figure = plots.times(parts)
-    tops = [sum(bar[index].get_height() for bar in figure.axes[0].containers) for index in range(2)]
-    assert tops == pytest.approx([3.3, 4.2])
-    assert_readable(figure)
+def test_lengths():
     assert_readable(plots.lengths([[10, 20, 30, 40, 60]] * 3, limit=64))
 
 
@@ -181,7 +176,7 @@ def test_all_figures_of_a_run(tmp_path):
             (stamp,) = [text.get_text() for text in figure.texts if text.get_gid() == "stamp"]
             assert ("UNFINISHED RUN: 4 of 5 rounds" in stamp) == (drawing.kind != "rounds")
     assert rest == {
-        "trajectory", "ridgelines", "levels", "by-group", "by-group-histograms", "statuses", "lengths", "times",
+        "trajectory", "ridgelines", "levels", "by-group", "by-group-histograms", "statuses", "lengths",
     }  # fmt: skip
 
 
