@@ -11,6 +11,8 @@ import mpi
 import numpy as np
 import pytest
 
+from pbeauty.cli.export import export
+from pbeauty.cli.prompts import render
 from pbeauty.config.loader import load
 from pbeauty.config.parsing import parse
 from pbeauty.config.sweep import load_sweep
@@ -114,3 +116,29 @@ def test_offsets_groups_and_people_are_as_the_paper_has_them(played):
     with Run(played / "profession") as run:
         assert np.bincount(run.file["participants/profession"][:]).tolist() == [0, *[4] * 6]
         assert np.bincount(run.file["participants/gender"][:]).tolist() == [0, 12, 12]
+
+
+def test_participants_are_told_what_the_paper_tells_them(played):
+    def shown(prompt, name):
+        with Run(played / name) as run:
+            return render(prompt, run.experiment)
+
+    assert "1/2 times the average of all numbers picked in that round, plus 5" in shown("classic", "shifted")
+    assert "The target was 33.33." in shown("step-by-step", "shifted"), "which is the one with the 5"
+    assert "seven years" in shown("background", "child")
+    assert "Whoever is nearest to the target wins" in shown("classic", "mixture-individuals")
+    assert shown("in-group", "mixture-groups").endswith(
+        "A group whose number is nearest to the target wins the round. You are in group-1."
+    )
+    assert "The groups' numbers were: group-1 33.33, group-2" in shown("step-by-step", "mixture-groups")
+    assert "exactly one player whose profession is professor of game theory" in shown(
+        "background-one-expert", "one-expert"
+    )
+
+
+def test_the_example_would_have_its_results_in_the_same_folders(played, tmp_path):
+    folders = export([played / name for name in ("shifted", "one-expert", "million-random")], "agentscope", tmp_path)
+    assert [folder.relative_to(tmp_path).as_posix().rpartition("/")[0] for folder in folders] == [
+        f"{played.name}/{settings}"
+        for settings in ("demo/6-2-12-1-0.500", "demo/13-2-25-1-0.667", "random/1-1-1000-1-0.667")
+    ]

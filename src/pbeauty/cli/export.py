@@ -11,6 +11,8 @@ import argparse
 import csv
 import io
 import json
+import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,11 +46,12 @@ _SYSTEM_IDS = {
     "named-classic": (4, 8),
     "named-classic-rational": (5, 9),
     "background": (10, None),
-    "background-composition": (11, None),
     "background-one-expert": (13, None),
 }
 """The example's numbers of the system prompts that say what ours do: without an offset, and with one."""
-_USER_IDS = {"direct": "1", "step-by-step": "2"}
+_COMPOSITION_IDS = {"education": 11, "profession": 12}
+"""Those of a background with the composition of the players, by the attribute that it is told of."""
+_USER_IDS = {"direct": 1, "step-by-step": 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +111,8 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
     if out is None and len(paths) > 1 and len(files) > 1:
         raise ConfigError("several folders are to be exported together: say where to, with --out")
     above = files[0].parent if len(files) == 1 else paths[0]
+    if len(paths) > 1:
+        above = Path(os.path.commonpath([path.absolute() for path in paths]))
     try:
         if form == "agentscope":
             return _agentscope(files, out or above / "agentscope", above.resolve().name if len(files) > 1 else None)
@@ -290,14 +295,21 @@ def _model(experiment: Experiment) -> str:
 def _settings(run: Run) -> str:
     """The example's <system prompt>-<user prompt>-<participants>-<hosts>-<ratio>."""
     experiment = run.experiment
-    system, user = "1", "1"
-    for group in experiment.population:
-        if isinstance(group, LLMGroup):
-            plain, shifted = _SYSTEM_IDS.get(group.system_prompt, (None, None))
-            number = shifted if experiment.game.offset else plain
-            system = str(number) if number else group.system_prompt.removeprefix("sys-").replace("-", "_")
-            user = _USER_IDS.get(group.user_prompt, group.user_prompt.removeprefix("usr-").replace("-", "_"))
-            break
+    groups = [group for group in experiment.population if isinstance(group, LLMGroup)]
+    system = "+".join(dict.fromkeys(_system_id(group, experiment.game.offset) for group in groups)) or "1"
+    user = "+".join(dict.fromkeys(_id(group.user_prompt, _USER_IDS.get(group.user_prompt)) for group in groups)) or "1"
     ranks = run.provenance.get("ranks", [])
     hosts = len({rank.get("host") for rank in ranks}) or 1
     return f"{system}-{user}-{experiment.count}-{hosts}-{experiment.game.p:.3f}"
+
+
+def _system_id(group: LLMGroup, offset: float) -> str:
+    plain, shifted = _SYSTEM_IDS.get(group.system_prompt, (None, None))
+    if group.system_prompt == "background-composition" and group.personas:
+        plain = next((_COMPOSITION_IDS[name] for name in group.personas.attributes if name in _COMPOSITION_IDS), None)
+    return _id(group.system_prompt, shifted if offset else plain)
+
+
+def _id(prompt: str, number: int | None) -> str:
+    """The example's number of a prompt; of one that it has not, the name, as far as names of its folders go."""
+    return str(number) if number else re.sub("^(sys|usr)-", "", prompt).replace("-", "_")
