@@ -165,12 +165,18 @@ def _readings(found: Sequence[Readings]) -> Table:
     )
 
 
+_MODELS_NOTE = (
+    "Each study asked in its own words, and this run in those of its prompts: where they differ, a mean beside theirs "
+    "is no replication to the word. Numbers of replies are unpublished, so that there are no intervals."
+)
+
+
 def _published(one: Examined) -> list[Table]:
     titles = {
         "people": ("People, first round", f"n: participants. {_TESTED_NOTE}"),
         "people by round": (
             "People, by round", "their mean: of sessions, and where another one would be expected. n: sessions."),
-        "language model": ("Language models", "Numbers of replies are unpublished, so that there are no intervals."),
+        "language model": ("Language models", _MODELS_NOTE),
     }  # fmt: skip
     made = []
     for what, (title, note) in titles.items():
