@@ -14,7 +14,7 @@ from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game, Model
 from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import EXTRACTION, system_message, user_message
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.game.scoring import score
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank

@@ -15,8 +15,7 @@ from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Model, Sampling
-from pbeauty.game.records import Purpose
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm.engine import Engine
 from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments, misfits

@@ -16,7 +16,7 @@ from mpi import mpirun
 from pbeauty.config.loader import load
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import ReadingRule, Status
 
 CONFIG = "configs/smollm2.yaml"
 GUIDED = 8

@@ -9,8 +9,7 @@ from pbeauty.config.loader import loads
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import LLMGroup, Sampling
 from pbeauty.game.personas import Source, assign_personas, has_personas
-from pbeauty.game.records import Purpose
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm import context_size
 from pbeauty.llm.engine import Engine

@@ -293,7 +293,7 @@ def guess(*arguments, round_index, **options):
 scripted.guess = guess
 """
 NOBODY = """
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.job.participants import Participants
 played = Participants.answer
 def play(self, announcement, *arguments, **options):

@@ -16,7 +16,7 @@ import yaml
 from made import texts
 from mpi import BIN, MPICH, PBEAUTY, Job, alone, assert_same, mpirun, results, rounds_kept, start
 
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.game.scoring import score
 from pbeauty.storage.run_reader import Run
 

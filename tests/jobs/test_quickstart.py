@@ -11,7 +11,7 @@ from made import texts
 from mpi import assert_same, mpirun, results, rounds_kept, start
 
 from pbeauty.game.extraction import read_extraction, read_guess
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import ReadingRule, Status
 from pbeauty.storage.run_reader import Run
 
 QUICKSTART = "configs/quickstart.yaml"

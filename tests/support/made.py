@@ -10,8 +10,7 @@ import numpy as np
 
 from pbeauty.config.loader import loads
 from pbeauty.game.announcement import group_of
-from pbeauty.game.records import PLAY, Replies, new_rows
-from pbeauty.game.rules import Status
+from pbeauty.game.records import PLAY, Replies, Status, new_rows
 from pbeauty.game.scoring import score
 from pbeauty.storage.hdf5 import describe, seal, stored_file
 from pbeauty.storage.replies import write_replies

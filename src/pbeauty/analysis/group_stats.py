@@ -14,7 +14,8 @@ from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Estimate
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import Outcome, ReadingRule, Status
+from pbeauty.game.records import ReadingRule, Status
+from pbeauty.game.scoring import Outcome
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 

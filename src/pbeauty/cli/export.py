@@ -28,8 +28,7 @@ from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.files import csv_cell, replaced
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Source
-from pbeauty.game.records import Ragged
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Ragged, Status
 from pbeauty.storage.hdf5 import read_errors
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_folder import find_runs

@@ -38,7 +38,7 @@ from pbeauty.game.prompts import (
     user_message,
 )
 from pbeauty.game.randomness import uniforms
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
 from pbeauty.storage.run_reader import Run, StoredReply

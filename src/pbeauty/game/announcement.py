@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Experiment, Game
-from pbeauty.game.rules import Outcome
-from pbeauty.game.scoring import places
+from pbeauty.game.scoring import Outcome, places
 
 
 @dataclass(frozen=True)

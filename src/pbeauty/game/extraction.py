@@ -28,7 +28,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import cache
 from typing import NamedTuple
 
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import ReadingRule, Status
 
 
 class Reading(NamedTuple):

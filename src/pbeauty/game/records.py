@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 PLAY = np.dtype(
     [
         ("guess", np.float64),  # NaN where there is none
-        ("status", np.uint8),  # a Status of game/rules.py
-        ("reading", np.uint8),  # a ReadingRule of game/rules.py
+        ("status", np.uint8),  # a Status
+        ("reading", np.uint8),  # a ReadingRule
         ("forgotten", np.uint16),  # oldest rounds left out of the prompt to fit the context
         ("prompt_tokens", np.uint32),  # over all calls of the round, as the next two
         ("cached_tokens", np.uint32),
@@ -36,6 +36,54 @@ _PIECE = 1 << 13
 def new_rows(count: int, *, model: bool) -> Rows:
     """Rows of zeros for `count` participants; `model` says whether language models play in the game."""
     return {name: np.zeros(count, PLAY[name]) for name in PLAY.names or () if model or name in ("guess", "status")}
+
+
+class Status(IntEnum):
+    """What became of a participant's reply; stored as uint8 beside every guess."""
+
+    OK = 0
+    """Read from the reply."""
+    EXTRACTED = 1
+    """Read by a second, extraction call."""
+    RETRIED = 2
+    """Read from the reply to a repeated request."""
+    OUT_OF_RANGE = 3
+    """A number outside the game's range."""
+    UNPARSABLE = 4
+    """No number that the participant clearly chose."""
+    TRUNCATED = 5
+    """The reply reached `max_tokens` before it named a number."""
+    FAILED = 6
+    """The engine gave no reply."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether a guess with this status enters the aggregate."""
+        return self <= Status.RETRIED
+
+
+class ReadingRule(IntEnum):
+    """Which rule read a participant's guess from the reply; stored as uint8 in `/rounds/reading`."""
+
+    NONE = 0
+    """No guess was read: the reply has none, or no language model plays the participant."""
+    NUMBER_ALONE = 1
+    """The reply, its first line or its last one is a number and nothing else."""
+    ANSWER_LINE = 2
+    """A line in the form that was asked for, such as `My number: 22`."""
+    JSON = 3
+    """A field of a JSON object, such as `{"guess": 22}`."""
+    BOXED = 4
+    r"""A number in a box, a tag or brackets: `\boxed{22}`, `<answer>22</answer>`, `[22]`."""
+    OWN_WORDS = 5
+    """A sentence in which the participant chooses, such as "I'll go with 22"."""
+    EXTRACTION = 6
+    """The reply of a second, extraction call."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether the reply gave the number in a form that leaves nothing to interpret."""
+        return self.NUMBER_ALONE <= self <= self.BOXED
 
 
 @dataclass

@@ -16,12 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import Outcome, Status
+from pbeauty.game.records import Status
 
 Floats = NDArray[np.float64]
 
 _AT_ONCE = 1 << 16
 """How many guesses make a piece: its intermediate results fit into a core's cache."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round came to. Statistics are over the valid guesses, in the game's own units."""
+
+    mean: float
+    median: float
+    std: float
+    """Population standard deviation (divisor n)."""
+    lower_quartile: float
+    """With the next, linear between guesses where it falls between two (type 7 of Hyndman and Fan 1996)."""
+    upper_quartile: float
+    min: float
+    max: float
+    target: float
+    """offset + multiplier x aggregate."""
+    winning_guess: float
+    """The guess nearest to the target; where one below and one above are equally near, the lower. NaN if nobody won."""
+    n_valid: int
+    """Participants with a valid guess."""
+    n_winners: int
+    """How many guessed nearest to the target, ties share the win; with a tolerance, how many were within it."""
 
 
 @dataclass(frozen=True)

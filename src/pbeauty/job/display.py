@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from pbeauty.game.experiment import Game
-from pbeauty.game.records import Progress
-from pbeauty.game.rules import Outcome, Status
+from pbeauty.game.records import Progress, Status
+from pbeauty.game.scoring import Outcome
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -21,8 +21,8 @@ from pbeauty.files import replace_text
 
 if TYPE_CHECKING:
     from pbeauty.game.experiment import Experiment
-    from pbeauty.game.records import Progress
-    from pbeauty.game.rules import Outcome, Status
+    from pbeauty.game.records import Progress, Status
+    from pbeauty.game.scoring import Outcome
     from pbeauty.storage.lock import Owner
     from pbeauty.storage.run_reader import Run
 

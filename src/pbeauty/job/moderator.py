@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 from pbeauty.game.announcement import Announcement, announcement, group_of, needs_guesses
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Progress, Rows
-from pbeauty.game.rules import Outcome, Status
-from pbeauty.game.scoring import Scored, score
+from pbeauty.game.records import Progress, Rows, Status
+from pbeauty.game.scoring import Outcome, Scored, score
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.storage.journal import drop_journals

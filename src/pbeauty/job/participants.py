@@ -16,8 +16,7 @@ from pbeauty.game import scripted
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup, ScriptedGroup, UniformGroup
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import Progress, Replies, Rows, new_rows
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Progress, Replies, Rows, Status, new_rows
 from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.context import JobContext

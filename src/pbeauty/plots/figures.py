@@ -23,7 +23,8 @@ from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
 from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.rules import Outcome, Status
+from pbeauty.game.records import Status
+from pbeauty.game.scoring import Outcome
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import count_guesses, histogram
 from pbeauty.plots.rounds import lengths, ridgelines, shares

@@ -22,7 +22,7 @@ from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.game.records import Purpose, Ragged
-from pbeauty.game.rules import Outcome
+from pbeauty.game.scoring import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import open_file, read_errors, read_labels, read_text
 from pbeauty.storage.replies import StoredReplies, stored_replies
@@ -199,7 +199,7 @@ class Run:
 
     @property
     def status(self) -> LazyArray:
-        """What became of every reply, uint8[round, participant], values of `game.rules.Status`; read as indexed."""
+        """What became of every reply, uint8[round, participant], values of `game.records.Status`; read as indexed."""
         return LazyArray(self, "status")
 
     @property

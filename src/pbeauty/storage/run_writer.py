@@ -38,8 +38,7 @@ from pbeauty.game.prompts import (
     USER_PROMPTS,
     placeholders,
 )
-from pbeauty.game.records import PLAY, Rows
-from pbeauty.game.rules import Status
+from pbeauty.game.records import PLAY, Rows, Status
 from pbeauty.game.scoring import Scored
 from pbeauty.storage.hdf5 import (
     describe,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pbeauty.game.records import Purpose
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import Purpose, ReadingRule, Status
 
 SCHEMA_VERSION = 2
 RUN_FILE = "run.h5"

@@ -31,7 +31,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, csv_cell
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import system_message, user_message
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.job.stop_requests import parse_duration
 from pbeauty.storage.agentscope import COLUMNS, import_example
 from pbeauty.storage.run_reader import Run

@@ -10,7 +10,7 @@ from pbeauty.analysis.findings import examine
 from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.cli import tables
 from pbeauty.cli.main import main
-from pbeauty.game.rules import ReadingRule
+from pbeauty.game.records import ReadingRule
 
 GROUPS = [{"name": f"economists-of-the-{i}th-school", "count": 40, "kind": "llm"} for i in range(3)]
 GENERATOR = np.random.default_rng(2)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pbeauty.game.extraction import number_pattern, read_extraction, read_guess
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import ReadingRule, Status
 
 DIRECT = [
     ("33", 33),

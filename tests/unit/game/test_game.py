@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import multiplier_forms, number_text, prompt_variables
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.game.scoring import group_numbers, places, score
 from pbeauty.game.theory import equilibrium, reference_point
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pbeauty.game import scoring
 from pbeauty.game.experiment import Game
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Status
 from pbeauty.game.scoring import score
 
 

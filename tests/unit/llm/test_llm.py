@@ -15,8 +15,7 @@ from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import read_guess
-from pbeauty.game.records import Purpose
-from pbeauty.game.rules import Status
+from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm import request_loop
 from pbeauty.mpi.partition import partition_population

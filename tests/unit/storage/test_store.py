@@ -22,8 +22,7 @@ from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
 from pbeauty.game.announcement import group_of
 from pbeauty.game.prompts import ANNOUNCEMENTS, EXTRACTION, RETRY, RULES, SYSTEM_PROMPTS, USER_PROMPTS
-from pbeauty.game.records import PLAY, Purpose, Replies
-from pbeauty.game.rules import ReadingRule, Status
+from pbeauty.game.records import PLAY, Purpose, ReadingRule, Replies, Status
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage import hdf5, run_writer
