@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 75
 """Exit codes: finished; an error while running; a bad request (config, arguments, files); interrupted and resumable."""
 
@@ -32,3 +35,9 @@ class JobError(PbeautyError):
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean '...'?`, or nothing where no known name is close."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""

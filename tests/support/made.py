@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 
 from pbeauty.config.loader import loads
-from pbeauty.game.announcement import group_of
 from pbeauty.game.records import PLAY, Replies, Status, new_rows
 from pbeauty.game.scoring import score
 from pbeauty.storage.hdf5 import describe, seal, stored_file
@@ -91,8 +90,8 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
         sealed = write_replies(folder, "made", index, 0, replies)[0] if len(replies) else []
-        members, groups = group_of(described), len(described.population)
-        scored = score(described.game, rows["guess"], rows["status"], members, groups)
+        counts = [group.count for group in described.population]
+        scored = score(described.game, rows["guess"], rows["status"], counts)
         writer.commit(index, rows, scored, {"seconds": 2.0}, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})

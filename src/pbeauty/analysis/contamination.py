@@ -107,7 +107,7 @@ def _distance(counts: NDArray[np.int64], others: NDArray[np.int64], index: int) 
     """
     both = counts + others
     n, m = int(counts.sum()), int(others.sum())
-    key = seeds(0, "analysis/contamination", index, 0, 1)
+    key = seeds(0, "analysis/contamination", index, np.arange(1))
     drawn = np.random.default_rng(int(key[0])).multivariate_hypergeometric(both, n, size=_PERMUTATIONS)
     samples = np.vstack([counts, drawn])
     found = np.abs(np.cumsum(samples / n - (both - samples) / m, axis=1)).max(axis=1)

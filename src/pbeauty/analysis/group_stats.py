@@ -126,9 +126,9 @@ class Round:
 
     def __init__(self, run: Run, index: int, confidence: float) -> None:
         self.index, self.confidence = index, confidence
-        self.game, self.outcome = run.experiment.game, run.outcome(index)
+        self.game, self.outcome = run.experiment.game, pooled(run.outcome(index))
         self.as_groups = self.game.players == "groups"
-        self.numbers = dict(zip(run.attributes["group"], run.group_numbers(index).tolist(), strict=True))
+        self.numbers = dict(zip(run.attributes["group"], run.group_numbers(index)[0].tolist(), strict=True))
         self.equilibrium = equilibrium(self.game)
         self.reference = levels.reference(run, index)
         self.guesses, self.status = run.guesses[index], run.status[index]
@@ -225,6 +225,10 @@ class Round:
             label: intervals.share(int(count), n_valid, self.confidence)
             for label, count in zip(levels.LABELS, counts, strict=False)
         }
+
+
+def pooled(outcome: Outcome) -> Any:
+    return replace(outcome, **{name: value[0].item() for name, value in vars(outcome).items()})
 
 
 def _outcome(ordered: Floats, of_round: Outcome) -> Outcome:

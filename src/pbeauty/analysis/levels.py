@@ -19,7 +19,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 from pbeauty.storage.run_reader import Run
@@ -41,8 +40,8 @@ Floats = NDArray[np.float64]
 
 def reference(run: Run, round_index: int) -> float:
     """The reference point of a round, from 0: what the aggregate of the last was, as far as all were told."""
-    game = run.experiment.game
-    return reference_point(game, announced(game, run.outcome(round_index - 1) if round_index else None))
+    game, announced = run.experiment.game, run.announcement(round_index).to(run.experiment.game.announce)
+    return float(np.mean(reference_point(game, announced)))
 
 
 def depths(guesses: Floats, game: Game, reference: float) -> Floats:

@@ -30,6 +30,7 @@ from pbeauty.config.persona_files import read_persona_files
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, assign_personas, has_personas
+from pbeauty.game.population import groups_of
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
 from pbeauty.job.checkpoint import RunRequest, prepare, read_checkpoint
@@ -45,7 +46,7 @@ from pbeauty.llm.engine import Engine
 from pbeauty.llm.placement import NodeRank
 from pbeauty.llm.request_loop import QUEUE_DEPTH
 from pbeauty.mpi.collectives import run_on_root
-from pbeauty.mpi.partition import groups_of, partition_population
+from pbeauty.mpi.partition import partition_population
 from pbeauty.mpi.world import on_every_rank, world
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter

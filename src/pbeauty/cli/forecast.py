@@ -118,16 +118,17 @@ def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], 
     reply = min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
     opening, turn = _prompt_tokens(experiment, group)
     prompts = sum(opening + before * (reply + turn) for before in range(rounds))
+    members = group.count * experiment.sessions
     counts = {
-        "requests": group.count * rounds * (2 if group.extraction == "model" else 1),
-        "requests_at_most": group.count * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2),
-        "prompt_tokens": group.count * int(prompts),
-        "output_tokens": group.count * rounds * reply,
+        "requests": members * rounds * (2 if group.extraction == "model" else 1),
+        "requests_at_most": members * rounds * (1 + group.retries) * (1 if group.extraction == "pattern" else 2),
+        "prompt_tokens": members * int(prompts),
+        "output_tokens": members * rounds * reply,
     }
     if group.personas and (writer := group.personas.write) and writer.model in (None, group.model):
-        counts["requests"] += group.count
-        counts["requests_at_most"] += group.count * (1 + writer.retries)
-        counts["output_tokens"] += group.count * writer.max_tokens
+        counts["requests"] += members
+        counts["requests_at_most"] += members * (1 + writer.retries)
+        counts["output_tokens"] += members * writer.max_tokens
     return counts, opening + (rounds - 1) * (reply + turn) + reply
 
 
@@ -140,7 +141,7 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, floa
         traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
         if group.personas.write:
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
-    announced = dict.fromkeys(map(str, experiment.game.announce), "33.33")
+    announced = dict.fromkeys(map(str, experiment.announced_to(group)), "33.33")
     system = system_message(group.system_prompt, {**variables, **traits}, experiment.prompts)
     opening = user_message(group.user_prompt, 0, variables, {}, experiment.prompts)
     later = user_message(group.user_prompt, 1, variables, announced, experiment.prompts)

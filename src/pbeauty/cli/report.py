@@ -219,7 +219,7 @@ def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield f"{group.name}: system", system_message(group.system_prompt, variables, own)
             yield f"{group.name}: user, round 1", user_message(group.user_prompt, 0, variables, {}, own)
             if experiment.game.rounds > 1:
-                announced = {str(quantity): "…" for quantity in experiment.game.announce}
+                announced = {str(quantity): "…" for quantity in experiment.announced_to(group)}
                 yield f"{group.name}: user, round 2", user_message(group.user_prompt, 1, variables, announced, own)
     variables, groups = population_variables(experiment), experiment.population
     if any(isinstance(group, LLMGroup) and group.retries for group in groups):
@@ -266,7 +266,7 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
     if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
         kinds = {"valid": asked & (status <= Status.RETRIED)}
     kinds |= {s.name.lower(): asked & (status == s) for s in Status if s != Status.OK}
-    order = uniforms(run.experiment.seed, "samples", index, 0, guesses.size)
+    order = uniforms(run.experiment.seed, "samples", index, np.arange(guesses.size))
     names, group = run.attributes["group"], run.codes("group")
     drawn: list[tuple[str, int]] = []
     for kind, chosen in kinds.items():

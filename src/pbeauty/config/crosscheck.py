@@ -23,7 +23,7 @@ from pbeauty.game.experiment import (
     UniformGroup,
     nearest,
 )
-from pbeauty.game.personas import PersonRecord
+from pbeauty.game.personas import PersonRecord, people_of
 from pbeauty.game.prompt_variables import population_variables, prompt_variables
 from pbeauty.game.prompts import BESIDES, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
 from pbeauty.game.randomness import quotas
@@ -102,7 +102,7 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
             yield from _check_prompts(given, index, group, variables)
             if group.personas:
                 yield from _check_personas(given, (*key, "personas"), group.personas, variables)
-                yield from _check_people((*key, "personas", "file"), group, experiment.seed, people.get(index))
+                yield from _check_people((*key, "personas", "file"), group, experiment, people.get(index))
         if given.whole("game", "low") and given.whole("game", "high"):
             yield from _check_range(key, group, experiment.game)
 
@@ -181,7 +181,7 @@ def _variables(given: _Given) -> Mapping[str, str]:
     games = (experiment.game,) if given.whole("game") else _GAMES
     variables = {"composition": "?", "only_one": "?"}
     for game in games:
-        variables |= prompt_variables(game, experiment.count, len(experiment.population))
+        variables |= prompt_variables(game, experiment.session_size, len(experiment.population))
     return variables
 
 
@@ -301,7 +301,7 @@ def _check_personas(
 
 
 def _check_people(
-    key: Key, group: LLMGroup, seed: int, people: list[PersonRecord] | ConfigError | None
+    key: Key, group: LLMGroup, experiment: Experiment, people: list[PersonRecord] | ConfigError | None
 ) -> Iterator[Fault]:
     """A persona file that cannot be read, or does not fit the group."""
     personas = group.personas
@@ -310,12 +310,16 @@ def _check_people(
     if isinstance(people, ConfigError):
         yield key, str(people)
         return
-    if len(people) < group.count:
-        yield key, f"{personas.file} has {len(people):,} backgrounds for a group of {group.count:,}"
+    try:
+        members = people_of(group, people, experiment.sessions)
+    except ConfigError as error:
+        yield key, str(error)
         return
-    for name in people[0].keys() & personas.attributes.keys():
+    for name in members[0].keys() & personas.attributes.keys():
         shares = personas.attributes[name]
-        counts = quotas(group.count, list(shares.values()), seed, f"{group.name}/{name}")
-        wanted, found = dict(zip(shares, counts, strict=True)), Counter(person[name] for person in people)
-        if found != Counter(wanted):
-            yield key, f"{personas.file} has {dict(found)} of {name}, and the quotas want {wanted}"
+        counts = quotas(group.count, list(shares.values()), experiment.seed, f"{group.name}/{name}")
+        wanted = Counter(dict(zip(shares, counts, strict=True)))
+        sessions = (members[start : start + group.count] for start in range(0, len(members), group.count))
+        found = (Counter(person[name] for person in session) for session in sessions)
+        if wrong := next((one for one in found if one != wanted), None):
+            yield key, f"{personas.file} has {dict(wrong)} of {name}, and the quotas want {dict(wanted)}"

@@ -118,7 +118,7 @@ def _read_people(experiment: Experiment) -> tuple[People, dict[int, str]]:
         personas = group.personas if isinstance(group, LLMGroup) else None
         if personas and personas.file and not personas.digest:
             try:
-                people[index] = read_file(Path(personas.file), group.name, group.count)
+                people[index] = read_file(Path(personas.file), group.name, group.count * experiment.sessions)
                 digests[index] = digest(Path(personas.file))
             except ConfigError as error:
                 people[index] = error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from io import BufferedReader
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, RegularFile, replaced
 from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source, writers
+from pbeauty.game.population import everybody
 
 LONGEST_BACKGROUND = 100_000
 """The most characters that a background in a file may have."""
@@ -33,7 +33,7 @@ def read_persona_files(experiment: Experiment) -> dict[str, list[PersonRecord]]:
         ConfigError: if a file cannot be read or is not valid.
     """
     return {
-        group.name: read_file(Path(group.personas.file), group.name, group.count)
+        group.name: read_file(Path(group.personas.file), group.name, group.count * experiment.sessions)
         for group in experiment.population
         if isinstance(group, LLMGroup) and group.personas and group.personas.file
     }
@@ -120,11 +120,10 @@ def digest(path: Path) -> str:
 
 def write_file(path: Path, experiment: Experiment, personas: Personas) -> None:
     """Writes the backgrounds of the whole population to a file that a later run can read, replaced as a whole."""
-    ends, models = accumulate((group.count for group in experiment.population), initial=0), writers(experiment)
+    models = writers(experiment)
     with replaced(path) as file:
-        for index, (start, stop) in enumerate(pairwise(ends)):
-            group = experiment.population[index]
-            for participant in range(start, stop):
+        for index, group in enumerate(experiment.population):
+            for participant in everybody(experiment, [index]).ids().tolist():
                 if (background := personas.background(participant)) is not None:
                     entry = {"participant": participant, "group": group.name, **personas.attributes(participant)}
                     source = Source(personas.source[participant])

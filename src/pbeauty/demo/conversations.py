@@ -14,7 +14,6 @@ from itertools import pairwise
 import numpy as np
 
 from pbeauty.demo import phrases
-from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import USER_PROMPTS, extraction_message, retry_message, system_message, user_message
@@ -173,7 +172,8 @@ def _announce(rng: np.random.Generator, game: Game, centre: float, *guesses: flo
     above = (centre - game.low) * np.exp(rng.normal(0, spread, int(rng.integers(3, 12))) - spread**2 / 2)
     others = np.clip(game.low + above, game.low, game.high).round(int(rng.integers(0, 3)))
     everybody = np.append(others, guesses)
-    return announced(game, score(game, everybody, np.zeros(everybody.size, np.uint8)).outcome)
+    outcome = score(game, everybody, np.zeros(everybody.size, np.uint8)).outcome
+    return {quantity: float(getattr(outcome, quantity)[0]) for quantity in game.announce}
 
 
 def _system(rng: np.random.Generator, variables: Mapping[str, str]) -> str:

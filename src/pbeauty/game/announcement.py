@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.experiment import Experiment, Game
-from pbeauty.game.scoring import Outcome, places
+from pbeauty.game.experiment import Experiment
+from pbeauty.game.scoring import Floats, Outcome, places
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """What the moderator broadcasts at the start of a round."""
+    """What the moderator broadcasts at the start of a round; every session has its own."""
 
     round_index: int
     """The round that starts, from 0."""
-    quantities: dict[str, float]
-    """Quantities of the round before, the same for everybody, by name; the winning guess is NaN if nobody won."""
-    group_numbers: dict[str, float] = field(default_factory=dict)
-    """The number of each group in the round before, if the game announces it; NaN if the group had no valid guess."""
+    quantities: dict[str, Floats]
+    """Quantities of the round before, float64[session] by name, as far as any group is told them; empty before the
+    first. The winning guess is NaN if nobody won."""
+    group_numbers: Floats | None = None
+    """The number of each group in the round before, float64[session, group], if any group is told; NaN if the group had
+    no valid guess."""
     ranks: NDArray[np.int32] | None = None
-    """Each participant's rank by nearness to the target, int32[participant], if the game announces it; 0 for none."""
+    """Each participant's rank by nearness to the target, int32[participant], if any group is told; 0 for none."""
+    playing: NDArray[np.bool_] | None = None
+    """Which sessions go on, bool[session]; None for all. One without a valid guess in a round has ended with it."""
 
-
-def group_of(experiment: Experiment) -> NDArray[np.uint16]:
-    """The population group of each participant, uint16[participant]."""
-    groups = experiment.population
-    return np.repeat(np.arange(len(groups), dtype=np.uint16), [group.count for group in groups])
+    def to(self, told: Sequence[str]) -> dict[str, Floats]:
+        """Those of `quantities` that are among what a group is told, in its order."""
+        return {name: self.quantities[name] for name in told if name in self.quantities}
 
 
 def needs_guesses(experiment: Experiment) -> bool:
     """Whether an announcement is made from all guesses of the round before, and not from its outcome alone."""
-    return "own_rank" in experiment.game.announce
+    return "own_rank" in _announced(experiment)
 
 
 def announcement(
     experiment: Experiment,
     round_index: int,
     last: Outcome | None = None,
-    group_numbers: NDArray[np.float64] | None = None,
-    guesses: NDArray[np.float64] | None = None,
+    group_numbers: Floats | None = None,
+    guesses: Floats | None = None,
     status: NDArray[np.uint8] | None = None,
 ) -> Announcement:
     """The announcement that a round starts with.
@@ -50,22 +53,27 @@ def announcement(
         experiment: the experiment.
         round_index: the round that starts, from 0.
         last: the outcome of the round before; None before the first.
-        group_numbers: the groups' numbers in the round before, float64[group]; None before the first.
+        group_numbers: the groups' numbers in the round before, float64[session, group]; None before the first.
         guesses, status: float64[participant] and uint8[participant] of the round before, if `needs_guesses`.
     """
-    game, groups = experiment.game, experiment.population
-    numbers, ranks = {}, None
-    if last is not None and "group_numbers" in game.announce and group_numbers is not None:
-        numbers = {group.name: float(number) for group, number in zip(groups, group_numbers, strict=True)}
-    if last is not None and needs_guesses(experiment) and guesses is not None and status is not None:
-        ranks = places(game, guesses, status, last.target, group_of(experiment), len(groups))
-    return Announcement(round_index, announced(game, last), numbers, ranks)
+    if last is None:
+        return Announcement(round_index, {})
+    named = _announced(experiment)
+    quantities = {name: getattr(last, name) for name in named if name not in ("group_numbers", "own_rank")}
+    ranks = None
+    if guesses is not None and status is not None:
+        counts = [group.count for group in experiment.population]
+        ranks = places(experiment.game, guesses, status, last.target, counts)
+    playing = last.n_valid > 0
+    return Announcement(
+        round_index,
+        quantities,
+        group_numbers if "group_numbers" in named else None,
+        ranks,
+        None if playing.all() else playing,
+    )
 
 
-def announced(game: Game, last: Outcome | None) -> dict[str, float]:
-    """The announced quantities that are the same for everybody, by name; empty before the first round.
-
-    The winning guess is NaN if nobody won.
-    """
-    common = (quantity for quantity in game.announce if quantity not in ("group_numbers", "own_rank"))
-    return {} if last is None else {quantity: getattr(last, quantity) for quantity in common}
+def _announced(experiment: Experiment) -> list[str]:
+    """All that is announced to some group."""
+    return list(dict.fromkeys(name for group in experiment.population for name in experiment.announced_to(group)))

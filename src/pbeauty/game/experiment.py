@@ -5,9 +5,7 @@ Sections are immutable and refuse unknown keys. `pbeauty.config.loader` reads fi
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
@@ -22,7 +20,6 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -35,7 +32,7 @@ LARGEST = 1e15
 
 
 RESERVED = (
-    "group", "background", "background_source", "written_by", "participant", "share",
+    "group", "session", "background", "background_source", "written_by", "participant", "share",
     "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
     "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
     "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",
@@ -75,12 +72,6 @@ def _multiplier(value: Any) -> str:
     if Fraction(above) == 0:
         raise PydanticCustomError("multiplier", "the multiplier must be above zero")
     return text.lstrip("+")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean '...'?`, or nothing where no known name is close."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _slug(value: str) -> str:
@@ -124,6 +115,12 @@ def _label(value: Any) -> Any:
     return getattr(value, "text", str(value)) if isinstance(value, (int, float)) else value
 
 
+def _once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise PydanticCustomError("fault", "each quantity can be announced once")
+    return value
+
+
 def _attribute(value: str) -> str:
     if not re.fullmatch("[a-z][a-z0-9_]{0,49}", value) or value in RESERVED:
         raise PydanticCustomError(
@@ -142,6 +139,7 @@ Text = Annotated[StrictStr, AfterValidator(_text)]
 Prose = Annotated[StrictStr, AfterValidator(_prose)]
 PositiveInt = Annotated[Whole, Field(ge=1, lt=2**31)]
 Announced = Literal["target", "mean", "median", "winning_guess", "group_numbers", "own_rank"]
+Announcements = Annotated[tuple[Announced, ...], AfterValidator(_once)]
 Share = Annotated[float, BeforeValidator(_share)]
 Label = Annotated[StrictStr, BeforeValidator(_label), AfterValidator(_text)]
 Attribute = Annotated[StrictStr, AfterValidator(_attribute)]
@@ -169,7 +167,7 @@ class Game(Section):
     high: Number = 100.0
     aggregate: Literal["mean", "median"] = "mean"
     rounds: PositiveInt = 4
-    announce: tuple[Announced, ...] = ("target",)
+    announce: Announcements = ("target",)
     players: Literal["individuals", "groups"] = "individuals"
     tolerance: Annotated[Number, Field(ge=0)] | None = None
 
@@ -178,13 +176,6 @@ class Game(Section):
         """The multiplier as a number."""
         above, _, below = self.multiplier.partition("/")
         return float(Fraction(above) / Fraction(below or 1))
-
-    @field_validator("announce")
-    @classmethod
-    def _announce_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise PydanticCustomError("fault", "each quantity can be announced once")
-        return value
 
     @model_validator(mode="after")
     def _range(self) -> Game:
@@ -299,6 +290,7 @@ class OwnPrompts(Section):
 class _Group(Section):
     name: Slug
     count: PositiveInt
+    announce: Announcements | None = None
 
 
 class LLMGroup(_Group):
@@ -366,12 +358,16 @@ class Experiment(Section):
     each engine once, which some builds sample faster with. `patience` is how many seconds an engine may finish no
     reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
     before the job's time limit, to be resumed. `plots: false` leaves the figures to `pbeauty plot`.
+
+    `sessions` play side by side and hear nothing of each other; the counts of the population are those of each.
+    A group's `announce` takes the place of the game's for its members.
     """
 
     name: Slug
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     seeding: Literal["request", "engine"] = "request"
     results: Text = "results"
+    sessions: PositiveInt = 1
     patience: Annotated[Number, Field(gt=0)] = 600.0
     margin: Annotated[Number, Field(ge=0)] = 120.0
     plots: StrictBool = True
@@ -381,9 +377,18 @@ class Experiment(Section):
     population: Annotated[tuple[Group, ...], Field(min_length=1)]
 
     @property
-    def count(self) -> int:
-        """Participants in all groups together."""
+    def session_size(self) -> int:
+        """Participants of a session, in all groups together."""
         return sum(group.count for group in self.population)
+
+    @property
+    def count(self) -> int:
+        """Participants of all sessions together."""
+        return self.sessions * self.session_size
+
+    def announced_to(self, group: Group) -> tuple[str, ...]:
+        """What a group is told of the round before, in this order."""
+        return self.game.announce if group.announce is None else group.announce
 
     @property
     def with_models(self) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import accumulate, pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, PersonaSettings
+from pbeauty.game.population import everybody
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.randomness import deal
 from pbeauty.game.records import Ragged
@@ -156,45 +156,61 @@ def assign_personas(
         ConfigError: if a file has too few people for its group, or an attribute has too many values.
     """
     personas = Personas(row=np.full(experiment.count, -1, np.int64), source=np.zeros(experiment.count, np.uint8))
-    ends = accumulate((group.count for group in experiment.population), initial=0)
-    for group, (start, stop) in zip(experiment.population, pairwise(ends), strict=True):
+    for index, group in enumerate(experiment.population):
         if not isinstance(group, LLMGroup) or not group.personas:
             continue
         wanted = group.personas
-        values = _dealt(wanted, group.name, experiment.seed, start, stop)
-        people = from_files.get(group.name, ())[: group.count] if wanted.file else ()
-        if wanted.file and len(people) < group.count:
-            raise ConfigError(f"{wanted.file} has {len(people)} backgrounds for the {group.count} of {group.name}")
+        members = everybody(experiment, [index]).ids()
+        values = _dealt(wanted, group.name, experiment.seed, members.reshape(experiment.sessions, -1))
+        people = people_of(group, from_files.get(group.name, ()), experiment.sessions) if wanted.file else []
         if people:
             for name in people[0].keys() - {"background"}:
                 values[name] = [person[name] for person in people]
         for name in sorted(values):
-            _encode(personas, name, values[name], start, experiment.count)
-        for offset, person in enumerate(people):
-            personas.row[start + offset] = personas.texts.append(person["background"].encode())
-            personas.source[start + offset] = Source.FILE
+            _encode(personas, name, values[name], members, experiment.count)
+        for participant, person in zip(members.tolist(), people, strict=bool(people)):
+            personas.row[participant] = personas.texts.append(person["background"].encode())
+            personas.source[participant] = Source.FILE
         if wanted.template is not None:
-            personas.source[start:stop] = Source.TEMPLATE
+            personas.source[members] = Source.TEMPLATE
             variables = population_variables(experiment) | {"group": group.name}
-            _fill_in(personas, wanted.template, variables, start, stop)
+            _fill_in(personas, wanted.template, variables, members)
     return personas
 
 
-def _dealt(wanted: PersonaSettings, group: str, seed: int, start: int, stop: int) -> dict[str, Sequence[str]]:
-    """Deals the values of a group's attributes out to participants start..stop-1, by the name of the attribute."""
+def people_of(group: LLMGroup, people: Sequence[PersonRecord], sessions: int) -> list[PersonRecord]:
+    """The people of a file as the members of a group, session after session.
+
+    Where there are too few for all sessions, the same play in each of them.
+
+    Raises:
+        ConfigError: if there are too few for one.
+    """
+    if len(people) < group.count:
+        file = group.personas.file if group.personas else None
+        raise ConfigError(f"{file} has {len(people):,} backgrounds for a group of {group.count:,}")
+    needed = group.count * sessions
+    return list(people[:needed]) if len(people) >= needed else [*people[: group.count]] * sessions
+
+
+def _dealt(wanted: PersonaSettings, group: str, seed: int, members: NDArray[np.int64]) -> dict[str, Sequence[str]]:
+    """Deals the values of a group's attributes out to its members, int64[session, member], by name of the attribute."""
     values: dict[str, Sequence[str]] = {}
+
+    def deal_to_all(shares: Sequence[float], stream: str) -> NDArray[np.uint16]:
+        return np.concatenate([deal(ids, shares, seed, f"{group}/{stream}") for ids in members])
+
     for name, shares in wanted.attributes.items():
-        codes = deal(start, stop, list(shares.values()), seed, f"{group}/{name}")
-        values[name] = np.array(list(shares), object)[codes].tolist()
+        values[name] = np.array(list(shares), object)[deal_to_all(list(shares.values()), name)].tolist()
     if wanted.joint:
-        rows = deal(start, stop, wanted.joint_shares, seed, f"{group}/joint")
+        rows = deal_to_all(wanted.joint_shares, "joint")
         for name in wanted.joint[0]:
             values[name] = np.array([row[name] for row in wanted.joint], object)[rows].tolist()
     return values
 
 
-def _encode(personas: Personas, name: str, values: Sequence[str], start: int, count: int) -> None:
-    """Stores the values of one attribute for participants from `start` on, in a population of `count`."""
+def _encode(personas: Personas, name: str, values: Sequence[str], members: NDArray[np.int64], count: int) -> None:
+    """Stores the values of one attribute for some members of a population of `count`."""
     labels = personas.labels.setdefault(name, [NOBODY])
     known = {label: code for code, label in enumerate(labels)}
     for value in dict.fromkeys(values):
@@ -204,15 +220,15 @@ def _encode(personas: Personas, name: str, values: Sequence[str], start: int, co
     if len(labels) > 1 << 16:
         raise ConfigError(f"the attribute {name} has more than {(1 << 16) - 1:,} different values")
     column = personas.codes.setdefault(name, np.zeros(count, np.uint16))
-    column[start : start + len(values)] = [known[value] for value in values]
+    column[members] = [known[value] for value in values]
 
 
-def _fill_in(personas: Personas, template: str, variables: Mapping[str, str], start: int, stop: int) -> None:
-    """Gives participants start..stop-1 the template as background; those with equal attributes share one text."""
-    members = personas.of(np.arange(start, stop))
-    kinds = members.kinds()
+def _fill_in(personas: Personas, template: str, variables: Mapping[str, str], members: NDArray[np.int64]) -> None:
+    """Gives participants the template as background; those with equal attributes share one text."""
+    own = personas.of(members)
+    kinds = own.kinds()
     rows = []
     for one in np.unique(kinds, return_index=True)[1]:
-        text = template.format_map({**variables, **members.attributes(int(one))})
+        text = template.format_map({**variables, **own.attributes(int(one))})
         rows.append(personas.texts.append(text.encode()))
-    personas.row[start:stop] = np.array(rows)[kinds]
+    personas.row[members] = np.array(rows)[kinds]

@@ -21,7 +21,7 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
 
     Args:
         game: the rules.
-        count: how many participants there are.
+        count: how many participants there are in a session.
         groups: how many population groups there are.
     """
     aggregate = AGGREGATE_NAMES[game.aggregate]
@@ -57,10 +57,10 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
 def population_variables(experiment: Experiment) -> dict[str, str]:
     """The game and its population in words, for prompts: `prompt_variables`, `composition`, and `only_one`.
 
-    `composition` lists how many participants have each value of each attribute, or are in each group where there are
-    no attributes. `only_one` is the value or group of just one participant, if there is exactly one such.
+    `composition` lists how many participants of a session have each value of each attribute, or are in each group where
+    there are no attributes. `only_one` is the value or group of just one participant, if there is exactly one such.
     """
-    variables = prompt_variables(experiment.game, experiment.count, len(experiment.population))
+    variables = prompt_variables(experiment.game, experiment.session_size, len(experiment.population))
     kinds = {
         f"whose {name.replace('_', ' ')} is {value}": many
         for name, values in counts(experiment).items()
@@ -75,7 +75,7 @@ def population_variables(experiment: Experiment) -> dict[str, str]:
 
 
 def counts(experiment: Experiment) -> dict[str, Counter[str]]:
-    """How many participants have each value of each attribute that the experiment gives quotas of."""
+    """How many participants of a session have each value of each attribute that the experiment gives quotas of."""
     found: dict[str, Counter[str]] = {}
     for group in experiment.population:
         if not isinstance(group, LLMGroup) or not group.personas:

@@ -8,34 +8,56 @@ run was interrupted (Salmon et al. 2011, "Parallel random numbers: as easy as 1,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T", bound=np.generic)
+
 _PER_COUNTER = 4
 """64-bit numbers that Philox4x64 makes of one counter value."""
+_WORTH_SKIPPING = 64
+"""Numbers between those of two participants, above which starting anew is faster than drawing them."""
 
 
-def uniforms(seed: int, stream: str, round_index: int, start: int, stop: int) -> NDArray[np.float64]:
-    """The draws of participants start..stop-1 from [0, 1), float64[stop - start].
+def uniforms(seed: int, stream: str, round_index: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A draw of each of some participants from [0, 1), float64[participant].
 
     Args:
         seed: the run's seed, 0 <= seed < 2**63.
         stream: what the draws are for; different names are independent.
         round_index: from 0; for draws made once a run, use 0 and a name of their own.
-        start, stop: participant ids, 0 <= start <= stop.
+        ids: int64[participant], ascending, from 0.
     """
-    skip = start % _PER_COUNTER
-    return np.random.Generator(_philox(seed, stream, round_index, start)).random(stop - start + skip)[skip:]
+
+    def draw(start: int, count: int) -> NDArray[np.float64]:
+        return np.random.Generator(_philox(seed, stream, round_index, start)).random(count)
+
+    return _of_each(ids, draw)
 
 
-def seeds(seed: int, stream: str, round_index: int, start: int, stop: int) -> NDArray[np.int64]:
-    """Seeds for other generators, whole numbers from [0, 2**63), int64[stop - start]; arguments as for `uniforms`."""
-    skip = start % _PER_COUNTER
-    raw = _philox(seed, stream, round_index, start).random_raw(stop - start + skip)[skip:]
-    return (raw >> np.uint64(1)).astype(np.int64)
+def seeds(seed: int, stream: str, round_index: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Seeds for other generators, whole numbers from [0, 2**63), int64[participant]; arguments as for `uniforms`."""
+
+    def draw(start: int, count: int) -> NDArray[np.int64]:
+        raw = _philox(seed, stream, round_index, start).random_raw(count)
+        return (raw >> np.uint64(1)).astype(np.int64)
+
+    return _of_each(ids, draw)
+
+
+def _of_each(ids: NDArray[np.int64], draw: Callable[[int, int], NDArray[T]]) -> NDArray[T]:
+    """Picks participants' own numbers from a stream, which `draw` gives a stretch of: (first number, how many)."""
+    parts = []
+    for some in np.split(ids, np.flatnonzero(np.diff(ids) > _WORTH_SKIPPING) + 1):
+        start = int(some[0]) // _PER_COUNTER * _PER_COUNTER if some.size else 0
+        drawn = draw(start, int(some[-1]) + 1 - start if some.size else 0)
+        whole = some.size and drawn.size - (some[0] - start) == some.size
+        parts.append(drawn[some[0] - start :] if whole else drawn[some - start])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def quotas(count: int, shares: Sequence[float], seed: int, stream: str) -> list[int]:
@@ -46,18 +68,18 @@ def quotas(count: int, shares: Sequence[float], seed: int, stream: str) -> list[
     exact = [Fraction(share).limit_denominator(10**9) for share in shares]
     wanted = [count * share / sum(exact) for share in exact]
     given = [int(number) for number in wanted]
-    lots = uniforms(seed, f"remainder/{stream}", 0, 0, len(shares))
+    lots = uniforms(seed, f"remainder/{stream}", 0, np.arange(len(shares)))
     order = sorted(range(len(shares)), key=lambda i: (given[i] - wanted[i], lots[i]))
     for i in order[: count - sum(given)]:
         given[i] += 1
     return given
 
 
-def deal(start: int, stop: int, shares: Sequence[float], seed: int, stream: str) -> NDArray[np.uint16]:
-    """Deals values out to participants start..stop-1 in exact quotas, uint16[stop - start]."""
-    order = np.argsort(uniforms(seed, f"persona/{stream}", 0, start, stop), kind="stable")
-    dealt = np.empty(stop - start, np.uint16)
-    dealt[order] = np.repeat(np.arange(len(shares), dtype=np.uint16), quotas(stop - start, shares, seed, stream))
+def deal(ids: NDArray[np.int64], shares: Sequence[float], seed: int, stream: str) -> NDArray[np.uint16]:
+    """Deals values out to participants, int64[participant], ascending, in exact quotas: uint16[participant]."""
+    order = np.argsort(uniforms(seed, f"persona/{stream}", 0, ids), kind="stable")
+    dealt = np.empty(len(ids), np.uint16)
+    dealt[order] = np.repeat(np.arange(len(shares), dtype=np.uint16), quotas(len(ids), shares, seed, stream))
     return dealt
 
 

@@ -55,6 +55,8 @@ class Status(IntEnum):
     """The reply reached `max_tokens` before it named a number."""
     FAILED = 6
     """The engine gave no reply."""
+    NOT_ASKED = 7
+    """The participant's session had ended, with a round without a valid guess."""
 
     @property
     def valid(self) -> bool:

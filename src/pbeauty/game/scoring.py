@@ -1,16 +1,16 @@
-"""Scores a round: aggregate, target and winners, on the rank that has the guesses of all participants.
+"""Scores a round: aggregate, target and winners of every session, on the rank that has the guesses of all participants.
 
 The guesses come in the order of participants, whatever ranks they were played on, so the outcome of a round is the
-same to the bit for every number of ranks. Every copy of a hundred million guesses takes 0.8 GB: quantiles need one,
-and everything else goes through the guesses a piece at a time.
+same to the bit for every number of ranks, and that of a session the same whatever sessions are played beside it.
+Every copy of a hundred million guesses takes 0.8 GB: quantiles need one, and everything else goes through the guesses
+a piece at a time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,200 +26,206 @@ _AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round came to. Statistics are over the valid guesses, in the game's own units."""
+    """What a round came to, by session: float64[session], in the game's own units, over the valid guesses.
 
-    mean: float
-    median: float
-    std: float
+    Where groups play, the statistics are of the groups' numbers, and winners are groups. In a session without a valid
+    guess all are NaN, and the counts 0.
+    """
+
+    mean: Floats
+    median: Floats
+    std: Floats
     """Population standard deviation (divisor n)."""
-    lower_quartile: float
+    lower_quartile: Floats
     """With the next, linear between guesses where it falls between two (type 7 of Hyndman and Fan 1996)."""
-    upper_quartile: float
-    min: float
-    max: float
-    target: float
+    upper_quartile: Floats
+    min: Floats
+    max: Floats
+    target: Floats
     """offset + multiplier x aggregate."""
-    winning_guess: float
+    winning_guess: Floats
     """The guess nearest to the target; where one below and one above are equally near, the lower. NaN if nobody won."""
-    n_valid: int
-    """Participants with a valid guess."""
-    n_winners: int
+    n_valid: NDArray[np.int64]
+    """Participants with a valid guess, int64[session]."""
+    n_winners: NDArray[np.int64]
     """How many guessed nearest to the target, ties share the win; with a tolerance, how many were within it."""
+
+    def of(self, session: int) -> Outcome:
+        """That of one session, from 0: arrays of one value."""
+        return Outcome(*(getattr(self, field.name)[session : session + 1] for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Scored:
     """The result of a round, with what the moderator shows and stores besides."""
 
-    outcome: Outcome | None
-    """None where nobody gave a valid guess: the round has no target."""
+    outcome: Outcome
     statuses: dict[Status, int]
     """How many participants have each status."""
-    group_numbers: NDArray[np.float64]
-    """float64[group]: the mean of each group's valid guesses, NaN where it has none."""
+    group_numbers: Floats
+    """float64[session, group]: the mean of each group's valid guesses, NaN where it has none."""
 
 
-def score(
-    game: Game,
-    guesses: Floats,
-    status: NDArray[np.uint8],
-    group_of: NDArray[np.uint16] | None = None,
-    groups: int = 1,
-) -> Scored:
+def score(game: Game, guesses: Floats, status: NDArray[np.uint8], counts: Sequence[int] | None = None) -> Scored:
     """Scores a round.
 
     Args:
         game: the rules.
-        guesses: float64[participant] in the game's units, NaN where there is none.
+        guesses: float64[participant] in the game's units, NaN where there is none; session after session, and within a
+            session group after group.
         status: uint8[participant], values of `Status`.
-        group_of: uint16[participant], each participant's population group; None where all are of the first. Where
-            groups play, the statistics are of the groups' numbers, and winners are groups.
-        groups: how many groups there are.
+        counts: how many participants each population group has in a session; None for one group and one session.
     """
-    if group_of is None and game.players == "groups":
-        raise ValueError("where groups play, each participant's group is needed")
-    counts = np.zeros(len(Status), np.int64)
-    for piece in _pieces(status):  # bincount turns what it counts into integers of 8 bytes
-        counts += np.bincount(piece, minlength=len(Status))
-    statuses = {code: int(counts[code]) for code in Status}
-    numbers = group_numbers(guesses, status, group_of, groups)
-    n_valid = sum(statuses[code] for code in Status if code.valid)
-    if not n_valid:
-        return Scored(None, statuses, numbers)
-    playing = numbers[~np.isnan(numbers)] if game.players == "groups" else guesses[status <= Status.RETRIED]
-    return Scored(_outcome(game, playing, n_valid), statuses, numbers)
+    counts = counts or [len(guesses)]
+    totals = np.zeros(len(Status), np.int64)
+    for piece in (status[start : start + _AT_ONCE] for start in range(0, len(status), _AT_ONCE)):
+        totals += np.bincount(piece, minlength=len(Status))  # which turns what it counts into integers of 8 bytes
+    valid, lengths = _valid(guesses, status, counts)
+    numbers = _means(valid, lengths)
+    n_valid = lengths.sum(axis=1)
+    if game.players == "individuals":
+        outcome = _outcome(game, valid, n_valid, n_valid)
+    else:
+        outcome = _outcome(game, numbers[lengths > 0], np.count_nonzero(lengths, axis=1), n_valid)
+    return Scored(outcome, {code: int(totals[code]) for code in Status}, numbers)
 
 
-def group_numbers(
-    guesses: Floats, status: NDArray[np.uint8], group_of: NDArray[np.uint16] | None, groups: int
-) -> NDArray[np.float64]:
-    """The mean of each group's valid guesses, float64[group], NaN where it has none; arguments as for `score`."""
-    means = [_Mean() for _ in range(groups)]
-    for group, values in _valid_by_group(guesses, status, group_of):
-        means[group].add(values)
-    return np.array([mean.value for mean in means])
+def group_numbers(guesses: Floats, status: NDArray[np.uint8], counts: Sequence[int]) -> Floats:
+    """The mean of each group's valid guesses, float64[session, group], NaN where it has none; arguments of `score`."""
+    return _means(*_valid(guesses, status, counts))
 
 
 def places(
-    game: Game,
-    guesses: Floats,
-    status: NDArray[np.uint8],
-    target: float,
-    group_of: NDArray[np.uint16],
-    groups: int,
+    game: Game, guesses: Floats, status: NDArray[np.uint8], target: Floats, counts: Sequence[int]
 ) -> NDArray[np.int32]:
-    """Each participant's place by nearness to the target, int32[participant]; other arguments as for `score`.
+    """Each participant's place by nearness to the target of its session, int32[participant].
 
     The nearest have place 1; n players that are equally near share a place, and the next n - 1 places are empty. Where
     groups play, a participant has the place of its group. 0 stands for those whose own, or whose group's, number does
     not count.
+
+    Args:
+        game, guesses, status, counts: as for `score`.
+        target: float64[session].
     """
     if game.players == "individuals":
-        numbers = np.where(status <= Status.RETRIED, guesses, np.nan)
+        numbers = np.where(status <= Status.RETRIED, guesses, np.nan).reshape(len(target), -1)
     else:
-        numbers = group_numbers(guesses, status, group_of, groups)
-    distance = np.abs(numbers - target)
-    counted = ~np.isnan(distance)
-    ordered = np.sort(distance[counted])
-    found = np.zeros(len(numbers), np.int32)
-    found[counted] = np.searchsorted(ordered, distance[counted], side="left") + 1
-    return found[group_of] if game.players == "groups" else found
+        numbers = group_numbers(guesses, status, counts)
+    distance = np.abs(numbers - target[:, None])
+    order = np.argsort(distance, axis=1, kind="stable")
+    ordered = np.take_along_axis(distance, order, axis=1)
+    position = np.broadcast_to(np.arange(1, distance.shape[1] + 1, dtype=np.int32), distance.shape).copy()
+    position[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    found = np.empty_like(position)
+    np.put_along_axis(found, order, np.maximum.accumulate(position, axis=1), axis=1)
+    found[np.isnan(distance)] = 0
+    return (np.repeat(found, counts, axis=1) if game.players == "groups" else found).reshape(-1)
 
 
-def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """An array in consecutive parts of at most `_AT_ONCE` values, as views."""
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
+def _valid(guesses: Floats, status: NDArray[np.uint8], counts: Sequence[int]) -> tuple[Floats, NDArray[np.int64]]:
+    """The valid guesses in their order, float64[guess], and how many there are, int64[session, group]."""
+    valid = status <= Status.RETRIED
+    sessions = len(guesses) // sum(counts)
+    starts = np.cumsum(np.tile(counts, sessions)) - np.tile(counts, sessions)
+    lengths = np.add.reduceat(valid.view(np.uint8), starts, dtype=np.int64)
+    return guesses[valid], lengths.reshape(sessions, -1)
 
 
-def _valid_by_group(
-    guesses: Floats, status: NDArray[np.uint8], group_of: NDArray[np.uint16] | None
-) -> Iterator[tuple[int, Floats]]:
-    """Pieces of valid guesses, each of one group and none empty: (group, float64[guess])."""
-    for start in range(0, len(guesses), _AT_ONCE):
-        where = slice(start, start + _AT_ONCE)
-        values, valid = guesses[where], status[where] <= Status.RETRIED
-        groups = np.zeros(len(values), np.uint16) if group_of is None else group_of[where]
-        values, groups = values[valid], groups[valid]
-        if values.size:
-            # Participants are in the order of groups, so a piece has few of them, each in one part of it.
-            starts = [0, *(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()]
-            yield from zip(groups[starts].tolist(), np.split(values, starts[1:]), strict=True)
+def _samples(numbers: Floats, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    """Samples that lie one after the other in `numbers`, with those of one length together, as many as make a piece.
+
+    Args:
+        numbers: float64[number].
+        lengths: int64[sample]; those of length 0 are left out.
+
+    Yields:
+        Which samples, int64[some], and their numbers, float64[some, number]; a view if that is all.
+    """
+    starts = np.cumsum(lengths) - lengths
+    for length in np.unique(lengths[lengths > 0]).tolist():
+        found = np.flatnonzero(lengths == length)
+        if len(found) == len(lengths):
+            table = numbers.reshape(-1, length)
+        at_once = max(1, _AT_ONCE // length)
+        for which in (found[start : start + at_once] for start in range(0, len(found), at_once)):
+            if len(found) == len(lengths):
+                yield which, table[which[0] : which[-1] + 1]
+            elif len(which) == 1:
+                yield which, numbers[None, starts[which[0]] : starts[which[0]] + length]
+            else:
+                yield which, numbers[starts[which][:, None] + np.arange(length)]
 
 
-class _Mean:
-    """A mean of numbers that are added in pieces: numpy sums each piece pairwise, and the sums are added exactly."""
-
-    def __init__(self) -> None:
-        self.least, self.most = math.inf, -math.inf
-        self._sums: list[float] = []
-        self._count = 0
-
-    def add(self, values: Floats) -> None:
-        """Adds numbers, float64[number], at least one."""
-        self._sums.append(float(values.sum()))
-        self._count += values.size
-        self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))
-
-    @property
-    def value(self) -> float:
-        """The mean of all numbers so far, NaN without any; among equal numbers it is that number, to the bit."""
-        if not self._count:
-            return math.nan
-        return min(max(math.fsum(self._sums) / self._count, self.least), self.most)
+def _pieces(samples: Floats) -> Iterator[Floats]:
+    """Samples, float64[sample, number], in parts of at most `_AT_ONCE` numbers of each, as views."""
+    return (samples[:, start : start + _AT_ONCE] for start in range(0, samples.shape[1], _AT_ONCE))
 
 
-def _outcome(game: Game, numbers: Floats, n_valid: int) -> Outcome:
-    """The outcome of the numbers of all players, float64[player], which are put in another order.
+def _sums(samples: Floats, of: Callable[[Floats], Floats]) -> Floats:
+    """Sums over `of` the numbers of each sample, float64[sample]: pieces pairwise, as numpy does, and those exactly."""
+    parts = [of(piece).sum(axis=1) for piece in _pieces(samples)]
+    return parts[0] if len(parts) == 1 else np.array([math.fsum(part) for part in zip(*parts, strict=True)])
+
+
+def _mean(samples: Floats) -> tuple[Floats, Floats, Floats]:
+    """Means, least and greatest numbers, float64[sample] each; the mean of equal numbers is that number, to the bit."""
+    least, most = samples.min(axis=1), samples.max(axis=1)
+    return np.clip(_sums(samples, lambda piece: piece) / samples.shape[1], least, most), least, most
+
+
+def _means(numbers: Floats, lengths: NDArray[np.int64]) -> Floats:
+    """The means of samples, in the shape of `lengths`, NaN for those without a number; arguments as for `_samples`."""
+    means = np.full(lengths.size, np.nan)
+    for which, samples in _samples(numbers, lengths.reshape(-1)):
+        means[which] = _mean(samples)[0]
+    return means.reshape(lengths.shape)
+
+
+def _outcome(game: Game, numbers: Floats, players: NDArray[np.int64], n_valid: NDArray[np.int64]) -> Outcome:
+    """The outcome of the numbers of all players, which are put in another order.
 
     Args:
         game: the rules.
-        numbers: valid guesses, or the numbers of groups; at least one.
-        n_valid: how many participants gave a valid guess.
+        numbers: float64[player], valid guesses or the numbers of groups, session after session.
+        players: int64[session], how many of them are of each.
+        n_valid: int64[session], how many participants gave a valid guess.
     """
-    sums = _Mean()
-    for piece in _pieces(numbers):
-        sums.add(piece)
-    mean = sums.value
-    std = _deviation(numbers, mean, sums.most - sums.least)
-    # Both partition the numbers in place, where a copy of many would take too much memory.
-    median = float(np.median(numbers, overwrite_input=True))
-    lower, upper = np.quantile(numbers, (0.25, 0.75), overwrite_input=True).tolist()
-    target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
-    winning_guess, n_winners = _winners(numbers, target, game.tolerance)
-    return Outcome(
-        mean=mean,
-        median=median,
-        std=std,
-        lower_quartile=lower,
-        upper_quartile=upper,
-        min=sums.least,
-        max=sums.most,
-        target=target,
-        winning_guess=winning_guess,
-        n_valid=n_valid,
-        n_winners=n_winners,
-    )
+    names = [field.name for field in fields(Outcome) if not field.name.startswith("n_")]
+    found = {name: np.full(len(players), np.nan) for name in names}
+    n_winners = np.zeros(len(players), np.int64)
+    for which, samples in _samples(numbers, players):
+        mean, least, most = _mean(samples)
+        std = _deviation(samples, mean, most - least)
+        # Both partition the numbers in place, where a copy of many would take too much memory.
+        median = np.median(samples, axis=1, overwrite_input=True)
+        lower, upper = np.quantile(samples, (0.25, 0.75), axis=1, overwrite_input=True)
+        target = game.offset + game.p * (mean if game.aggregate == "mean" else median)
+        winning_guess, n_winners[which] = _winners(samples, target, game.tolerance)
+        for name, values in zip(
+            names, (mean, median, std, lower, upper, least, most, target, winning_guess), strict=True
+        ):
+            found[name][which] = values
+    return Outcome(**found, n_valid=n_valid, n_winners=n_winners)
 
 
-def _deviation(numbers: Floats, mean: float, span: float) -> float:
-    """The population standard deviation (divisor n) of numbers that span `span` from the least to the greatest."""
+def _deviation(samples: Floats, mean: Floats, span: Floats) -> Floats:
+    """Population standard deviations (divisor n) of samples that span `span` from the least to the greatest."""
     # Deviations are at most as large as the span; in units of about its size, their squares stay in range.
-    scale = 2.0 ** -max(math.frexp(span)[1], -1000)
-    squares = math.fsum(float(np.square((piece - mean) * scale).sum()) for piece in _pieces(numbers))
-    return math.sqrt(squares / len(numbers)) / scale
+    scale = np.ldexp(1.0, -np.maximum(np.frexp(span)[1], -1000))[:, None]
+    squares = _sums(samples, lambda piece: np.square((piece - mean[:, None]) * scale))
+    return np.sqrt(squares / samples.shape[1]) / scale[:, 0]
 
 
-def _winners(numbers: Floats, target: float, tolerance: float | None) -> tuple[float, int]:
-    """The winning guess, NaN where nobody won, and how many players won."""
-    nearest = min(float(np.abs(piece - target).min()) for piece in _pieces(numbers))
-    guess, sharing, within = math.inf, 0, 0
-    for piece in _pieces(numbers):
-        distance = np.abs(piece - target)
-        there = piece[distance == nearest]
-        sharing += there.size
-        guess = min(guess, float(there.min(initial=math.inf)))
-        if tolerance is not None:
-            within += int(np.count_nonzero(distance <= tolerance))
-    if tolerance is None:
-        return guess, sharing
-    return (guess if nearest <= tolerance else math.nan), within
+def _winners(samples: Floats, target: Floats, tolerance: float | None) -> tuple[Floats, NDArray[np.int64]]:
+    """The winning guess of each sample, NaN where nobody won, and how many players won."""
+    aim = target[:, None]
+    nearest = np.min([np.abs(piece - aim).min(axis=1) for piece in _pieces(samples)], axis=0)
+    guess = np.full(len(samples), np.inf)
+    winners = np.zeros(len(samples), np.int64)
+    for piece in _pieces(samples):
+        distance = np.abs(piece - aim)
+        there = distance == nearest[:, None]
+        guess = np.minimum(guess, np.where(there, piece, np.inf).min(axis=1))
+        winners += np.count_nonzero(there if tolerance is None else distance <= tolerance, axis=1)
+    return (guess if tolerance is None else np.where(nearest <= tolerance, guess, np.nan)), winners

@@ -6,68 +6,80 @@ partitions and interruptions are tested with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
+from numpy.typing import NDArray
 
-from pbeauty.game.experiment import CognitiveHierarchyGroup, FixedGroup, Game, LevelKGroup, ScriptedGroup, UniformGroup
+from pbeauty.game.announcement import Announcement
+from pbeauty.game.experiment import (
+    CognitiveHierarchyGroup,
+    Experiment,
+    FixedGroup,
+    Game,
+    LevelKGroup,
+    LLMGroup,
+    UniformGroup,
+)
 from pbeauty.game.randomness import uniforms
 from pbeauty.game.theory import Floats, hierarchy_guesses, level_k_guess, poisson_shares, reference_point
 
 
-def guess(
-    group: ScriptedGroup,
-    game: Game,
-    announced: Mapping[str, float],
-    *,
-    seed: int,
-    round_index: int,
-    start: int,
-    stop: int,
-) -> Floats:
-    """The guesses of participants start..stop-1, float64[stop - start], all within [low, high].
+def guess(experiment: Experiment, group: int, announcement: Announcement, ids: NDArray[np.int64]) -> Floats:
+    """The guesses of participants without a model, float64[participant], all within [low, high].
 
     Args:
-        group: the group that all of these participants belong to.
-        game: the rules.
-        announced: the announced quantities of the round before, by name; empty in the first round.
-        seed: the run's seed.
-        round_index: the round, from 0.
-        start, stop: participant ids within the whole population.
+        experiment: what is played.
+        group: the population group that all of these participants belong to, by number.
+        announcement: with which the round begins.
+        ids: int64[participant], ascending.
     """
-    count = stop - start
+    game, settings = experiment.game, experiment.population[group]
+    sessions = ids // experiment.session_size
+    first, last = (int(sessions[0]), int(sessions[-1]) + 1) if ids.size else (0, 0)
 
-    def draws(stream: str, round_index: int = round_index) -> Floats:
-        return uniforms(seed, stream, round_index, start, stop)
+    def draws(stream: str, round_index: int = announcement.round_index) -> Floats:
+        return uniforms(experiment.seed, stream, round_index, ids)
 
-    match group:
+    def of_each(by_session: Floats) -> Floats:
+        """From what holds in a session to what holds for its participants."""
+        return by_session[..., sessions - first] if by_session.ndim else by_session
+
+    def reference() -> Floats:
+        """By session, of those that the participants are in; one number before the first round."""
+        announced = {
+            name: values[first:last] for name, values in announcement.to(experiment.announced_to(settings)).items()
+        }
+        return reference_point(game, announced)
+
+    match settings:
         case FixedGroup():
-            return np.full(count, group.value)
+            return np.full(len(ids), settings.value)
         case UniformGroup(integers=True):
             return _uniform_integers(draws("guess"), game)
         case UniformGroup():
             return game.low + (game.high - game.low) * draws("guess")
+        case LevelKGroup(level=0):
+            return _level_zero(draws("guess"), game, of_each(reference()))
         case LevelKGroup():
-            reference = reference_point(game, announced)
-            if group.level == 0:
-                return _level_zero(draws("guess"), game, reference)
-            return np.full(count, level_k_guess(game, group.level, reference))
+            return np.broadcast_to(of_each(level_k_guess(game, settings.level, reference())), len(ids))
         case CognitiveHierarchyGroup():
-            reference = reference_point(game, announced)
-            choices = hierarchy_guesses(game, group.tau, reference)
+            start = reference()
+            choices = hierarchy_guesses(game, settings.tau, start)
             # A participant's level is theirs for the whole game, so its stream does not depend on the round.
-            levels = np.searchsorted(np.cumsum(poisson_shares(group.tau)), draws("level", 0), side="right")
+            levels = np.searchsorted(np.cumsum(poisson_shares(settings.tau)), draws("level", 0), side="right")
             levels = np.minimum(levels, len(choices) - 1)
-            return np.where(levels == 0, _level_zero(draws("guess"), game, reference), choices[levels])
+            chosen = choices[levels, sessions - first] if choices.ndim > 1 else choices[levels]
+            return np.where(levels == 0, _level_zero(draws("guess"), game, of_each(start)), chosen)
+        case LLMGroup():
+            raise ValueError(f"the group {settings.name} is played by a language model")
 
 
-def _level_zero(draws: Floats, game: Game, reference: float) -> Floats:
+def _level_zero(draws: Floats, game: Game, reference: Floats) -> Floats:
     """Guesses around the reference point: uniform on the widest symmetric interval that fits the range.
 
     Before the first round that interval is the whole range; later it keeps level 0's mean at what the levels
     above it respond to.
     """
-    half_width = min(reference - game.low, game.high - reference)
+    half_width = np.minimum(reference - game.low, game.high - reference)
     return np.clip(reference + half_width * (2 * draws - 1), game.low, game.high)
 
 

@@ -32,46 +32,48 @@ def equilibrium(game: Game) -> float:
     return float(np.clip(fixed_point, game.low, game.high))
 
 
-def reference_point(game: Game, announced: Mapping[str, float]) -> float:
-    """The aggregate of the last round, as far as the announcement tells it.
+def reference_point(game: Game, announced: Mapping[str, Floats]) -> Floats:
+    """The aggregate of the last round, as far as the announcement tells it; the shape is that of what is announced.
 
     Level-k reasoning starts from it (Nagel 1995, p. 1318: the mean of the previous period; the midpoint of
     the range before the first). The target is inverted, (target - c) / p; the winning guess stands in for it.
     """
     if game.aggregate in announced:
         return announced[game.aggregate]
-    for quantity in ("target", "winning_guess"):
-        if quantity in announced and not np.isnan(announced[quantity]):
-            return float(np.clip((announced[quantity] - game.offset) / game.p, game.low, game.high))
-    return announced.get("mean", announced.get("median", (game.low + game.high) / 2))
+    reference = announced.get("mean", announced.get("median", np.float64((game.low + game.high) / 2)))
+    for quantity in ("winning_guess", "target"):
+        if quantity in announced:
+            value = announced[quantity]
+            inverted = np.clip((value - game.offset) / game.p, game.low, game.high)
+            reference = np.where(np.isnan(value), reference, inverted)
+    return reference
 
 
-def level_k_guess(game: Game, level: int, reference: float) -> float:
+def level_k_guess(game: Game, level: int, reference: Floats) -> Floats:
     """Level k's guess: the best response to level k-1, k times over, from the reference point (Nagel 1995).
 
     Best response ignores one's own weight in the aggregate, as the literature does for all but tiny groups.
     """
-    value = reference
     for _ in range(level):
-        value = float(np.clip(game.offset + game.p * value, game.low, game.high))
-    return value
+        reference = np.clip(game.offset + game.p * reference, game.low, game.high)
+    return reference
 
 
-def hierarchy_guesses(game: Game, tau: float, reference: float) -> Floats:
-    """The guess of each level of the Poisson cognitive hierarchy, float64[level] (Camerer, Ho & Chong 2004).
+def hierarchy_guesses(game: Game, tau: float, reference: Floats) -> Floats:
+    """The guess of each level of the Poisson cognitive hierarchy, float64[level, ...] (Camerer, Ho & Chong 2004).
 
-    Level 0 guesses `reference` on average; level k best-responds to the levels below it, in the proportions
-    that Poisson(tau) gives them, normalised to one. Responses are to the mean, also where the median counts.
+    Level 0 guesses `reference` on average, which may have any shape; level k best-responds to the levels below it, in
+    the proportions that Poisson(tau) gives them, normalised to one. Responses are to the mean, also where the median
+    counts.
     """
     shares = poisson_shares(tau)
-    choices = np.empty(len(shares))
+    choices = np.empty((len(shares), *np.shape(reference)))
     choices[0] = reference
+    weight, total = 0.0, np.zeros(np.shape(reference))
     for level in range(1, len(shares)):
-        below = shares[:level]
-        weight = below.sum()
-        # At tau = 0 nobody is above level 0, and far below the mode the weights can vanish in float64.
-        mean = float(below @ choices[:level] / weight) if weight else reference
-        choices[level] = np.clip(game.offset + game.p * mean, game.low, game.high)
+        # Added level by level, so that a reference has the same guesses, to the bit, whatever others are beside it.
+        weight, total = weight + shares[level - 1], total + shares[level - 1] * choices[level - 1]
+        choices[level] = np.clip(game.offset + game.p * (total / weight), game.low, game.high)
     return choices
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pbeauty.game.population import Block, span
 from pbeauty.game.records import Rows
 from pbeauty.mpi.collectives import gather, gather_objects, idle_barrier
-from pbeauty.mpi.partition import Block, span
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

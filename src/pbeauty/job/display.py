@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from pbeauty.game.experiment import Game
+from pbeauty.game.experiment import Experiment
 from pbeauty.game.records import Progress, Status
-from pbeauty.game.scoring import Outcome
+from pbeauty.game.scoring import Floats, Scored
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -24,7 +24,10 @@ _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_LOADING_LINES = 10.0
 _SECONDS_BEFORE_BAR = 0.3
 """A round that is shorter than this shows no bar, which would only flicker."""
-_UNUSABLE = [status for status in Status if not status.valid]
+_UNUSABLE = [status for status in Status if not status.valid and status != Status.NOT_ASKED]
+_COLUMNS = {"round": 5, "mean": 8, "median": 8, "target": 8, "winners": 9, "valid": 11, "seconds": 8}
+"""The columns of the line of a round, and their widths."""
+_COLUMNS_OF_SESSIONS = {"round": 5, "mean [95 % interval]": 22, "targets": 17, "winners": 9, "valid": 11, "seconds": 8}
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
@@ -47,8 +50,8 @@ class Display:
     One of the moderator's observers; a context manager, since a bar must not outlast an error.
     """
 
-    def __init__(self, game: Game, count: int, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self._game, self._count = game, count
+    def __init__(self, experiment: Experiment, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._rounds, self._count, self._sessions = experiment.game.rounds, experiment.count, experiment.sessions
         self._out, self._err = out or sys.stdout, err or sys.stderr
         self._terminal = self._err.isatty()
         self._bar: Bar | None = None
@@ -81,7 +84,7 @@ class Display:
 
     def begin_round(self, round_index: int) -> None:
         self._began = self._last_line = time.monotonic()
-        self._title = f"round {round_index + 1}/{self._game.rounds}" if round_index >= 0 else "backgrounds"
+        self._title = f"round {round_index + 1}/{self._rounds}" if round_index >= 0 else "backgrounds"
 
     def show(self, progress: Mapping[int, Progress]) -> None:
         now = time.monotonic()
@@ -100,19 +103,29 @@ class Display:
     def end_round(self) -> None:
         self._stop_bar()
 
-    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
+    def result(self, round_index: int, scored: Scored, seconds: float) -> None:
+        outcome, several = scored.outcome, self._sessions > 1
+        columns = _COLUMNS_OF_SESSIONS if several else _COLUMNS
         if not self._has_heading:
             self._has_heading = True
-            names = ("mean", "median", "target", "winners", "valid", "seconds")
-            widths = (8, 8, 8, 9, 11, 8)
-            columns = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
-            print_line(f"round {' '.join(columns)}  unusable", self._out)
-        unusable = [f"{statuses[status]:,} {status.name.lower()}" for status in _UNUSABLE if statuses.get(status)]
-        print_line(
-            f"{round_index + 1:>5} {outcome.mean:>8.2f} {outcome.median:>8.2f} {outcome.target:>8.2f} "
-            f"{outcome.n_winners:>9,} {outcome.n_valid:>11,} {seconds:>8.2f}  {', '.join(unusable) or 'none'}",
-            self._out,
+            print_line(" ".join(f"{name:>{width}}" for name, width in columns.items()) + "  unusable", self._out)
+        played = outcome.n_valid > 0
+        if several:
+            targets = outcome.target[played]
+            figures = (_mean_of_sessions(outcome.mean[played]), f"{targets.min():.2f} to {targets.max():.2f}")
+        else:
+            figures = tuple(f"{value.item():.2f}" for value in (outcome.mean, outcome.median, outcome.target))
+        cells = (
+            round_index + 1,
+            *figures,
+            f"{outcome.n_winners.sum():,}",
+            f"{outcome.n_valid.sum():,}",
+            f"{seconds:.2f}",
         )
+        columns = _COLUMNS_OF_SESSIONS if several else _COLUMNS
+        row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
+        unusable = [f"{scored.statuses[code]:,} {code.name.lower()}" for code in _UNUSABLE if scored.statuses.get(code)]
+        print_line(f"{row}  {', '.join(unusable) or 'none'}", self._out)
 
     def say(self, message: str) -> None:
         print_line(message, self._err)
@@ -147,3 +160,12 @@ class Display:
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def _mean_of_sessions(means: Floats) -> str:
+    """The mean of sessions' means, float64[session], with Student's t interval: `36.70 [35.10, 38.40]`."""
+    from pbeauty.analysis import intervals
+
+    value, error, n = intervals.sessions(means.tolist())
+    found = intervals.student(value, error, n - 1, intervals.CONFIDENCE)
+    return f"{value:.2f}" if means.size == 1 else f"{value:.2f} [{found.low:.2f}, {found.high:.2f}]"

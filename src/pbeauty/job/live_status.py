@@ -21,8 +21,8 @@ from pbeauty.files import replace_text
 
 if TYPE_CHECKING:
     from pbeauty.game.experiment import Experiment
-    from pbeauty.game.records import Progress, Status
-    from pbeauty.game.scoring import Outcome
+    from pbeauty.game.records import Progress
+    from pbeauty.game.scoring import Outcome, Scored
     from pbeauty.storage.lock import Owner
     from pbeauty.storage.run_reader import Run
 
@@ -50,7 +50,10 @@ class RankStatus:
 
 @dataclass
 class RoundResult:
-    """A finished round, counted from 1; guesses and targets are in the units of the game, seconds are wall time."""
+    """A finished round, counted from 1; guesses and targets are in the units of the game, seconds are wall time.
+
+    Of several sessions, mean, median and target are averages over those with a valid guess, and counts are sums.
+    """
 
     round: int
     mean: float
@@ -94,6 +97,8 @@ class RunStatus:
     seconds_left: float | None = None
     """Roughly, to the end of the run; null where nobody can tell yet."""
     participants: int | None = None
+    """In all sessions."""
+    sessions: int | None = None
     ranks: list[RankStatus] = field(default_factory=list)
     """Ranks that have participants."""
     results: list[RoundResult] = field(default_factory=list)
@@ -124,6 +129,7 @@ class LiveStatus:
             rounds=experiment.game.rounds,
             rounds_finished=results[-1].round if results else 0,
             participants=experiment.count,
+            sessions=experiment.sessions,
             results=list(results),
         )
         self._since = 0.0  # when the round, or the loading of engines, began
@@ -174,10 +180,10 @@ class LiveStatus:
     def end_round(self) -> None:
         pass  # its result follows
 
-    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
+    def result(self, round_index: int, scored: Scored, seconds: float) -> None:
         with self._changing:
             self._status.rounds_finished, self._status.round = round_index + 1, None
-            self._status.results.append(round_result(round_index, outcome, seconds))
+            self._status.results.append(round_result(round_index, scored.outcome, seconds))
             del self._status.results[:-_ROUNDS_KEPT]
 
     def say(self, message: str) -> None:
@@ -234,8 +240,10 @@ def seconds_left(status: RunStatus) -> float | None:
 
 def round_result(round_index: int, outcome: Outcome, seconds: float) -> RoundResult:
     """What the status tells of a finished round, counted from 0."""
-    numbers = {name: getattr(outcome, name) for name in ("mean", "median", "target", "n_valid", "n_winners")}
-    return RoundResult(round=round_index + 1, seconds=seconds, **numbers)
+    played = outcome.n_valid > 0
+    averages = {name: float(getattr(outcome, name)[played].mean()) for name in ("mean", "median", "target")}
+    counts = {name: int(getattr(outcome, name).sum()) for name in ("n_valid", "n_winners")}
+    return RoundResult(round=round_index + 1, seconds=seconds, **averages, **counts)
 
 
 def latest_results(run: Run) -> list[RoundResult]:

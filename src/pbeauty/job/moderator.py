@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from pbeauty.game.announcement import Announcement, announcement, group_of, needs_guesses
+import numpy as np
+
+from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Progress, Rows, Status
-from pbeauty.game.scoring import Outcome, Scored, score
+from pbeauty.game.records import Progress, Rows
+from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.storage.journal import drop_journals
 from pbeauty.storage.run_writer import RunWriter
 from pbeauty.storage.schema import StoredFile
+
+_LISTED = 10
+"""Sessions that a message lists."""
 
 
 class Observer(Protocol):
@@ -41,7 +46,7 @@ class Observer(Protocol):
         """The ranks have answered, or were told to stop."""
         ...
 
-    def result(self, round_index: int, outcome: Outcome, statuses: Mapping[Status, int], seconds: float) -> None:
+    def result(self, round_index: int, scored: Scored, seconds: float) -> None:
         """A round is finished and stored."""
         ...
 
@@ -115,9 +120,8 @@ class Moderator:
 
     def score(self, rows: Rows) -> None:
         """Scores the round that has just been answered: rows of all participants, in the order of their ids."""
-        groups = len(self.experiment.population)
-        members = group_of(self.experiment)
-        self._scored = score(self.experiment.game, rows["guess"], rows["status"], members, groups)
+        counts = [group.count for group in self.experiment.population]
+        self._scored = score(self.experiment.game, rows["guess"], rows["status"], counts)
         self._seconds = time.monotonic() - self._began
 
     def close_round(self, rows: Rows, files: Sequence[StoredFile], times: Sequence[tuple[float, int]]) -> None:
@@ -130,7 +134,8 @@ class Moderator:
         """
         scored, seconds = self._scored, self._seconds
         assert scored is not None  # a round is scored before it is closed
-        if scored.outcome is None:
+        empty = np.flatnonzero(scored.outcome.n_valid == 0) + 1
+        if empty.size == self.experiment.sessions:
             counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
             self.failure = (
                 f"round {self.rounds + 1}: no participant gave a valid guess, so the round has no target ({counts}); "
@@ -140,7 +145,11 @@ class Moderator:
         took = {"seconds": seconds} | time_parts(times, seconds, time.monotonic() - self._began)
         self.writer.commit(self.rounds, rows, scored, took, files)
         drop_journals(self.writer.folder, self.rounds)
-        self.observers.result(self.rounds, scored.outcome, scored.statuses, seconds)
+        self.observers.result(self.rounds, scored, seconds)
+        before = self._next.playing
+        if (ended := empty if before is None else empty[before[empty - 1]]).size:
+            listed = ", ".join(map(str, ended[:_LISTED].tolist())) + ", ..." * (ended.size > _LISTED)
+            self.observers.say(f"round {self.rounds + 1}: no valid guess in session {listed}, which ends here")
         self.rounds += 1
         self.finished = self.rounds == self.experiment.game.rounds
         if not self.finished:

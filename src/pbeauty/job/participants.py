@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pbeauty.game import scripted
 from pbeauty.game.announcement import Announcement
-from pbeauty.game.experiment import Experiment, LLMGroup, ScriptedGroup, UniformGroup
+from pbeauty.game.experiment import Experiment, UniformGroup
 from pbeauty.game.personas import Personas
+from pbeauty.game.population import Block, Segment, ids, rows_of, span
 from pbeauty.game.records import Progress, Replies, Rows, Status, new_rows
 from pbeauty.game.theory import Floats
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.context import JobContext
-from pbeauty.mpi.partition import Block, ids, rows_of, span
+from pbeauty.mpi.partition import plays_model
 from pbeauty.mpi.watchdog import Watchdog
 from pbeauty.storage.schema import StoredFile
 
@@ -47,7 +49,7 @@ class Answers:
 
     progress: Progress
     rows: Rows
-    """Of the participants of the block, in id order; empty where backgrounds were asked for."""
+    """Of the participants of the block, segment after segment; empty where backgrounds were asked for."""
     replies: Replies | None = None
     """Every reply of the language models in the block; None where there are none."""
     backgrounds: Backgrounds | None = None
@@ -71,10 +73,10 @@ class Participants:
 
         Args:
             experiment: the whole experiment.
-            block: the segments of this rank, in id order.
+            block: of this rank, language models first.
             engine: with the model of the block's language models; None where there are none.
             watchdog: ends the job if the engine hangs.
-            personas: attributes and backgrounds of this rank's participants, in id order; None where nobody has any.
+            personas: attributes and backgrounds of the block's participants; None where nobody has any.
         """
         self.experiment = experiment
         self.block = block
@@ -82,12 +84,12 @@ class Participants:
         self._watchdog = watchdog
         self._replayed: ReplayedReplies | None = None
         self.llm: LLMParticipants | None = None
-        llm_segments = [s for s in block if isinstance(experiment.population[s.group], LLMGroup)]
-        if engine and llm_segments:
+        if engine and block and plays_model(experiment, block[0]):
             from pbeauty.llm.conversations import LLMParticipants
 
-            self._slots = np.isin(ids(block), ids(llm_segments), assume_unique=True).nonzero()[0]
-            self.llm = LLMParticipants(experiment, llm_segments, engine, personas and personas.of(self._slots))
+            self._slots = slice(0, len(block[0]))
+            own = personas and personas.of(np.arange(len(block[0])))
+            self.llm = LLMParticipants(experiment, block[0], engine, own)
 
     @property
     def replies_kept(self) -> int:
@@ -165,9 +167,13 @@ class Participants:
             journal: a new file, to which replies are appended as they come.
         """
         began = time.monotonic()
-        answers = Answers(Progress(total=self.count), new_rows(self.count, model=self.experiment.with_models))
-        answers.rows["guess"].fill(np.nan)
-        answers.rows["status"].fill(Status.FAILED)  # until there is a reply
+        rows = new_rows(self.count, model=self.experiment.with_models)
+        asked = self._asked(announcement)
+        rows["guess"].fill(np.nan)
+        rows["status"].fill(Status.FAILED)  # until there is a reply
+        if asked is not None:
+            rows["status"][~asked] = Status.NOT_ASKED
+        answers = Answers(Progress(total=self.count if asked is None else int(asked.sum())), rows)
         think_time = self._compute_guesses(announcement, answers, on_step)
         if answers.complete and self.llm:
             self._ask_models(announcement, answers, on_step, journal)
@@ -176,8 +182,14 @@ class Participants:
             time.sleep(min(rest, _LONGEST_SLEEP))
             answers.complete = on_step(answers.progress)
         if answers.complete:
-            answers.progress.done = self.count
+            answers.progress.done = answers.progress.total
         return answers
+
+    def _asked(self, announcement: Announcement) -> NDArray[np.bool_] | None:
+        """Whose sessions go on, bool[participant of the block]; None for all."""
+        if announcement.playing is None:
+            return None
+        return announcement.playing[ids(self.block) // self.experiment.session_size]
 
     def store_replies(self, job: JobContext, announcement: Announcement, answers: Answers) -> list[StoredFile]:
         """Writes the replies of the round that has just been answered, from where conversations go on.
@@ -197,7 +209,7 @@ class Participants:
             return []
         from pbeauty.storage.replies import write_replies
 
-        first = self.block[0].start
+        first = int(self.llm.ids[0])
         files, positions = write_replies(job.folder, job.run_id, announcement.round_index, first, answers.replies)
         self.llm.attach_stored(positions)
         return files
@@ -206,34 +218,32 @@ class Participants:
         """Fills in the guesses of those without a model; the seconds that the slowest of them thinks."""
         slowest = 0.0
         for segment, where in zip(self.block, rows_of(self.block), strict=True):
-            group = self.experiment.population[segment.group]
-            if isinstance(group, LLMGroup):
+            if plays_model(self.experiment, segment):
                 continue
-            think_time = group.think_time if isinstance(group, UniformGroup) else 0.0
+            groups = [self.experiment.population[index] for index in segment.groups]
+            think_time = max(group.think_time if isinstance(group, UniformGroup) else 0.0 for group in groups)
             slowest = max(slowest, think_time)
-            guesses = answers.rows["guess"][where]
-            for start in range(segment.start, segment.stop, _PIECE):
-                if start > segment.start and not on_step(answers.progress):
+            guesses, status = answers.rows["guess"][where], answers.rows["status"][where]
+            for start in range(0, len(segment), _PIECE):
+                if start and not on_step(answers.progress):
                     answers.complete = False
                     return slowest
-                stop = min(start + _PIECE, segment.stop)
-                piece = self._guesses(group, announcement, start, stop)
-                guesses[start - segment.start : stop - segment.start] = piece
-                answers.progress.done += 0 if think_time else stop - start
-            answers.rows["status"][where] = Status.OK
+                part = segment.part(start, start + _PIECE)
+                stop = start + len(part)
+                asked = status[start:stop] != Status.NOT_ASKED
+                guesses[start:stop] = np.where(asked, self._guesses(announcement, part), np.nan)
+                status[start:stop][asked] = Status.OK
+                answers.progress.done += 0 if think_time else int(asked.sum())
         return slowest
 
-    def _guesses(self, group: ScriptedGroup, announcement: Announcement, start: int, stop: int) -> Floats:
-        """What the participants start..stop-1, all of `group`, guess."""
-        return scripted.guess(
-            group,
-            self.experiment.game,
-            announcement.quantities,
-            seed=self.experiment.seed,
-            round_index=announcement.round_index,
-            start=start,
-            stop=stop,
-        )
+    def _guesses(self, announcement: Announcement, part: Segment) -> Floats:
+        """What participants without a model guess, float64[participant]."""
+        participants, groups = part.ids(), part.group_of()
+        found = np.empty(len(part))
+        for group in np.unique(groups).tolist():
+            mine = groups == group
+            found[mine] = scripted.guess(self.experiment, group, announcement, participants[mine])
+        return found
 
     def _ask_models(self, announcement: Announcement, answers: Answers, on_step: OnStep, journal: Path | None) -> None:
         """Has the language models answer, and fills in their rows."""
@@ -245,8 +255,6 @@ class Participants:
         with self._request_loop(answers.progress, on_step, journal, self._replayed) as loop:
             answers.complete = answering.play(self.llm, announcement, rows, answers.replies, loop)
         self._replayed = None
-        for name, values in answers.rows.items():
-            values[self._slots] = rows[name]
 
     @contextmanager
     def _request_loop(

@@ -17,6 +17,7 @@ from pbeauty import STARTED
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import LLMGroup
 from pbeauty.game.personas import Personas
+from pbeauty.game.population import groups_of
 from pbeauty.job import provenance
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, load_cases, plan_run, prepare
 from pbeauty.job.context import JobContext
@@ -31,7 +32,7 @@ from pbeauty.llm.engine import Engine
 from pbeauty.llm.engine_arguments import check_models
 from pbeauty.llm.model_files import require_files
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
-from pbeauty.mpi.partition import groups_of, partition_population, partition_warnings
+from pbeauty.mpi.partition import partition_population, partition_warnings
 from pbeauty.mpi.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class EngineCache:
             JobError: on every rank, where an engine does not start.
         """
         experiment = plan.experiment
-        groups = [experiment.population[segment.group] for segment in job.block]
+        groups = [experiment.population[segment.groups[0]] for segment in job.block]
         model = next((experiment.models[group.model] for group in groups if isinstance(group, LLMGroup)), None)
         place = node_rank(job.comm, engine=model is not None)
         needed = job.comm.allgather(model is not None)
@@ -240,7 +241,7 @@ def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interru
     from pbeauty.job.moderator import Moderator
     from pbeauty.storage.lock import this_process
 
-    display = until_end.enter_context(Display(plan.experiment.game, plan.experiment.count))
+    display = until_end.enter_context(Display(plan.experiment))
     live = until_end.enter_context(LiveStatus(plan.folder, plan.experiment, this_process(), earlier.results))
     return Moderator(plan.experiment, interrupt, plan.checkpoint, [display, live])
 
@@ -248,8 +249,9 @@ def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interru
 def _say_header(moderator: Moderator, job: JobContext, plan: Plan, timer: PhaseTimer) -> None:
     experiment, rounds = plan.experiment, plan.checkpoint.rounds
     going_on = f", going on after round {rounds}" if rounds else ""
+    sessions = f" in {experiment.sessions:,} sessions" if experiment.sessions > 1 else ""
     moderator.observers.say(
-        f"{experiment.name}: {experiment.count:,} participants on {job.comm.size} rank(s){going_on}, "
+        f"{experiment.name}: {experiment.count:,} participants{sessions} on {job.comm.size} rank(s){going_on}, "
         f"started in {timer.seconds('starting'):.1f} s"
     )
     for warning in partition_warnings(experiment, job.partition):

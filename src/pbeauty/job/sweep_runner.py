@@ -16,7 +16,7 @@ from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, 
 from pbeauty.files import csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
-from pbeauty.job.live_status import LIVE_FILE
+from pbeauty.job.live_status import LIVE_FILE, round_result
 from pbeauty.job.runner import EngineCache, draw_figures, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.engine_arguments import check_models
@@ -199,14 +199,14 @@ def _figures(folder: Path) -> dict[str, float]:
         with Run(folder) as run:
             if not run.round_count:
                 return figures
-            last = run.outcome(run.round_count - 1)
+            first, last = (round_result(index, run.outcome(index), 0.0) for index in (0, run.round_count - 1))
             return {
                 "rounds": run.round_count,
-                "mean_first": run.outcome(0).mean,
+                "mean_first": first.mean,
                 "mean_last": last.mean,
                 "median_last": last.median,
                 "target_last": last.target,
-                "valid_share": float(run.read("n_valid").mean() / run.experiment.count),
+                "valid_share": float(run.read("n_valid").sum() / (run.round_count * run.experiment.count)),
                 "seconds": float(run.seconds.sum()),
             }
     except (ConfigError, RunFileError):

@@ -96,6 +96,8 @@ class _Answers:
         """What everybody is asked first."""
         block = self._block
         for slot in walk(len(block.ids), self._round):
+            if self._rows["status"][slot] == Status.NOT_ASKED:
+                continue
             prompt, self._rows["forgotten"][slot] = block.prompt(slot)
             seed = None if self._seeds[slot] is None else int(self._seeds[slot])
             yield _Call(int(block.ids[slot]), 0, prompt, block.group_settings(slot).params, seed, slot, Purpose.ANSWER)
@@ -163,8 +165,8 @@ class _Answers:
         attempt = call.attempt + 1
         seed = None
         if block.experiment.seeding == "request":
-            participant = call.participant
-            seed = int(seeds(block.experiment.seed, f"retry-{attempt}", self._round, participant, participant + 1)[0])
+            own = block.ids[call.slot : call.slot + 1]
+            seed = int(seeds(block.experiment.seed, f"retry-{attempt}", self._round, own)[0])
         return _Call(
             call.participant,
             call.number + 1,

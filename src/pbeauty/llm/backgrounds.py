@@ -122,7 +122,7 @@ class _Writing:
         seed = None
         if block.experiment.seeding == "request":
             stream = f"background-{attempt}"
-            seed = int(seeds(block.experiment.seed, stream, 0, participant, participant + 1)[0])
+            seed = int(seeds(block.experiment.seed, stream, 0, block.ids[slot : slot + 1])[0])
         params = self._params[int(block.group_of[slot])]
         return _Call(participant, attempt, _prompt(block, slot, attempt), params, seed, slot)
 

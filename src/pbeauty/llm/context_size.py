@@ -130,8 +130,8 @@ def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
     game = experiment.game
     widest = max((number_text(game.high - 0.01), number_text(game.low + 0.01)), key=len)
     numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
-    longest = {"group_numbers": numbers, "own_rank": str(experiment.count)}
-    quantities = {str(quantity): longest.get(quantity, widest) for quantity in game.announce}
+    longest = {"group_numbers": numbers, "own_rank": str(experiment.session_size)}
+    quantities = {str(quantity): longest.get(quantity, widest) for quantity in experiment.announced_to(group)}
     variables = population_variables(experiment) | {"group": group.name}
     missing = quantities | {name: "" for name in ("winning_guess", "own_rank") if name in quantities}
     rounds = ((game.rounds, quantities), (game.rounds, missing), (0, {}))

@@ -15,12 +15,12 @@ from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.extraction import number_pattern
 from pbeauty.game.personas import Personas
+from pbeauty.game.population import Segment
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Ragged
 from pbeauty.llm.context_size import check_room, extraction_sampling, longest_traits
 from pbeauty.llm.engine import Engine
-from pbeauty.mpi.partition import Segment, groups_of, ids
 from pbeauty.storage.replies import AnswerPositions, PendingReplies, StoredReplies, stored_replies
 from pbeauty.storage.schema import StoredFile
 
@@ -42,19 +42,16 @@ class TokenCache:
 
 
 @dataclass(frozen=True, slots=True)
-class UserTurn:
-    """The request to a group in one round; what differs from participant to participant is rendered as needed."""
+class Requests:
+    """The requests of a round. Participants who are told the same have the same one, whose token ids are made once."""
 
-    text: str
-    """Where own ranks are announced, that for a participant without one."""
-    opening: list[int]
-    """Token ids where a conversation begins with it, after the system prompt; empty where system prompts differ."""
-    turn: list[int]
-    """Token ids where it follows a reply."""
-    quantities: dict[str, str]
-    """The text of each announced quantity."""
-    by_rank: TokenCache | None
-    """Token ids where it follows a reply, by own rank; None where ranks are not announced."""
+    announcement: Announcement
+    number: NDArray[np.int64]
+    """int64[slot]: equal where the request is."""
+    turns: TokenCache
+    """Token ids where a request follows a reply."""
+    openings: TokenCache
+    """Token ids where a conversation begins with a request, after the system prompt of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +76,13 @@ class LLMParticipants:
     """
 
     def __init__(
-        self, experiment: Experiment, segments: Sequence[Segment], engine: Engine, personas: Personas | None = None
+        self, experiment: Experiment, segment: Segment, engine: Engine, personas: Personas | None = None
     ) -> None:
-        """Begins the conversations of the participants of `segments`, all of one model.
+        """Begins the conversations of the participants of `segment`, all of one model.
 
         Args:
             experiment: the whole experiment.
-            segments: in id order.
+            segment: who they are.
             engine: of their model.
             personas: their attributes and backgrounds, by slot; None where nobody has any.
 
@@ -96,16 +93,16 @@ class LLMParticipants:
         self.engine = engine
         self.template = engine.template
         self.variables = population_variables(experiment)
-        self._rank_range = (len(experiment.population) if experiment.game.players == "groups" else experiment.count) + 1
         self.extraction_sampling = extraction_sampling(experiment, engine.template)
         self.extraction_params = engine.sampling_params(self.extraction_sampling)
-        self.ids = ids(segments)
-        self.group_of = groups_of(segments)
-        self._segments = segments
-        self._group_settings = {s.group: self._settings_of(experiment.population[s.group]) for s in segments}
+        self.ids = segment.ids()
+        self.group_of = segment.group_of()
+        self.session_of = self.ids // experiment.session_size
+        self._group_settings = {
+            index: self._settings_of(experiment.population[index]) for index in np.unique(self.group_of).tolist()
+        }
         self.set_personas(personas)
-        self._user_turns: list[dict[int, UserTurn]] = []  # per round, by group
-        self._ranks: list[NDArray[np.int32] | None] = []  # per round, by slot
+        self._requests: list[Requests] = []  # per round
         self._replies: list[PendingReplies | StoredReplies] = []  # per finished round
         longest = longest_traits(experiment, self.group_of, personas)
         check_room(experiment, engine.template, longest, engine.max_model_len)
@@ -127,34 +124,33 @@ class LLMParticipants:
 
     def add_user_turn(self, announcement: Announcement) -> None:
         """Adds the request of a round, with what is announced, to the conversations."""
-        round_index = announcement.round_index
-        announced = {
-            quantity: "" if np.isnan(value) else number_text(value)
-            for quantity, value in announcement.quantities.items()
-        }
-        if announcement.group_numbers:
-            announced["group_numbers"] = ", ".join(
-                f"{name} {'none' if np.isnan(number) else number_text(number)}"
-                for name, number in announcement.group_numbers.items()
-            )
+        del self._requests[announcement.round_index :]
+        told = self.group_of.astype(np.int64)  # a number for all that differs in what they are told
+        if announcement.round_index:
+            told += self.session_of * len(self.experiment.population)
         if announcement.ranks is not None:
-            announced["own_rank"] = ""
-        order = [quantity for quantity in self.experiment.game.announce if quantity in announced]
-        quantities = {quantity: announced[quantity] for quantity in dict.fromkeys([*order, *announced])}
-        del self._user_turns[round_index:], self._ranks[round_index:]
-        self._ranks.append(None if announcement.ranks is None else announcement.ranks[self.ids])
-        self._user_turns.append(
-            {i: self._user_turn(settings, round_index, quantities) for i, settings in self._group_settings.items()}
-        )
+            groups = self.experiment.population
+            with_rank = ["own_rank" in self.experiment.announced_to(group) for group in groups]
+            ranks = np.where(np.array(with_rank)[self.group_of], announcement.ranks[self.ids], 0).astype(np.int64)
+            told = told * (int(ranks.max(initial=0)) + 1) + ranks
+        different, number = np.unique(told, return_inverse=True)
+        caches = TokenCache(len(different)), TokenCache(len(different))
+        self._requests.append(Requests(announcement, number, *caches))
+
+    def asked(self, announcement: Announcement) -> NDArray[np.bool_]:
+        """Whose sessions play in a round, bool[slot]."""
+        if announcement.playing is None:
+            return np.ones(len(self.ids), bool)
+        return announcement.playing[self.session_of]
 
     def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
         """Adds everybody's reply to the latest request: row `rows[slot]` of `tokens`."""
-        del self._replies[len(self._user_turns) - 1 :]
+        del self._replies[len(self._requests) - 1 :]
         self._replies.append(PendingReplies(tokens, rows))
 
     def attach_stored(self, positions: Sequence[AnswerPositions]) -> None:
         """Has the replies to the latest request read from the files where they are stored now."""
-        self._replies[-1] = StoredReplies(positions, self.ids)
+        self._replies[-1] = StoredReplies(positions, self.ids, self.asked(self._requests[-1].announcement))
 
     def notes(self) -> list[str]:
         """What a person should know about the engine, and about how conversations are held with its model."""
@@ -176,7 +172,7 @@ class LLMParticipants:
         """
         for announcement, files in zip(announcements, reply_files, strict=False):
             self.add_user_turn(announcement)
-            self._replies.append(stored_replies(folder, files, self.ids))
+            self._replies.append(stored_replies(folder, files, self.ids, self.asked(announcement)))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""
@@ -186,8 +182,7 @@ class LLMParticipants:
         """The seed of each slot's first call in a round, int64[slot]; None for all where the engine draws."""
         if self.experiment.seeding == "engine":
             return [None] * len(self.ids)
-        seed = self.experiment.seed
-        return np.concatenate([seeds(seed, "reply", round_index, s.start, s.stop) for s in self._segments])
+        return seeds(self.experiment.seed, "reply", round_index, self.ids)
 
     def prompt(
         self, slot: int, extra: Sequence[tuple[list[int], str]] = (), round_index: int | None = None
@@ -202,29 +197,26 @@ class LLMParticipants:
             extra: exchanges of the round that could not be read: the reply, and the request that followed.
             round_index: up to the request of this round; by default the latest.
         """
-        turns = [by_group[int(self.group_of[slot])] for by_group in self._user_turns]
-        turns = turns if round_index is None else turns[: round_index + 1]
-        settings = self.group_settings(slot)
+        begin = len(self._requests) - 1 if round_index is None else round_index
+        room = self.group_settings(slot).room
         if not self.template.is_append_only:
-            return self._rendered(slot, settings, turns, extra)
+            return self._rendered(slot, begin, room, extra)
         tail = [
             token
             for tokens, text in extra
             for token in [*self.template.reasoning.answer_tokens(tokens), *self.template.turn(text)]
         ]
-        begin = len(turns) - 1
         while begin > 0:
-            longer = self._answer(begin - 1, slot) + self._turn(begin, slot, turns[begin]) + tail
-            if len(self._opening(begin - 1, slot, turns[begin - 1])) + len(longer) > settings.room:
+            longer = self._answer(begin - 1, slot) + self._turn(begin, slot) + tail
+            if len(self._opening(begin - 1, slot)) + len(longer) > room:
                 break
             begin, tail = begin - 1, longer
-        return self._opening(begin, slot, turns[begin]) + tail, begin
+        return self._opening(begin, slot) + tail, begin
 
     def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
         """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
-        group = int(self.group_of[slot])
         replies = self.engine.decode([self._answer(earlier, slot) for earlier in range(round_index)])
-        requests = [self._text(r, slot, self._user_turns[r][group]) for r in range(round_index + 1)]
+        requests = [self._text(r, slot) for r in range(round_index + 1)]
         messages = [{"role": "system", "content": self.system(slot)}]
         for user, text in zip(requests, replies, strict=False):
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": text}]
@@ -242,45 +234,57 @@ class LLMParticipants:
         variables = {**self.variables, "group": group.name, **traits}
         return prompts.system_message(group.system_prompt, variables, self.experiment.prompts)
 
-    def _text(self, round_index: int, slot: int, turn: UserTurn) -> str:
+    def _text(self, round_index: int, slot: int) -> str:
         """The request of a round to the participant at `slot`."""
-        ranks = self._ranks[round_index]
-        if ranks is None or not ranks[slot]:
-            return turn.text
-        quantities = turn.quantities | {"own_rank": str(ranks[slot])}
-        return self._user_message(self.group_settings(slot).group, round_index, quantities)
+        group = self.group_settings(slot).group
+        variables = {**self.variables, "group": group.name}
+        announced = self._announced(round_index, slot)
+        return prompts.user_message(group.user_prompt, round_index, variables, announced, self.experiment.prompts)
 
-    def _opening(self, round_index: int, slot: int, turn: UserTurn) -> list[int]:
+    def _announced(self, round_index: int, slot: int) -> dict[str, str]:
+        """What the participant at `slot` is told of the round before, in words; empty where there is no such number."""
+        announcement, session = self._requests[round_index].announcement, int(self.session_of[slot])
+        told: dict[str, str] = {}
+        for name in self.experiment.announced_to(self.group_settings(slot).group) if round_index else ():
+            if name == "own_rank" and announcement.ranks is not None:
+                told[name] = str(announcement.ranks[self.ids[slot]] or "")
+            elif name == "group_numbers" and announcement.group_numbers is not None:
+                numbers = zip(self.experiment.population, announcement.group_numbers[session].tolist(), strict=True)
+                told[name] = ", ".join(f"{group.name} {_number_text(number) or 'none'}" for group, number in numbers)
+            elif name in announcement.quantities:
+                told[name] = _number_text(float(announcement.quantities[name][session]))
+        return told
+
+    def _opening(self, round_index: int, slot: int) -> list[int]:
         """Token ids of a conversation that begins with a round."""
-        if turn.opening and self._ranks[round_index] is None:
-            return turn.opening
-        if round_index == 0:
-            return self._openings.get(
-                int(self._person[slot]), lambda: self.template.uncached_opening(self.system(slot), turn.text)
-            )
-        return self.template.uncached_opening(self.system(slot), self._text(round_index, slot, turn))
+        requests = self._requests[round_index]
 
-    def _turn(self, round_index: int, slot: int, turn: UserTurn) -> list[int]:
+        def make() -> list[int]:
+            return self.template.uncached_opening(self.system(slot), self._text(round_index, slot))
+
+        if self.group_settings(slot).system is not None:
+            return requests.openings.get(int(requests.number[slot]), make)
+        return make() if round_index else self._openings.get(int(self._person[slot]), make)
+
+    def _turn(self, round_index: int, slot: int) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""
-        ranks = self._ranks[round_index]
-        if ranks is None or turn.by_rank is None:
-            return turn.turn
-        return turn.by_rank.get(
-            int(ranks[slot]), lambda: self.template.uncached_turn(self._text(round_index, slot, turn))
+        requests = self._requests[round_index]
+        return requests.turns.get(
+            int(requests.number[slot]), lambda: self.template.uncached_turn(self._text(round_index, slot))
         )
 
     def _rendered(
-        self, slot: int, settings: GroupSettings, turns: list[UserTurn], extra: Sequence[tuple[list[int], str]]
+        self, slot: int, last: int, room: int, extra: Sequence[tuple[list[int], str]]
     ) -> tuple[list[int], int]:
-        """As `prompt`, for templates that rewrite earlier turns."""
-        replies = [self._reply(round_index, slot) for round_index in range(len(turns) - 1)]
+        """As `prompt`, up to the request of round `last`, for templates that rewrite earlier turns."""
+        replies = [self._reply(round_index, slot) for round_index in range(last)]
         replies += [tokens for tokens, _ in extra]
-        requests = [self._text(earlier, slot, turn) for earlier, turn in enumerate(turns)]
+        requests = [self._text(earlier, slot) for earlier in range(last + 1)]
         requests += [text for _, text in extra]
         system = self.system(slot)
-        for begin in range(len(turns)):
+        for begin in range(last + 1):
             prompt = self.template.whole(system, requests[begin:], replies[begin:])
-            if len(prompt) <= settings.room or begin == len(turns) - 1:
+            if len(prompt) <= room or begin == last:
                 return prompt, begin
         raise AssertionError("a conversation has at least one request")
 
@@ -302,12 +306,7 @@ class LLMParticipants:
             room=self.engine.max_model_len - group.sampling.max_tokens,
         )
 
-    def _user_turn(self, settings: GroupSettings, round_index: int, quantities: dict[str, str]) -> UserTurn:
-        text = self._user_message(settings.group, round_index, quantities)
-        opening = [] if settings.system is None else self.template.opening(settings.system, text)
-        by_rank = TokenCache(self._rank_range) if "own_rank" in quantities else None
-        return UserTurn(text, opening, self.template.turn(text), quantities, by_rank)
 
-    def _user_message(self, group: LLMGroup, round_index: int, quantities: Mapping[str, str]) -> str:
-        variables = {**self.variables, "group": group.name}
-        return prompts.user_message(group.user_prompt, round_index, variables, quantities, self.experiment.prompts)
+def _number_text(value: float) -> str:
+    """A number as it is announced; empty for NaN."""
+    return "" if np.isnan(value) else number_text(value)

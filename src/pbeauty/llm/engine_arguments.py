@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from pbeauty.errors import ConfigError
-from pbeauty.game.announcement import group_of
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling, nearest
 from pbeauty.game.personas import Personas
+from pbeauty.game.population import group_of
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
 from pbeauty.llm.model_files import check_chat_template, longest_context, model_source

@@ -9,15 +9,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.errors import BAD_REQUEST, FAILED, REFUSALS, JobError
+from pbeauty.game.population import Block, Segment, rows_of
 from pbeauty.game.records import Rows
-from pbeauty.mpi.partition import Block, Segment
 from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _LATE = 0.1
 _SECONDS_AWAKE = 1e-3
 """How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
 _ARRIVAL_TAG = 13
+_AT_ONCE = 1 << 18
+"""Participants that are put in order at once."""
 
 
 # --- waiting -----------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
             comm.Gatherv(values, None, root=0)
         return None
     segments = [segment for block in partition for segment in block]
-    in_order = all(one.stop == other.start for one, other in pairwise(segments))
+    in_order = all(segment.consecutive for segment in segments)
     gathered = {}
     for name, values in rows.items():
         received = np.empty(sum(counts), values.dtype)
@@ -144,10 +145,10 @@ def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
 def _in_order(received: NDArray, segments: Sequence[Segment]) -> NDArray:
     """Values of participants, segment after segment, in the order of ids."""
     ordered = np.empty_like(received)
-    start = 0
-    for segment in segments:
-        ordered[segment.start : segment.stop] = received[start : start + len(segment)]
-        start += len(segment)
+    for segment, where in zip(segments, rows_of(segments), strict=True):
+        for start in range(0, len(segment), _AT_ONCE):
+            part = segment.part(start, start + _AT_ONCE)
+            ordered[part.ids()] = received[where][start : start + _AT_ONCE]
     return ordered
 
 

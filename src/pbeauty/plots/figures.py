@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
-from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.group_stats import GroupStats, pooled
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
@@ -93,7 +93,7 @@ def round_drawings(run: Run) -> Iterator[Drawing]:
 
 
 def _round(run: Run, index: int) -> Figure:
-    game, outcome = run.experiment.game, run.outcome(index)
+    game, outcome = run.experiment.game, pooled(run.outcome(index))
     bars = count_guesses(
         lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
         game,
@@ -119,7 +119,7 @@ def _trajectory(run: Run) -> Iterator[Drawing]:
     played = published_rules(game) and (game.offset, game.low, game.high) == (0, 0, 100)
 
     def plot() -> Figure:
-        outcomes: list[Outcome] = [run.outcome(index) for index in range(run.round_count)]
+        outcomes: list[Outcome] = [pooled(run.outcome(index)) for index in range(run.round_count)]
         names = {
             "mean": "mean",
             "median": "median",

@@ -8,33 +8,42 @@ import h5py
 import numpy as np
 
 from pbeauty.storage.hdf5 import read_labels
+from pbeauty.storage.schema import PER_ROUND, PER_SESSION
 
 
 def rounds(file: h5py.File) -> Any:
-    """One row per finished round, with a column for each dataset of `/rounds` that has one value a round.
+    """One row per finished round and session, with a column for each dataset of `/rounds` that has one value there.
+
+    Those that have one value a round, such as `seconds`, repeat it for each session.
 
     Returns:
-        A pandas frame whose index `round` counts from 1; without pandas a structured array with `round` as its
-        first field.
+        A pandas frame whose index is `round`, from 1, and where there are several sessions `round` and `session`, from
+        1; without pandas a structured array with both as its first fields.
     """
-    columns = {name: data[:] for name, data in sorted(file["rounds"].items()) if data.ndim == 1}
-    numbers = np.arange(1, len(file["rounds/target"]) + 1)
-    if pandas := _pandas():
-        return pandas.DataFrame(columns, index=pandas.Index(numbers, name="round"))
-    return _structured({"round": numbers, **columns})
+    shape = file["rounds/target"].shape
+    figures = {name: file["rounds"][name][:] for name in sorted(PER_SESSION.keys() | PER_ROUND.keys())}
+    columns = {name: np.broadcast_to(values.T, shape[::-1]).T.ravel() for name, values in figures.items()}
+    number, session = (index.ravel() + 1 for index in np.indices(shape))
+    if not (pandas := _pandas()):
+        return _structured({"round": number, "session": session, **columns})
+    index = pandas.Index(number, name="round")
+    if shape[1] > 1:
+        index = pandas.MultiIndex.from_arrays([number, session], names=("round", "session"))
+    return pandas.DataFrame(columns, index=index)
 
 
 def participants(file: h5py.File) -> Any:
-    """One row per participant, with a column for the group, each attribute of personas and the background's source.
+    """One row per participant: its group, session from 1, attributes of personas, and the source of its background.
 
     Returns:
-        A pandas frame of categories, whose index `participant` is the id; without pandas a structured array of
-        `participant` and the codes, which `Run.attributes` has the labels of (`background_source`: `personas.Source`).
+        A pandas frame, of categories but for the session, whose index `participant` is the id; without pandas a
+        structured array of `participant` and the codes, which `Run.attributes` has the labels of
+        (`background_source`: `personas.Source`).
     """
     datasets = dict(file["participants"])
     if "personas/source" in file:
         datasets["background_source"] = file["personas/source"]
-    columns = {name: data[:] for name, data in datasets.items()}
+    columns = {name: data[:] + (name == "session") for name, data in datasets.items()}
     ids = np.arange(datasets["group"].shape[0])
     if pandas := _pandas():
         named = {

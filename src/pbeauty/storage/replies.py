@@ -164,32 +164,42 @@ class PendingReplies:
 class StoredReplies:
     """The last answers of a stored round, by slot."""
 
-    def __init__(self, positions: Iterable[AnswerPositions], participants: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        positions: Iterable[AnswerPositions],
+        participants: NDArray[np.int64],
+        asked: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Takes note of where every answer is.
 
         Args:
             positions: of the answers in each file.
             participants: ids by slot, ascending.
+            asked: who was asked in that round, bool[slot]; None for all.
 
         Raises:
-            LookupError: if somebody's answer is in none of the files.
+            LookupError: if the answer of somebody who was asked is in none of the files.
         """
         files = list(positions)
         ids = np.concatenate([one.participants for one in files] or [np.empty(0, np.int64)])
         order = np.argsort(ids, kind="stable")
-        if not np.array_equal(ids[order], participants):
+        slots = np.arange(len(participants)) if asked is None else np.flatnonzero(asked)
+        if not np.array_equal(ids[order], participants[slots]):
             raise LookupError
         self._paths = [one.path for one in files]
-        numbers = [np.full(len(one.participants), index, np.int32) for index, one in enumerate(files)]
-        self._file = np.concatenate(numbers or [np.empty(0, np.int32)])[order]
-        self._starts = np.concatenate([one.starts for one in files] or [np.empty(0, np.int64)])[order]
-        self._stops = np.concatenate([one.stops for one in files] or [np.empty(0, np.int64)])[order]
+        self._file = np.full(len(participants), -1, np.int32)  # of nobody
+        self._starts, self._stops = np.zeros((2, len(participants)), np.int64)
+        if files:
+            numbers = [np.full(len(one.participants), index, np.int32) for index, one in enumerate(files)]
+            self._file[slots] = np.concatenate(numbers)[order]
+            self._starts[slots] = np.concatenate([one.starts for one in files])[order]
+            self._stops[slots] = np.concatenate([one.stops for one in files])[order]
         tokens = max(1.0, float(np.mean(self._stops - self._starts))) if len(participants) else 1.0
         self._size = max(_FEWEST, int(_TOKENS_AT_ONCE / tokens))
         self._pieces: OrderedDict[int, Ragged] = OrderedDict()
 
     def __getitem__(self, slot: int) -> NDArray[np.int32]:
-        """The token ids of the last answer of the participant at `slot`.
+        """The token ids of the last answer of the participant at `slot`; none of one who was not asked.
 
         Raises:
             RunFileError: if the file has been damaged or lost since.
@@ -204,9 +214,9 @@ class StoredReplies:
 
     def _read(self, slots: slice) -> Ragged:
         file, starts, stops = self._file[slots], self._starts[slots].copy(), self._stops[slots].copy()
-        flats: list[NDArray[np.int32]] = []
+        flats: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
         size = 0
-        for index in np.unique(file).tolist():
+        for index in np.unique(file[file >= 0]).tolist():
             mine, path = file == index, self._paths[index]
             first, last = int(starts[mine].min()), int(stops[mine].max())
             with read_errors(path), open_again(path) as replies:
@@ -219,13 +229,19 @@ class StoredReplies:
         return Ragged.of(*gather(np.concatenate(flats), starts, stops))
 
 
-def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDArray[np.int64]) -> StoredReplies:
+def stored_replies(
+    folder: Path,
+    stored: Sequence[StoredFile],
+    participants: NDArray[np.int64],
+    asked: NDArray[np.bool_] | None = None,
+) -> StoredReplies:
     """The answers of participants in a finished round, from which their conversations go on.
 
     Args:
         folder: the run's.
         stored: the round's files of replies, in order; each is named by the first participant that may be in it.
         participants: ids, ascending.
+        asked: who of them was asked in that round; None for all.
 
     Returns:
         Token ids by position in `participants`.
@@ -233,7 +249,7 @@ def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDA
     Raises:
         RunFileError: if a reply is missing or damaged.
     """
-    found, missing = [], len(participants)
+    found, missing = [], len(participants) if asked is None else int(asked.sum())
     for one in reversed(stored):
         if not missing:
             break
@@ -250,7 +266,7 @@ def stored_replies(folder: Path, stored: Sequence[StoredFile], participants: NDA
             found.append(AnswerPositions(path, ids[wanted], offsets[last], offsets[last + 1]))
             missing -= len(last)
     try:
-        return StoredReplies(found, participants)
+        return StoredReplies(found, participants, asked)
     except LookupError:
         where = Path(stored[0].path).parent if stored else "run.h5"
         raise RunFileError(f"{folder / where}: the replies of some participants are missing") from None

@@ -204,13 +204,16 @@ class Run:
 
     @property
     def rounds(self) -> Any:
-        """The figures of every round: a pandas frame by round from 1, or see `dataframes.rounds` without pandas."""
+        """The figures of every round, and of every session if there are several.
+
+        A pandas frame by round, and session, from 1; see `dataframes.rounds` for what it is without pandas.
+        """
         with read_errors(self.path):
             return dataframes.rounds(self.file)
 
     @property
     def participants(self) -> Any:
-        """Group and attributes of everybody: a pandas frame by id, or see `dataframes.participants` without pandas."""
+        """Group, session and attributes of everybody, a pandas frame by id; without pandas see `dataframes`."""
         with read_errors(self.path):
             return dataframes.participants(self.file)
 
@@ -219,7 +222,11 @@ class Run:
         """The labels of every coded column of participants: `group`, and the attributes of personas."""
         with read_errors(self.path):
             columns = self.file["participants"].items()
-            return {name: [printable(label) for label in read_labels(column)] for name, column in columns}
+            return {
+                name: [printable(label) for label in read_labels(column)]
+                for name, column in columns
+                if name != "session"
+            }
 
     def codes(self, attribute: str) -> NDArray[np.uint16]:
         """One of `attributes` by participant, uint16[participant], indices into its labels."""
@@ -232,12 +239,17 @@ class Run:
         return self.read("seconds")
 
     def outcome(self, round_index: int) -> Outcome:
-        """The figures of a round, from 0."""
-        names = [field.name for field in dataclasses.fields(Outcome)]
-        return Outcome(**{name: self.read(name, round_index).item() for name in names})
+        """The figures of a round, from 0, by session."""
+        figures = {field.name: self.read(field.name, round_index) for field in dataclasses.fields(Outcome)}
+        return Outcome(
+            **{
+                name: values.astype(np.int64) if values.dtype.kind == "u" else values
+                for name, values in figures.items()
+            }
+        )
 
     def group_numbers(self, round_index: int) -> NDArray[np.float64]:
-        """The mean of each group's valid guesses in a round from 0, float64[group], NaN where it has none."""
+        """The mean of each group's valid guesses in a round from 0, float64[session, group], NaN where it has none."""
         return self.read("group_number", round_index)
 
     def announcement(self, round_index: int) -> Announcement:
@@ -273,7 +285,9 @@ class Run:
         if "personas" not in self.file:
             return None
         with read_errors(self.path):
-            columns = {name: column for name, column in self.file["participants"].items() if name != "group"}
+            columns = {
+                name: column for name, column in self.file["participants"].items() if name not in ("group", "session")
+            }
             texts = Ragged.of(self.file["personas/text"][:], self.file["personas/text_offsets"][:])
             return Personas(
                 {name: read_labels(column) for name, column in columns.items()},

@@ -9,7 +9,6 @@ each file that it refers to run.h5 keeps the file's digest.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import secrets
@@ -25,6 +24,7 @@ from pbeauty import __version__, files
 from pbeauty.config.loader import dumps
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
+from pbeauty.game.population import everybody
 from pbeauty.game.prompts import (
     ANNOUNCEMENTS,
     EXTRACTION,
@@ -56,6 +56,7 @@ from pbeauty.storage.schema import (
     LABELS,
     PER_PARTICIPANT,
     PER_ROUND,
+    PER_SESSION,
     PERSONAS,
     REPLIES,
     REPLY_CHUNK,
@@ -124,7 +125,7 @@ class RunWriter:
         Args:
             round_index: from 0; must be the next.
             rows: of all participants, in the order of their ids.
-            scored: what the round came to; with an outcome.
+            scored: what the round came to.
             times: in s, `seconds` for how long it took, and by `TIME_PARTS` where that went; NaN is stored for those
                 that are missing.
             replies: the files of the round's replies.
@@ -132,8 +133,7 @@ class RunWriter:
         Raises:
             RunFileError: if it cannot be written; the file then holds the rounds before.
         """
-        assert scored.outcome is not None  # a round without one is not committed
-        figures = dataclasses.asdict(scored.outcome) | dict.fromkeys(TIME_PARTS, math.nan) | dict(times)
+        seconds = dict.fromkeys(TIME_PARTS, math.nan) | dict(times)
         with replaced(self.path, keep=True) as file:
             rounds, number = file["rounds"], f"{round_index + 1:04d}"
             if (stored := len(rounds["target"])) != round_index:
@@ -145,8 +145,10 @@ class RunWriter:
             for name in columns:
                 _refer(rounds, name, round_index)
             _append(rounds["group_number"], round_index, scored.group_numbers)
+            for name in PER_SESSION:
+                _append(rounds[name], round_index, getattr(scored.outcome, name))
             for name in PER_ROUND:
-                _append(rounds[name], round_index, figures[name])
+                _append(rounds[name], round_index, seconds[name])
             group, replies = file[REPLIES].create_group(number), sorted(replies)
             for path, _ in replies:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
@@ -243,21 +245,18 @@ class RunWriter:
 
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
-    groups = experiment.population
-    # Compressed, since it is long runs of one number: next to nothing, however many participants there are.
-    shape = {"shape": (experiment.count,), "chunks": (min(experiment.count, CHUNK),)}
-    dataset = file.create_dataset(
-        "participants/group", dtype=np.uint16, compression="gzip", compression_opts=1, fletcher32=True, **shape
-    )
-    start = 0
-    for index, group in enumerate(groups):
-        for first in range(start, start + group.count, _AT_ONCE):
-            last = min(first + _AT_ONCE, start + group.count)
-            dataset[first:last] = np.full(last - first, index, np.uint16)
-        start += group.count
+    whole = everybody(experiment)
+    labels = [group.name for group in experiment.population]
     about = "population group of each participant, in id order; `labels` names the codes"
-    describe(dataset, units="code", description=about, labels=[group.name for group in groups])
-    for group in groups:
+    group_of = _column(file, "participants/group", np.uint16, len(whole), ("code", about))
+    describe(group_of, labels=labels)
+    about = "session of each participant, in id order, from 0"
+    session_of = _column(file, "participants/session", np.uint32, len(whole), ("index", about))
+    for start in range(0, len(whole), _AT_ONCE):
+        part = whole.part(start, start + _AT_ONCE)
+        group_of[start : start + len(part)] = part.group_of()
+        session_of[start : start + len(part)] = np.arange(start, start + len(part)) // experiment.session_size
+    for group in experiment.population:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
             own = experiment.prompts
@@ -289,19 +288,35 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
             describe(rounds.create_dataset(name, (0, count), PLAY[name]), units=units, description=about)
     for name in LABELS.keys() & rounds.keys():
         describe(rounds[name], labels=LABELS[name])
-    groups = len(experiment.population)
-    table = {"shape": (0, groups), "maxshape": (None, groups), "chunks": (64, groups)}
-    numbers = rounds.create_dataset("group_number", dtype=np.float64, fletcher32=True, **table)
+    shape = (experiment.sessions, len(experiment.population))
     about = "mean of each group's valid guesses, NaN without any; `labels` names them"
-    labels = [group.name for group in experiment.population]
-    describe(numbers, units="units of the game", description=about, labels=labels)
-    for name, (units, about) in PER_ROUND.items():
+    numbers = _table(rounds, "group_number", np.float64, shape, ("units of the game", about))
+    describe(numbers, labels=[group.name for group in experiment.population])
+    for name, about_figure in PER_SESSION.items():
         kind = np.uint64 if name.startswith("n_") else np.float64
-        dataset = rounds.create_dataset(name, (0,), maxshape=(None,), dtype=kind, chunks=(64,), fletcher32=True)
-        describe(dataset, units=units, description=about)
+        _table(rounds, name, kind, shape[:1], about_figure)
+    for name, about_time in PER_ROUND.items():
+        _table(rounds, name, np.float64, (), about_time)
     digests = file.create_dataset("digests/rounds", (0, 32), np.uint8, maxshape=(None, 32), chunks=(64, 32))
     describe(digests, units=DIGESTS[0], description=DIGESTS[1])
     file["digests"].create_group(REPLIES)
+
+
+def _column(file: h5py.File, name: str, kind: Any, count: int, about: tuple[str, str]) -> h5py.Dataset:
+    """An empty column by participant; compressed, since it is long runs of one number."""
+    options = {"chunks": (min(count, CHUNK),), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+    dataset = file.create_dataset(name, (count,), kind, **options)
+    describe(dataset, units=about[0], description=about[1])
+    return dataset
+
+
+def _table(rounds: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], about: tuple[str, str]) -> h5py.Dataset:
+    """An empty table whose rows, of this shape, are rounds."""
+    chunk = [min(size, most) for size, most in zip(shape, (1 << 12, 1 << 4), strict=False)]
+    options = {"maxshape": (None, *shape), "chunks": (max(1, 64 // math.prod(chunk)), *chunk), "fletcher32": True}
+    dataset = rounds.create_dataset(name, (0, *shape), kind, **options)
+    describe(dataset, units=about[0], description=about[1])
+    return dataset
 
 
 def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:

@@ -37,7 +37,7 @@ PER_REPLY = {
     "tokens": ("token ids", "all replies as sampled, one after the other"),
     "token_offsets": ("tokens", "reply r is tokens[token_offsets[r]:token_offsets[r + 1]]"),
 }
-PER_ROUND = {
+PER_SESSION = {
     "mean": ("units of the game", "mean of the valid guesses"),
     "median": ("units of the game", "median of the valid guesses"),
     "std": ("units of the game", "population standard deviation (divisor n) of the valid guesses"),
@@ -49,8 +49,8 @@ PER_ROUND = {
     "winning_guess": ("units of the game", "the guess nearest to the target"),
     "n_valid": ("participants", "valid guesses"),
     "n_winners": ("participants", "participants nearest to the target"),
-    "seconds": ("s", "wall time from announcement to score"),
 }
+"""Figures of a round by session; where it has no valid guess, and in the rounds after that, NaN, and 0 of counts."""
 TIME_PARTS = {
     "seconds_playing": "playing",
     "seconds_waiting": "waiting for the slowest",
@@ -60,7 +60,10 @@ TIME_PARTS = {
 """Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, storing.
 
 All but the last are parts of `seconds`."""
-PER_ROUND |= {name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()}
+PER_ROUND = {
+    "seconds": ("s", "wall time from announcement to score"),
+    **{name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()},
+}
 PERSONAS = {
     "source": ("code", "where each background comes from; `labels` names the codes"),
     "row": ("row", "the background of each participant; -1 where there is none"),

@@ -27,12 +27,16 @@ def check_run(file: h5py.File) -> None:
     """
     _check_plain(file, "", virtual=not file.attrs["finished"])
     participants = len(file["participants/group"])
-    rounds, groups = len(file["rounds/target"]), len(file["groups"])
+    rounds, sessions = file["rounds/target"].shape
     for name, column in file["participants"].items():
         _expect(column.shape == (participants,), f"participants/{name}", f"its shape is {column.shape}")
     for name, column in file["rounds"].items():
-        fits = column.shape in ((rounds,), (rounds, participants), (rounds, groups))
-        _expect(fits and (column.ndim == 2 or not column.is_virtual), f"rounds/{name}", f"its shape is {column.shape}")
+        shapes = ((rounds,), (rounds, participants), (rounds, sessions), (rounds, sessions, len(file["groups"])))
+        _expect(
+            column.shape in shapes and (column.ndim == 2 or not column.is_virtual),
+            f"rounds/{name}",
+            f"its shape is {column.shape}",
+        )
     if "personas" in file:
         row, source = file["personas/row"], file["personas/source"]
         _check_offsets(file["personas"], "text")

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from pbeauty.game.randomness import seeds, uniforms
 
-DRAWS = {"uniforms": uniforms, "seeds": seeds}
+
+def stretch(draw):
+    """The draws of participants start..stop-1."""
+    return lambda *key: draw(*key[:-2], np.arange(*key[-2:]))
+
+
+uniforms_of, seeds_of = stretch(uniforms), stretch(seeds)
+DRAWS = {"uniforms": uniforms_of, "seeds": seeds_of}
 both = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 N = 20_000
 
@@ -25,6 +32,14 @@ def test_any_split_of_a_block_draws_the_same(draw, data, start, count):
     parts = [draw(3, "guess", 2, a, b) for a, b in itertools.pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert len(whole) == count
+
+
+@both
+@given(st.sets(st.integers(0, 5000) | st.integers(10**9, 10**9 + 300), min_size=1, max_size=30))
+def test_participants_with_gaps_between_them_draw_what_each_draws_alone(draw, chosen):
+    original = uniforms if draw is uniforms_of else seeds
+    found = original(3, "guess", 2, np.array(sorted(chosen)))
+    np.testing.assert_array_equal(found, np.concatenate([draw(3, "guess", 2, i, i + 1) for i in sorted(chosen)]))
 
 
 @both
@@ -60,13 +75,13 @@ def test_neighbouring_participants_are_independent(draw):
 
 
 def test_participants_of_neighbouring_rounds_and_seeds_never_share_draws():
-    blocks = [seeds(seed, "reply", t, 0, 1000) for seed in range(5) for t in range(5)]
+    blocks = [seeds_of(seed, "reply", t, 0, 1000) for seed in range(5) for t in range(5)]
     assert len(np.unique(np.concatenate(blocks))) == 25_000
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
 def test_draws_are_uniform(seed):
-    values = uniforms(seed, "guess", 0, 0, 100_000)
+    values = uniforms_of(seed, "guess", 0, 0, 100_000)
     assert values.min() >= 0
     assert values.max() < 1
     observed = np.bincount((values * 100).astype(int), minlength=100)
@@ -75,7 +90,7 @@ def test_draws_are_uniform(seed):
 
 
 def test_seeds_fill_their_range():
-    values = seeds(11, "reply", 0, 0, 100_000)
+    values = seeds_of(11, "reply", 0, 0, 100_000)
     assert values.dtype == np.int64
     assert values.min() >= 0
     observed = np.bincount(values >> 56, minlength=128)
@@ -90,6 +105,6 @@ def test_an_empty_block_draws_nothing():
 
 
 def test_results_stay_the_same_between_versions():
-    assert uniforms(7, "guess", 0, 0, 3).tolist() == [0.9151926822517666, 0.6493066494600813, 0.5577397437874586]
-    assert uniforms(2**63 - 1, "level", 12, 10**9, 10**9 + 2).tolist() == [0.18853148700186906, 0.9999268037131857]
-    assert seeds(7, "reply", 0, 1, 4).tolist() == [7435419639056197895, 3618312393438586958, 8091362230054885973]
+    assert uniforms_of(7, "guess", 0, 0, 3).tolist() == [0.9151926822517666, 0.6493066494600813, 0.5577397437874586]
+    assert uniforms_of(2**63 - 1, "level", 12, 10**9, 10**9 + 2).tolist() == [0.18853148700186906, 0.9999268037131857]
+    assert seeds_of(7, "reply", 0, 1, 4).tolist() == [7435419639056197895, 3618312393438586958, 8091362230054885973]

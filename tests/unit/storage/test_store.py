@@ -20,7 +20,6 @@ import pbeauty
 from pbeauty import __version__
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
-from pbeauty.game.announcement import group_of
 from pbeauty.game.prompts import ANNOUNCEMENTS, EXTRACTION, RETRY, RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, ReadingRule, Replies, Status
 from pbeauty.game.scoring import score
@@ -58,8 +57,8 @@ def played(round_index=0, count=10):
 
 def commit(writer, round_index=0, sealed=(), experiment=EXPERIMENT):
     rows = played(round_index, experiment.count)
-    members, groups = group_of(experiment), len(experiment.population)
-    scored = score(experiment.game, rows["guess"], rows["status"], members, groups)
+    counts = [group.count for group in experiment.population]
+    scored = score(experiment.game, rows["guess"], rows["status"], counts)
     writer.commit(round_index, rows, scored, {"seconds": 1.5}, [stored for files in sealed for stored in files])
     return rows, scored.outcome
 

@@ -1,0 +1,104 @@
+"""Who is who: ids of participants run session by session, and within a session group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pbeauty.game.experiment import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Participants of some population groups: of all who are in these groups, in the order of ids, a stretch.
+
+    They are consecutive if the groups are all that there are, and otherwise those of each session, with gaps.
+    """
+
+    groups: tuple[int, ...]
+    """Indices into the population, ascending."""
+    counts: tuple[int, ...]
+    """Of every group of the population, how many are in it in a session."""
+    start: int
+    """The first, counted from 0 among all participants of these groups."""
+    stop: int
+    """The one after the last."""
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> Segment:
+        """A part of it: from its `start`-th participant to the one before its `stop`-th."""
+        return Segment(self.groups, self.counts, self.start + start, min(self.start + stop, self.stop))
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether no ids are left out between the first and the last."""
+        return len(self.groups) == len(self.counts)
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of these participants, int64[participant], ascending."""
+        numbers = np.arange(self.start, self.stop)
+        if self.consecutive:
+            return numbers
+        session, member = np.divmod(numbers, self._in_session)
+        place = self._place(member)
+        before = np.cumsum(self.counts) - self.counts  # participants of a session before each group
+        mine = np.array([self.counts[group] for group in self.groups])
+        before_mine = before[list(self.groups)] - (np.cumsum(mine) - mine)
+        return session * sum(self.counts) + before_mine[place] + member
+
+    def group_of(self) -> NDArray[np.uint16]:
+        """The population group of each of these participants, uint16[participant]."""
+        if len(self.groups) == 1:
+            return np.full(len(self), self.groups[0], np.uint16)
+        return np.array(self.groups, np.uint16)[self._place(np.arange(self.start, self.stop) % self._in_session)]
+
+    @property
+    def _in_session(self) -> int:
+        return sum(self.counts[group] for group in self.groups)
+
+    def _place(self, member: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of `groups` the member of a session is in, who is counted from 0 among those of `groups`."""
+        return np.searchsorted(np.cumsum([self.counts[group] for group in self.groups]), member, side="right")
+
+
+Block = tuple[Segment, ...]
+"""The participants of one rank; arrays over a block have them segment after segment."""
+
+
+def everybody(experiment: Experiment, groups: Sequence[int] | None = None) -> Segment:
+    """All participants, or all of some population groups."""
+    counts = tuple(group.count for group in experiment.population)
+    chosen = tuple(range(len(counts)) if groups is None else groups)
+    return Segment(chosen, counts, 0, experiment.sessions * sum(counts[group] for group in chosen))
+
+
+def group_of(experiment: Experiment) -> NDArray[np.uint16]:
+    """The population group of every participant, uint16[participant]."""
+    return everybody(experiment).group_of()
+
+
+def ids(block: Sequence[Segment]) -> NDArray[np.int64]:
+    """The participants of a block, int64[participant]."""
+    return np.concatenate([segment.ids() for segment in block] or [np.empty(0, np.int64)])
+
+
+def groups_of(block: Sequence[Segment]) -> NDArray[np.uint16]:
+    """The population group of each participant of a block, uint16[participant]."""
+    return np.concatenate([segment.group_of() for segment in block] or [np.empty(0, np.uint16)])
+
+
+def rows_of(block: Sequence[Segment]) -> list[slice]:
+    """Where each segment of a block is in arrays over the block."""
+    return [slice(start, stop) for start, stop in pairwise(accumulate(map(len, block), initial=0))]
+
+
+def span(block: Sequence[Segment]) -> tuple[int, int]:
+    """The lowest id in a block and the one after the highest, between which others' may lie; nobody: (0, 0)."""
+    ends = [int(one.ids()[0]) for part in block for one in (part.part(0, 1), part.part(len(part) - 1, len(part)))]
+    return (min(ends), max(ends) + 1) if ends else (0, 0)
