@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pbeauty.demo import conversations, train
-from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game, Model
 from pbeauty.game.prompt_variables import number_text, prompt_variables
 from pbeauty.game.prompts import EXTRACTION, system_message, user_message
@@ -196,7 +195,7 @@ def play(engine, game, style, system=None, players=PLAYERS, told_target=None):
     opening = message("system", system or system_message("classic", told_facts))
     conversations = [[opening] for _ in range(players)]
     for round_index in range(game.rounds):
-        told = {quantity: number_text(value) for quantity, value in announced(game, last).items()}
+        told = {name: number_text(getattr(last, name).item()) for name in game.announce} if last else {}
         if told and told_target is not None:
             told = {"target": number_text(told_target)}
         for messages in conversations:

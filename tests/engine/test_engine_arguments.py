@@ -120,7 +120,7 @@ def test_the_longest_conversation_of_the_game_fits_the_context_and_little_more_d
     block = Participants(experiment, partition_population(experiment, 1)[0], engine)
     for r in range(5):
         ranks = np.array([1, 2, 3], np.int32) if r else None
-        answers = block.answer(Announcement(r, {"target": 66.66} if r else {}, ranks=ranks))
+        answers = block.answer(Announcement(r, {"target": np.array([66.66])} if r else {}, ranks=ranks))
         assert not answers.rows["forgotten"].any(), "nothing is forgotten"
     longest = int(answers.rows["prompt_tokens"].max()) - sum(len(block.llm.prompt(0)[0]) for _ in range(2))
     engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import speaker
 
@@ -66,7 +67,7 @@ def texts(answers, purpose=Purpose.ANSWER):
 
 def second_prompts(block):
     """What every participant is sent in the second round, as text with all special tokens."""
-    block.llm.add_user_turn(Announcement(1, {"target": 20.0}))
+    block.llm.add_user_turn(Announcement(1, {"target": np.array([20.0])}))
     return [block.llm.template.tokenizer.decode(block.llm.prompt(slot)[0]) for slot in range(block.count)]
 
 

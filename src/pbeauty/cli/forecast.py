@@ -63,10 +63,10 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
     partition = partition_population(experiment, ranks)
     at_engines, gpus = [], 0  # participants of every block who are language models
     for block in partition:
-        groups = [(experiment.population[segment.group], len(segment)) for segment in block]
-        if sizes := {group.model: size for group, size in groups if isinstance(group, LLMGroup)}:
-            gpus += models[next(iter(sizes))].tensor_parallel_size
-            at_engines.append(sum(size for group, size in groups if isinstance(group, LLMGroup)))
+        group = experiment.population[block[0].groups[0]] if block else None  # language models come first
+        if isinstance(group, LLMGroup):
+            gpus += models[group.model].tensor_parallel_size
+            at_engines.append(len(block[0]))
     counts = Counter[str]()
     longest = dict.fromkeys(models, 0.0)  # conversation of each model, in tokens
     for group in experiment.population:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pbeauty.config.loader import load, loads
 from pbeauty.config.persona_files import read_persona_files
 from pbeauty.config.sweep import is_sweep, load_sweep
-from pbeauty.errors import DONE, ConfigError
-from pbeauty.game.experiment import Experiment, LLMGroup, nearest
+from pbeauty.errors import DONE, ConfigError, nearest
+from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil, floor
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import CONTROL_CHARACTERS
 from pbeauty.game.experiment import (
     RESERVED,
@@ -21,7 +21,6 @@ from pbeauty.game.experiment import (
     PersonaSettings,
     Sampling,
     UniformGroup,
-    nearest,
 )
 from pbeauty.game.personas import PersonRecord, people_of
 from pbeauty.game.prompt_variables import population_variables, prompt_variables

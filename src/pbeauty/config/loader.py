@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 from pbeauty.config.crosscheck import Key, People, cross_check, is_within
 from pbeauty.config.parsing import parse, read_text, to_yaml
 from pbeauty.config.persona_files import digest, read_file
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import printable
-from pbeauty.game.experiment import DEMO_MODEL, KINDS, Experiment, LLMGroup, Section, nearest
+from pbeauty.game.experiment import DEMO_MODEL, KINDS, Experiment, LLMGroup, Section
 
 S = TypeVar("S", bound=Section)
 MISSING = "missing; this key must be given"

@@ -5,7 +5,6 @@ set: {game.rounds: 1}           # for all cases
 vary:                           # every combination
   game.multiplier: [1/2, 2/3]
 table: cases.csv                # or a list of mappings, or a YAML file of one: a case per row
-replicates: 3                   # each with a seed of its own
 
 What a file sets or varies takes the place of what its base makes of the same key: cases of the base that differ in
 nothing else become one. So a sweep over models is played with a single one by setting the model.
@@ -29,9 +28,8 @@ from pydantic import Field
 
 from pbeauty.config.loader import MISSING, assign, described, experiment_of, parse_override, validated
 from pbeauty.config.parsing import parse, read_csv, read_text
-from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import Experiment, Section, Slug, Text, Whole, nearest
-from pbeauty.game.randomness import seeds
+from pbeauty.errors import ConfigError, nearest
+from pbeauty.game.experiment import Experiment, Section, Slug, Text
 
 _FILES_OF_A_SWEEP = ("cases.csv", "live.json", "report.html", "plots")
 _MOST = 100_000
@@ -50,7 +48,6 @@ class SweepFile(Section):
     set: dict[str, Any] = Field(default_factory=dict)
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     table: Any = None
-    replicates: Annotated[Whole, Field(ge=1, le=_MOST)] = 1
     results: Text | None = None
 
 
@@ -195,16 +192,13 @@ def _expand_data(path: Path, data: dict[str, Any], faults: _Faults, depth: int) 
         table = _table(path, sweep.table)
     except ConfigError as error:
         faults.of_file(path, f"table: {error}")
-    if len(drafts) * len(table) * prod(map(len, sweep.vary.values())) * sweep.replicates > _MOST:
+    if len(drafts) * len(table) * prod(map(len, sweep.vary.values())) > _MOST:
         faults.of_file(path, f"more than {_MOST:,} cases")
         return []
     _check_keys(path, {"set": sweep.set, "table": table[0], "vary": sweep.vary}, faults)
     drafts = _overridden(drafts, {*sweep.set, *sweep.vary, *(key for row in table for key in row)})
     varied = [dict(zip(sweep.vary, values, strict=True)) for values in product(*sweep.vary.values())]
-    return [
-        _case(path, draft, sweep, row, values, replicate, faults)
-        for draft, row, values, replicate in product(drafts, table, varied, range(sweep.replicates))
-    ]
+    return [_case(path, draft, sweep, row, values, faults) for draft, row, values in product(drafts, table, varied)]
 
 
 def _check_keys(path: Path, sections: Mapping[str, Mapping[str, Any]], faults: _Faults) -> None:
@@ -269,9 +263,7 @@ def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
     return kept
 
 
-def _case(
-    path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, replicate: int, faults: _Faults
-) -> _Draft:
+def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, faults: _Faults) -> _Draft:
     """One case of a file; faults are told, and what they are about is left as it was."""
     data = copy.deepcopy(draft.data)
     parts, varied = list(draft.parts), dict(draft.varied)
@@ -290,12 +282,6 @@ def _case(
         if key in values or "case" not in row:
             short = number if isinstance(value, dict) else _slug(value)
             parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
-    if sweep.replicates > 1:
-        seed = data.get("seed", 0)
-        if isinstance(seed, int):
-            data["seed"] = int(seeds(seed, "replicate", 0, replicate, replicate + 1)[0])
-        parts.append(("replicate", f"r{replicate + 1}"))
-        varied["replicate"] = replicate + 1
     return _Draft(data, draft.folder, parts, varied)
 
 

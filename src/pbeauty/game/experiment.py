@@ -30,7 +30,6 @@ DEMO_MODEL = "demo"
 LARGEST = 1e15
 """The largest number that an experiment may name, in size; arithmetic on guesses stays exact far beyond cents."""
 
-
 RESERVED = (
     "group", "session", "background", "background_source", "written_by", "participant", "share",
     "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
@@ -288,6 +287,8 @@ class OwnPrompts(Section):
 
 
 class _Group(Section):
+    """What its members are told of the last round (`announce`) is by default what the game announces."""
+
     name: Slug
     count: PositiveInt
     announce: Announcements | None = None
@@ -344,7 +345,6 @@ class CognitiveHierarchyGroup(_Group):
 ScriptedGroup = UniformGroup | FixedGroup | LevelKGroup | CognitiveHierarchyGroup
 Group = Annotated[LLMGroup | ScriptedGroup, Field(discriminator="kind")]
 
-
 KINDS: dict[str, type[Section]] = {
     get_args(cls.model_fields["kind"].annotation)[0]: cls for cls in (LLMGroup, *get_args(ScriptedGroup))
 }
@@ -359,8 +359,7 @@ class Experiment(Section):
     reply, or a rank say nothing, before the job is ended as hanging. Under Slurm a run stops by itself `margin` seconds
     before the job's time limit, to be resumed. `plots: false` leaves the figures to `pbeauty plot`.
 
-    `sessions` play side by side and hear nothing of each other; the counts of the population are those of each.
-    A group's `announce` takes the place of the game's for its members.
+    `sessions` play side by side and hear nothing of each other; the counts of the population are those of each one.
     """
 
     name: Slug

@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-<<<<<<< HEAD
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, FixedGroup, Game, LLMGroup, OwnPrompts
 from pbeauty.game.personas import Personas, Source, assign_personas, has_personas, writers
-=======
-from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas, Source, assign_personas, has_personas
 from pbeauty.game.population import ids
->>>>>>> 03947b0 (Independent sessions: many games side by side in one run, each with its own announcements, targets and winners)
 from pbeauty.game.records import BACKGROUNDS_ROUND
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress

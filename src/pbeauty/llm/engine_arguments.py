@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling, nearest
+from pbeauty.errors import ConfigError, nearest
+from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling
 from pbeauty.game.personas import Personas
 from pbeauty.game.population import group_of
 from pbeauty.llm.chat_template import ChatTemplate

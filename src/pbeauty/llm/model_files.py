@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pbeauty.errors import ConfigError
+from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import read_bounded
-from pbeauty.game.experiment import DEMO_MODEL, Model, nearest
+from pbeauty.game.experiment import DEMO_MODEL, Model
 
 _LARGEST_CONFIG = 1 << 24
 """Bytes of a config.json."""

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import nearest
+from pbeauty.errors import ConfigError, nearest
 
 USUAL_FAMILIES = {
     "openai_gptoss": ("<|channel|>", "<|channel|>final<|message|>"),

@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 
 from pbeauty.config.loader import loads
 from pbeauty.config.parsing import read_csv, read_text, to_yaml
-from pbeauty.errors import ConfigError
-from pbeauty.game.experiment import nearest
+from pbeauty.errors import ConfigError, nearest
 from pbeauty.mpi.partition import split
 
 COLUMNS = (

@@ -99,7 +99,8 @@ def check_same_experiment(run: Run, experiment: Experiment) -> None:
 
 
 def _population(experiment: Experiment) -> str:
-    return "+".join(f"{group.name}-{group.count}" for group in experiment.population)[:100]
+    sessions = f"{experiment.sessions}x" if experiment.sessions > 1 else ""
+    return (sessions + "+".join(f"{group.name}-{group.count}" for group in experiment.population))[:100]
 
 
 def _settings(experiment: Experiment) -> str:

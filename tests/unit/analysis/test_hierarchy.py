@@ -8,7 +8,8 @@ import pytest
 from pbeauty.analysis import references
 from pbeauty.analysis.hierarchy import ABOVE, BELOW, predicted_mean, tau_by_mean
 from pbeauty.analysis.intervals import Estimate, mean
-from pbeauty.game.experiment import CognitiveHierarchyGroup, Game
+from pbeauty.game.announcement import Announcement
+from pbeauty.game.experiment import CognitiveHierarchyGroup, Experiment, Game
 from pbeauty.game.scripted import guess
 
 CLASSIC = Game()
@@ -16,7 +17,10 @@ CLASSIC = Game()
 
 def population(tau, n, *, game=CLASSIC, noise=0.0, seed=5, announced=None):
     group = CognitiveHierarchyGroup(name="people", count=n, kind="cognitive_hierarchy", tau=tau)
-    guesses = guess(group, game, announced or {}, seed=seed, round_index=0, start=0, stop=n)
+    game = game.model_copy(update={"announce": tuple(announced or ())})
+    experiment = Experiment(name="trial", seed=seed, game=game, population=(group,))
+    announcement = Announcement(0, {name: np.array([value]) for name, value in (announced or {}).items()})
+    guesses = guess(experiment, 0, announcement, np.arange(n))
     spread = noise * np.random.default_rng(seed).standard_normal(n)
     return np.sort(np.clip(guesses + spread, game.low, game.high))
 

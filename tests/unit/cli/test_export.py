@@ -137,9 +137,11 @@ def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_
             assert found["counts"] == np.histogram(valid, bins=np.arange(102))[0].tolist()
             names = {"cnt": "n_valid", "avg": "mean", "med": "median", "std": "std", "max": "max", "min": "min"}
             for name, ours in names.items():
-                assert found["computed"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
-                assert found["stats"][name] == pytest.approx(getattr(outcome, ours), rel=1e-12), name
-            assert found["stats"]["win"] == pytest.approx(outcome.target) == pytest.approx(5 + 2 / 3 * valid.mean())
+                assert found["computed"][name] == pytest.approx(getattr(outcome, ours).item(), rel=1e-12), name
+                assert found["stats"][name] == pytest.approx(getattr(outcome, ours).item(), rel=1e-12), name
+            assert (
+                found["stats"]["win"] == pytest.approx(outcome.target.item()) == pytest.approx(5 + 2 / 3 * valid.mean())
+            )
             assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
 
 

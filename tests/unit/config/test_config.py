@@ -59,6 +59,7 @@ def test_defaults_of_experiment_game_and_models():
         "results": "results",
         "patience": 600.0,
         "margin": 120.0,
+        "sessions": 1,
         "plots": True,
         "game": {
             "multiplier": "2/3",
@@ -87,13 +88,15 @@ def test_defaults_of_experiment_game_and_models():
                 "reasoning_parser": None,
             }
         },
-        "population": ({"name": "crowd", "count": 3, "kind": "uniform", "integers": False, "think_time": 0.0},),
+        "population": (
+            {"name": "crowd", "count": 3, "announce": None, "kind": "uniform", "integers": False, "think_time": 0.0},
+        ),
     }
 
 
 def test_defaults_of_language_models():
     (group,) = loads(one_group("kind: llm")).population
-    assert group.model_dump(exclude={"name", "count", "kind"}) == {
+    assert group.model_dump(exclude={"name", "count", "announce", "kind"}) == {
         "model": "demo",
         "system_prompt": "classic",
         "user_prompt": "direct",
@@ -405,9 +408,9 @@ def test_unknown_key_names_the_nearest_and_all_known(text, key, meant, section):
     ("group", "key", "said"),
     [
         ("kind: uniform, intgers: true", "intgers", "did you mean 'integers'?"),
-        ("kind: uniform, level: 3", "level", "known here: name, count, kind, integers, think_time"),
+        ("kind: uniform, level: 3", "level", "known here: name, count, announce, kind, integers, think_time"),
         ("kind: llm, sampling: {temprature: 1}", "sampling.temprature", "did you mean 'temperature'?"),
-        ("kind: uniform, fixed: 3", "fixed", "known here: name, count, kind, integers, think_time"),
+        ("kind: uniform, fixed: 3", "fixed", "known here: name, count, announce, kind, integers, think_time"),
     ],
 )
 def test_unknown_key_of_a_group_is_judged_by_its_kind(group, key, said):

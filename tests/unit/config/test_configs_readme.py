@@ -14,7 +14,7 @@ from pbeauty.config.sweep import SweepFile
 from pbeauty.game import experiment as schema
 
 README = Path(__file__).parents[3] / "configs" / "README.md"
-EVERY_GROUP = {"name", "count", "kind"}
+EVERY_GROUP = {"name", "count", "announce", "kind"}
 SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": schema.Experiment,
     "`game`": schema.Game,

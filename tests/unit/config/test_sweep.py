@@ -60,22 +60,20 @@ def test_every_combination_is_a_case_with_a_name_of_its_own(tmp_path):
     assert not is_sweep(tmp_path / "base.yaml")
 
 
-def test_tables_replicates_and_sweeps_of_sweeps(tmp_path):
+def test_tables_and_sweeps_of_sweeps(tmp_path):
     path = written(
         tmp_path,
-        "base: base.yaml\ntable: cases.csv\nreplicates: 2",
+        "base: base.yaml\ntable: cases.csv\nset: {sessions: 2}",
         cases_csv="case, game.multiplier, game.aggregate\nfirst, 1/2, mean\nsecond, 0.9, median\n",
     )
     cases = load_sweep(path).cases
-    assert [case.name for case in cases] == ["first_r1", "first_r2", "second_r1", "second_r2"]
-    assert len({case.experiment.seed for case in cases[:2]}) == 2
-    assert cases[0].experiment.seed == cases[2].experiment.seed
-    assert cases[2].varied == {"game.multiplier": 0.9, "game.aggregate": "median", "replicate": 1}
+    assert [(case.name, case.experiment.sessions) for case in cases] == [("first", 2), ("second", 2)]
+    assert cases[1].varied == {"game.multiplier": 0.9, "game.aggregate": "median"}
     (tmp_path / "top.yaml").write_text("base: [sweep.yaml, base.yaml]\nset: {population.0.count: 7}")
     names = [case.name for case in load_sweep(tmp_path / "top.yaml").cases]
-    assert names == ["sweep_first_r1", "sweep_first_r2", "sweep_second_r1", "sweep_second_r2", "base"]
-    assert {case.experiment.count for case in load_sweep(tmp_path / "top.yaml").cases} == {7}
-    assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 5
+    assert names == ["sweep_first", "sweep_second", "base"]
+    assert {case.experiment.session_size for case in load_sweep(tmp_path / "top.yaml").cases} == {7}
+    assert len(load_sweep(tmp_path / "top.yaml", ["game.rounds=9"]).cases) == 3
 
 
 def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
@@ -141,7 +139,7 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: none.yaml", "cannot read"),
         ("base: 3", "base: expected a file"),
         ("base: sweep.yaml", "nested too deeply"),
-        ("base: base.yaml\nreplicates: 0", "replicates: expected a number greater than or equal to 1, found 0"),
+        ("base: base.yaml\nset: {sessions: 0}", "sessions: expected a number greater than or equal to 1, found 0"),
         ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
         ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
         ("base: base.yaml\ntable: [{seed: 2}, {seed: 1, game.rounds: 1}]", "gives game.rounds, as the first does not"),
@@ -162,10 +160,6 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: base.yaml\ntable: [{case: cases.csv, seed: 1}]", "a case cannot be called cases.csv"),
         ("base: base.yaml\ntable: [{case: LIVE.json, seed: 1}]", "a case cannot be called LIVE.json"),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
-        (
-            "base: base.yaml\nreplicates: 100001",
-            "less than or equal to 100000, found 100001",
-        ),
         (
             f"base: base.yaml\nvary: {{seed: {[*range(3000)]}, game.rounds: {[*range(1, 3000)]}}}",
             "more than 100,000 cases",
@@ -198,7 +192,7 @@ def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
     """Whatever is wrong, wherever: one message, and nothing that only seems to be wrong because of the rest."""
     path = written(
         tmp_path,
-        "base: wrong.yaml\ntable: cases.csv\nreplicates: 0\nvery: 1\n"
+        "base: wrong.yaml\ntable: cases.csv\nset: {sessions: 0}\nvery: 1\n"
         "vary: {game.ronds: [1, 2], population.7.count: [3], game.multiplier: [1/2, nonsense]}",
         cases_csv="population.0.count,seed\n5,2\n3\n\n4,5,6\n",
         few_jsonl='{"background": "You are Ann."}\n',
@@ -211,7 +205,7 @@ def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
     told = refusal(path)
     for words in (
         "sweep.yaml: very: unknown key; did you mean 'vary'?",
-        "sweep.yaml: replicates: expected a number greater than or equal to 1, found 0",
+        "sessions: expected a number greater than or equal to 1, found 0",
         "sweep.yaml: table: cases.csv has lines without a value for each of its 2 columns: line 3: 1 values; line 5: 3",
         "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
         "game.ronds: unknown key; did you mean 'rounds'?",

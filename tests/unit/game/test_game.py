@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pbeauty.game.announcement import announced
+from pbeauty.config.loader import loads
+from pbeauty.game.announcement import announcement
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import multiplier_forms, number_text, prompt_variables
 from pbeauty.game.records import Status
@@ -46,7 +47,7 @@ def test_round_is_scored_as_by_hand(played, multiplier, offset, aggregate):
     guesses = [value if status in VALID else math.nan for value, status in played]
     statuses = [status for _, status in played]
     if not values:
-        assert scored(game, guesses, statuses) is None
+        assert scored(game, guesses, statuses).n_valid == 0 and np.isnan(scored(game, guesses, statuses).target)
         return
     outcome = scored(game, guesses, statuses)
     assert outcome.mean == pytest.approx(statistics.fmean(values), abs=1e-9)
@@ -101,7 +102,7 @@ def test_a_reply_without_a_valid_guess_does_not_enter(status):
     game = Game(multiplier="1/2")
     assert scored(game, [10, math.nan, 30], [0, status, 0]) == scored(game, [10, 30])
     assert scored(game, [10, 1000, 30], [0, status, 0]) == scored(game, [10, 30])
-    assert scored(game, [10, 20], [status, status]) is None
+    assert scored(game, [10, 20], [status, status]).n_valid == 0
 
 
 def test_scoring_leaves_the_guesses_alone():
@@ -190,13 +191,25 @@ def test_reference_point_stays_in_the_range():
     assert reference_point(Game(multiplier="1/2", offset=50), {"winning_guess": 10.0}) == 0
 
 
-def test_announced_is_what_the_game_announces_of_the_last_round():
-    game = Game(announce=("winning_guess", "mean"))
-    assert announced(game, None) == {}
-    outcome = scored(game, [10, 20])
-    assert announced(game, outcome) == {"winning_guess": 10.0, "mean": 15.0}
-    assert list(announced(game, outcome)) == ["winning_guess", "mean"]
-    assert announced(Game(announce=()), outcome) == {}
+def test_everybody_is_told_what_the_game_announces_of_the_last_round():
+    experiment = loads(
+        "name: x\ngame: {announce: [winning_guess, mean]}\npopulation: [{name: a, count: 2, kind: uniform}]"
+    )
+    assert announcement(experiment, 0).quantities == {}
+    outcome = scored(experiment.game, [10, 20])
+    told = announcement(experiment, 1, outcome).to(experiment.game.announce)
+    assert told == {"winning_guess": 10.0, "mean": 15.0} and list(told) == ["winning_guess", "mean"]
+    assert announcement(experiment, 1, outcome).to(()) == {}
+
+
+def test_a_session_without_a_valid_guess_has_ended():
+    experiment = loads("name: x\nsessions: 3\npopulation: [{name: a, count: 2, kind: uniform}]")
+    guesses, status = np.array([1, 2, np.nan, np.nan, 3, np.nan]), np.array([0, 0, 4, 6, 0, 4], np.uint8)
+    outcome = score(experiment.game, guesses, status, [2]).outcome
+    told = announcement(experiment, 1, outcome)
+    assert told.playing.tolist() == [True, False, True]
+    np.testing.assert_allclose(told.quantities["target"], [1, np.nan, 2])
+    assert announcement(experiment, 1, scored(Game(), [1, 2])).playing is None
 
 
 # --- words -------------------------------------------------------------------------------------------------
@@ -288,18 +301,18 @@ def test_a_multiplier_is_only_told_in_forms_that_are_exact(multiplier, forms):
 
 GUESSES = np.array([10.0, 20.0, np.nan, 60.0, 50.0, 90.0])
 STATUS = np.array([0, 0, Status.UNPARSABLE, 2, 0, 0], np.uint8)
-GROUP_OF = np.array([0, 0, 0, 1, 1, 2], np.uint16)
+COUNTS = [3, 2, 1]
 
 
 def test_groups_play_the_mean_of_their_members():
     game = Game(players="groups", multiplier="1/2", offset=5)
-    assert group_numbers(GUESSES, STATUS, GROUP_OF, 4).tolist()[:3] == [15.0, 55.0, 90.0]
-    assert np.isnan(group_numbers(GUESSES, STATUS, GROUP_OF, 4)[3])
-    outcome = score(game, GUESSES, STATUS, GROUP_OF, 4).outcome
+    assert group_numbers(GUESSES, STATUS, COUNTS).tolist() == [[15.0, 55.0, 90.0]]
+    assert np.isnan(group_numbers(GUESSES, STATUS, [2, 1, 3])[0, 1])
+    outcome = score(game, GUESSES, STATUS, COUNTS).outcome
     assert outcome.mean == pytest.approx(160 / 3)
     assert outcome.target == pytest.approx(5 + 80 / 3)
     assert (outcome.winning_guess, outcome.n_winners, outcome.n_valid) == (15.0, 1, 5)
-    assert places(game, GUESSES, STATUS, outcome.target, GROUP_OF, 4).tolist() == [1, 1, 1, 2, 2, 3]
+    assert places(game, GUESSES, STATUS, outcome.target, COUNTS).tolist() == [1, 1, 1, 2, 2, 3]
 
 
 def test_within_a_tolerance_all_win_and_outside_nobody():
@@ -316,5 +329,4 @@ def test_within_a_tolerance_all_win_and_outside_nobody():
 def test_ranks_are_shared_and_zero_without_a_guess():
     guesses = np.array([10.0, 30.0, 20.0, np.nan, 95.0])
     status = np.array([0, 0, 1, 6, 0], np.uint8)
-    nobody = np.zeros(5, np.uint16)
-    assert places(Game(), guesses, status, 20.0, nobody, 1).tolist() == [2, 2, 1, 0, 4]
+    assert places(Game(), guesses, status, np.array([20.0]), [5]).tolist() == [2, 2, 1, 0, 4]

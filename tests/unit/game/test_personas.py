@@ -83,11 +83,11 @@ def test_what_is_left_over_is_spread_by_lot():
 
 
 def test_values_are_dealt_in_exact_quotas_and_not_in_order():
-    dealt = deal(1000, 1500, [0.5, 0.3, 0.2], 4, "x")
+    dealt = deal(np.arange(1000, 1500), [0.5, 0.3, 0.2], 4, "x")
     assert np.bincount(dealt).tolist() == [250, 150, 100]
     assert np.all(np.bincount(dealt[:100], minlength=3) > 0)
-    assert np.array_equal(dealt, deal(1000, 1500, [0.5, 0.3, 0.2], 4, "x"))
-    assert not np.array_equal(dealt, deal(1000, 1500, [0.5, 0.3, 0.2], 5, "x"))
+    assert np.array_equal(dealt, deal(np.arange(1000, 1500), [0.5, 0.3, 0.2], 4, "x"))
+    assert not np.array_equal(dealt, deal(np.arange(1000, 1500), [0.5, 0.3, 0.2], 5, "x"))
 
 
 def test_joint_attributes_stay_together_and_independent_ones_mix():

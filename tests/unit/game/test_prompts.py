@@ -11,7 +11,6 @@ import pytest
 from pbeauty.cli.main import main
 from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
-from pbeauty.game.announcement import announced
 from pbeauty.game.experiment import Game, OwnPrompts
 from pbeauty.game.prompt_variables import prompt_variables
 from pbeauty.game.prompts import (
@@ -104,7 +103,6 @@ def test_the_shifted_game_tells_its_offset_in_rules_and_scores_it():
     assert "5 is added after multiplying, and the target that is announced includes it" in text
     outcome = score(game, np.array([10.0, 10.0]), np.zeros(2, np.uint8)).outcome
     assert (outcome.target, outcome.n_winners) == (10.0, 2)
-    assert announced(game, outcome) == {"target": 10.0}
     assert needed(SYSTEM_PROMPTS["shifted"], prompt_variables(Game(), 3))[-1] not in prompt_variables(Game(), 3)
 
 

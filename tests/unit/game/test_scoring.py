@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import statistics
 from fractions import Fraction
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from pbeauty.game import scoring
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Status
-from pbeauty.game.scoring import score
+from pbeauty.game.scoring import Outcome, places, score
 
 
 @given(st.floats(0.1, 99.9), st.integers(1, 5000))
@@ -41,17 +43,18 @@ def arrays(played):
     played = sorted(played, key=lambda one: one[2])
     status = np.array([status for _, status, _ in played], np.uint8)
     guesses = np.array([guess if code.valid else math.nan for guess, code, _ in played])
-    return guesses, status, np.array([group for *_, group in played], np.uint16)
+    return guesses, status, [len(list(members)) for _, members in itertools.groupby(played, key=lambda one: one[2])]
 
 
 @given(PLAYED)
 def test_a_round_is_scored_as_fractions_score_it(played):
-    guesses, status, groups = arrays(played)
-    scored = score(Game(), guesses, status, groups, 4)
+    guesses, status, counts = arrays(played)
+    scored = score(Game(), guesses, status, counts)
     valid = [guess for guess in guesses.tolist() if not math.isnan(guess)]
     assert scored.statuses == {code: status.tolist().count(code) for code in Status}
     if not valid:
-        assert scored.outcome is None
+        assert scored.outcome.n_valid == scored.outcome.n_winners == 0
+        assert np.isnan([scored.outcome.mean, scored.outcome.target, scored.outcome.winning_guess]).all()
         assert np.isnan(scored.group_numbers).all()
         return
     outcome = scored.outcome
@@ -61,9 +64,9 @@ def test_a_round_is_scored_as_fractions_score_it(played):
     assert outcome.std == pytest.approx(math.sqrt(variance), rel=1e-9, abs=1e-12)
     assert outcome.median == statistics.median(valid)
     quartiles = np.percentile(valid, [25, 75])
-    np.testing.assert_allclose([outcome.lower_quartile, outcome.upper_quartile], quartiles, rtol=1e-13)
-    for group, number in enumerate(scored.group_numbers.tolist()):
-        members = [guess for guess in guesses[groups == group].tolist() if not math.isnan(guess)]
+    np.testing.assert_allclose([*outcome.lower_quartile, *outcome.upper_quartile], quartiles, rtol=1e-13)
+    for number, group in zip(scored.group_numbers[0], np.split(guesses, np.cumsum(counts)[:-1]), strict=True):
+        members = [guess for guess in group.tolist() if not math.isnan(guess)]
         assert math.isnan(number) if not members else number == pytest.approx(statistics.fmean(members), rel=1e-14)
 
 
@@ -78,12 +81,12 @@ def test_guesses_at_the_ends_of_what_a_range_may_be():
 
 @given(PLAYED, st.sampled_from(GAMES))
 def test_who_is_nearest_wins_and_ties_share(played, game):
-    guesses, status, groups = arrays(played)
-    scored = score(game, guesses, status, groups, 5)
-    if scored.outcome is None:
+    guesses, status, counts = arrays(played)
+    scored = score(game, guesses, status, counts)
+    if not scored.outcome.n_valid:
         assert np.isnan(guesses).all()
         return
-    numbers = scored.group_numbers if game.players == "groups" else guesses
+    numbers = scored.group_numbers[0] if game.players == "groups" else guesses
     distance = np.abs(numbers - scored.outcome.target)
     near = distance == np.nanmin(distance)
     winners = near if game.tolerance is None else distance <= game.tolerance
@@ -92,28 +95,25 @@ def test_who_is_nearest_wins_and_ties_share(played, game):
     if winners.any():
         assert scored.outcome.winning_guess == numbers[near].min()
     else:
-        assert math.isnan(scored.outcome.winning_guess)
+        assert np.isnan(scored.outcome.winning_guess)
 
 
 @given(PLAYED, st.sampled_from(GAMES), st.integers(1, 7))
 def test_pieces_do_not_show_in_what_a_round_comes_to(played, game, size):
     """Sums may differ in the last bits, all else in none."""
-    guesses, status, groups = arrays(played)
+    guesses, status, counts = arrays(played)
     given_guesses = guesses.copy()
-    whole = score(game, guesses, status, groups, 5)
+    whole = score(game, guesses, status, counts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "_AT_ONCE", size)
-        parts = score(game, guesses, status, groups, 5)
+        parts = score(game, guesses, status, counts)
     np.testing.assert_array_equal(guesses, given_guesses)
     assert parts.statuses == whole.statuses
     np.testing.assert_allclose(parts.group_numbers, whole.group_numbers, rtol=1e-14)
-    if whole.outcome is None:
-        assert parts.outcome is None
-        return
     names = ("mean", "std", "target", "median", "lower_quartile", "upper_quartile", "min", "max", "n_valid")
     for name in names:
         one, other = getattr(parts.outcome, name), getattr(whole.outcome, name)
-        assert one == pytest.approx(other, rel=1e-13, abs=1e-13), name
+        assert one == pytest.approx(other, rel=1e-13, abs=1e-13, nan_ok=True), name
 
 
 def test_many_guesses_of_several_groups():
@@ -122,20 +122,47 @@ def test_many_guesses_of_several_groups():
     status = generator.choice(np.array([0, 1, 2, 4], np.uint8), guesses.size)
     status[100_000] = 0  # the only participant of the second group
     guesses[status == 4] = np.nan
-    groups = np.repeat(np.arange(3, dtype=np.uint16), [100_000, 1, 200_000])
-    scored = score(Game(aggregate="median"), guesses, status, groups, 3)
+    counts = [100_000, 1, 200_000]
+    scored = score(Game(aggregate="median"), guesses, status, counts)
     valid = guesses[status != 4]
     mean = math.fsum(valid) / valid.size
     assert scored.outcome.mean == pytest.approx(mean, rel=4e-15)
     deviation = math.sqrt(math.fsum((valid - mean) ** 2) / valid.size)
     assert scored.outcome.std == pytest.approx(deviation, rel=1e-14)
-    quartiles = [scored.outcome.lower_quartile, scored.outcome.median, scored.outcome.upper_quartile]
+    quartiles = [*scored.outcome.lower_quartile, *scored.outcome.median, *scored.outcome.upper_quartile]
     np.testing.assert_allclose(quartiles, np.percentile(valid, [25, 50, 75]), rtol=1e-15)
-    for group, number in enumerate(scored.group_numbers):
-        members = guesses[(groups == group) & (status != 4)]
+    for number, members in zip(scored.group_numbers[0], np.split(guesses, np.cumsum(counts)[:-1]), strict=True):
+        members = members[~np.isnan(members)]
         assert number == pytest.approx(math.fsum(members) / members.size, rel=4e-15)
 
 
-def test_groups_that_lie_between_one_another_are_told_apart():
-    guesses, groups = np.array([1.0, 10.0, 3.0, 30.0]), np.array([0, 1, 0, 1], np.uint16)
-    assert score(Game(), guesses, np.zeros(4, np.uint8), groups, 2).group_numbers.tolist() == [2.0, 20.0]
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(1, 6), st.sampled_from(GAMES), st.data())
+def test_a_session_is_scored_to_the_bit_as_if_it_were_alone(counts, sessions, game, data):
+    size = sum(counts)
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    guesses = generator.choice([generator.uniform(0, 100, size * sessions).round(1), np.full(size * sessions, 7.3)])
+    status = generator.choice(np.array([0, 1, 2, 3, 4], np.uint8), guesses.size, p=[0.4, 0.1, 0.1, 0.2, 0.2])
+    guesses[status > Status.RETRIED] = math.nan
+    together = score(game, guesses, status, counts)
+    target = together.outcome.target
+    ranks = places(game, guesses, status, target, counts)
+    for session in range(sessions):
+        mine = slice(session * size, (session + 1) * size)
+        alone = score(game, guesses[mine], status[mine], counts)
+        for field in dataclasses.fields(Outcome):
+            one, other = getattr(together.outcome.of(session), field.name), getattr(alone.outcome, field.name)
+            np.testing.assert_array_equal(one, other, field.name)
+        np.testing.assert_array_equal(together.group_numbers[session], alone.group_numbers[0])
+        own = places(game, guesses[mine], status[mine], target[session : session + 1], counts)
+        np.testing.assert_array_equal(ranks[mine], own)
+
+
+def test_many_sessions_of_many_sizes_are_scored_as_each_alone():
+    generator = np.random.default_rng(3)
+    guesses = generator.uniform(0, 100, (40, 5000))
+    status = (generator.random(guesses.shape) < generator.choice([0, 0.3], (40, 1))).astype(np.uint8) * 4
+    together = score(Game(), guesses.ravel(), status.ravel(), [5000])
+    alone = [score(Game(), *row).outcome for row in zip(guesses, status, strict=True)]
+    for field in dataclasses.fields(Outcome):
+        one = np.concatenate([getattr(outcome, field.name) for outcome in alone])
+        np.testing.assert_array_equal(getattr(together.outcome, field.name), one, field.name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pbeauty.config.loader import loads
 from pbeauty.game.announcement import Announcement
-from pbeauty.game.experiment import CognitiveHierarchyGroup, FixedGroup, Game, LevelKGroup, UniformGroup
+from pbeauty.game.experiment import CognitiveHierarchyGroup, Experiment, FixedGroup, Game, LevelKGroup, UniformGroup
 from pbeauty.game.scripted import guess
 from pbeauty.game.theory import hierarchy_guesses, level_k_guess, poisson_shares
 from pbeauty.job import participants
@@ -33,7 +33,12 @@ def hierarchy(tau):
 
 
 def play(group, game=None, told=None, *, seed=7, round_index=0, start=0, stop=1000):
-    return guess(group, game or Game(), told or {}, seed=seed, round_index=round_index, start=start, stop=stop)
+    """The guesses of participants start..stop-1 of one session that is a group alone."""
+    game = (game or Game()).model_copy(update={"announce": tuple(told or ())})
+    many = group.model_copy(update={"count": 2**31 - 1})
+    experiment = Experiment(name="trial", seed=seed, game=game, population=(many,))
+    announcement = Announcement(round_index, {name: np.array([value]) for name, value in (told or {}).items()})
+    return guess(experiment, 0, announcement, np.arange(start, stop))
 
 
 ALL = {
@@ -225,6 +230,37 @@ def test_hierarchy_reacts_to_what_was_announced():
     assert guesses.mean() < play(HIERARCHY, game, round_index=1).mean()
 
 
+# --- sessions ----------------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_each_session_plays_by_its_own_announcement(group):
+    members = group.model_copy(update={"count": 50})
+    experiment = Experiment(name="trial", seed=7, sessions=3, population=(members,))
+
+    def play_on(targets, ids):
+        return guess(experiment, 0, Announcement(1, {"target": np.array(targets)}), ids)
+
+    targets = [5.0, 20.0, 60.0]
+    together = play_on(targets, np.arange(150))
+    alone = [play_on([target] * 3, np.arange(50) + 50 * number) for number, target in enumerate(targets)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    some = np.array([3, 49, 100, 149])
+    np.testing.assert_array_equal(play_on(targets, some), together[some])
+
+
+def test_a_group_is_told_what_it_is_to_be_told():
+    experiment = loads(
+        "name: x\ngame: {announce: [target]}\npopulation: [{name: a, count: 2, kind: level_k, level: 1}, "
+        "{name: b, count: 2, kind: level_k, level: 1, announce: []}, "
+        "{name: c, count: 2, kind: level_k, level: 1, announce: [mean]}]"
+    )
+    told = Announcement(1, {"target": np.array([20.0]), "mean": np.array([15.0])})
+    block = partition_population(experiment, 1)[0]
+    guesses = Participants(experiment, block).answer(told).rows["guess"]
+    assert guesses.tolist() == pytest.approx([20, 20, 50 * 2 / 3, 50 * 2 / 3, 10, 10])
+
+
 # --- stability ---------------------------------------------------------------------------------------------
 
 
@@ -249,7 +285,7 @@ def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, mon
         return stop_after is None or len(heard) <= stop_after
 
     play = Participants(experiment, partition_population(experiment, 1)[0]).answer(Announcement(0, {}), tick)
-    assert heard == [10, 20, 35][: None if stop_after is None else stop_after + 1]
+    assert heard == [10, 20, 30][: None if stop_after is None else stop_after + 1]
     assert play.complete == (stop_after is None)
     if play.complete:
         assert play.progress.done == 40 and not np.isnan(play.rows["guess"]).any()

@@ -46,7 +46,9 @@ def seated(game, engine=None):
 
 
 def played(block, rounds, **options):
-    return [block.answer(Announcement(r, {"target": 20.0 + r} if r else {}), **options) for r in range(rounds)]
+    return [
+        block.answer(Announcement(r, {"target": np.array([20.0 + r])} if r else {}), **options) for r in range(rounds)
+    ]
 
 
 def said(play, participant):
@@ -241,7 +243,7 @@ def test_memory_per_participant_stays_below_two_kilobytes_besides_the_tokens(mon
     tracemalloc.start()
     try:
         for r in range(rounds):
-            block.answer(Announcement(r, {"target": 20.0} if r else {}))
+            block.answer(Announcement(r, {"target": np.array([20.0])} if r else {}))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

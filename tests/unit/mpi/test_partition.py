@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup
-from pbeauty.mpi.partition import Segment, apportion, partition_population, split
+from pbeauty.game.population import group_of as groups_of_all
+from pbeauty.game.population import groups_of, ids, rows_of, span
+from pbeauty.mpi.partition import apportion, partition_population, split
 
 
-def population(*groups, weights=None):
+def population(*groups, weights=None, sessions=1):
     """An experiment of groups given as (model or None for scripted ones, count)."""
     made = [
         LLMGroup(name=f"g{i}", count=count, kind="llm", model=model)
@@ -22,36 +24,56 @@ def population(*groups, weights=None):
         for i, (model, count) in enumerate(groups)
     ]
     models = {model: Model(weight=(weights or {}).get(model)) for model, _ in groups if model}
-    return Experiment(name="trial", models=models, population=tuple(made))
+    return Experiment(name="trial", sessions=sessions, models=models, population=tuple(made))
 
 
-def hosted_ids(hosting):
-    return [i for segment in hosting for i in range(segment.start, segment.stop)]
+def hosted_ids(block):
+    return ids(block).tolist()
+
+
+def hosted(blocks):
+    """What a rank's participants are, by group: their ids."""
+    found = []
+    for block in blocks:
+        of_block = {}
+        for participant, group in zip(hosted_ids(block), groups_of(block).tolist(), strict=True):
+            of_block.setdefault(group, []).append(participant)
+        found.append(of_block)
+    return found
 
 
 groups = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(1, 40)), min_size=1, max_size=7)
 
 
-@given(groups, st.integers(1, 14))
-def test_every_participant_is_hosted_once_and_evenly(parts, ranks):
-    experiment = population(*parts)
+@given(groups, st.integers(1, 4), st.integers(1, 14))
+def test_every_participant_is_hosted_once_and_evenly(parts, sessions, ranks):
+    experiment = population(*parts, sessions=sessions)
     models = {model for model, _ in parts if model}
     hosts = ranks if ranks == 1 else ranks - 1
     assume(len(models) <= hosts)
     blocks = partition_population(experiment, ranks)
     assert len(blocks) == ranks
-    ids = [hosted_ids(block) for block in blocks]
-    assert sorted(itertools.chain(*ids)) == list(range(experiment.count))
-    assert all(block == sorted(block) for block in ids)
+    at = [hosted_ids(block) for block in blocks]
+    assert sorted(itertools.chain(*at)) == list(range(experiment.count))
     assert all(len(segment) > 0 for block in blocks for segment in block)
+    assert all(
+        span(block) == ((min(found), max(found) + 1) if found else (0, 0))
+        for block, found in zip(blocks, at, strict=True)
+    )
     if ranks > 1:
         assert blocks[0] == ()
 
-    group_of = [index for index, (_, count) in enumerate(parts) for _ in range(count)]
-    for segment in itertools.chain(*blocks):
-        assert {group_of[i] for i in range(segment.start, segment.stop)} == {segment.group}
+    group_of = [index for index, (_, count) in enumerate(parts) for _ in range(count)] * sessions
+    assert groups_of_all(experiment).tolist() == group_of
+    for block in blocks:
+        assert groups_of(block).tolist() == [group_of[i] for i in hosted_ids(block)]
+        for segment, where in zip(block, rows_of(block), strict=True):
+            own = segment.ids().tolist()
+            assert own == sorted(own) == hosted_ids(block)[where]
+            middle = len(segment) // 2
+            assert [*segment.part(0, middle).ids(), *segment.part(middle, len(segment) + 5).ids()] == own
 
-    playing = ids[ranks - hosts :]
+    playing = at[ranks - hosts :]
     model_of = [parts[group][0] for group in group_of]
     at_ranks = [{model_of[i] for i in block} - {None} for block in playing]
     assert all(len(found) <= 1 for found in at_ranks), "a rank starts one engine at most"
@@ -65,30 +87,35 @@ def test_every_participant_is_hosted_once_and_evenly(parts, ranks):
 
 
 def test_one_rank_hosts_everybody():
-    assert partition_population(population(("a", 3), (None, 2)), 1) == ((Segment(0, 0, 3), Segment(1, 3, 5)),)
+    assert hosted(partition_population(population(("a", 3), (None, 2)), 1)) == [{0: [0, 1, 2], 1: [3, 4]}]
 
 
 def test_two_ranks_are_a_moderator_and_a_host():
-    assert partition_population(population(("a", 3), (None, 2)), 2) == ((), (Segment(0, 0, 3), Segment(1, 3, 5)))
+    assert hosted(partition_population(population(("a", 3), (None, 2)), 2)) == [{}, {0: [0, 1, 2], 1: [3, 4]}]
 
 
-def test_the_rest_is_spread_over_the_first_hosts_and_segments_are_cut():
-    assert partition_population(population((None, 5), (None, 3)), 4) == (
-        (),
-        (Segment(0, 0, 3),),
-        (Segment(0, 3, 5), Segment(1, 5, 6)),
-        (Segment(1, 6, 8),),
-    )
+def test_language_models_come_first_in_a_block():
+    assert hosted_ids(partition_population(population((None, 2), ("a", 3)), 1)[0]) == [2, 3, 4, 0, 1]
+
+
+def test_the_rest_is_spread_over_the_first_hosts():
+    blocks = partition_population(population((None, 5), (None, 3)), 4)
+    assert hosted(blocks) == [{}, {0: [0, 1, 2]}, {0: [3, 4], 1: [5]}, {1: [6, 7]}]
 
 
 def test_scripted_participants_are_spread_over_the_ranks_of_all_models():
     blocks = partition_population(population(("a", 6), (None, 4), ("b", 6)), 5)
-    assert [[segment.group for segment in block] for block in blocks] == [[], [0, 1], [0, 1], [1, 2], [1, 2]]
+    assert [sorted(found) for found in hosted(blocks)] == [[], [0, 1], [0, 1], [1, 2], [1, 2]]
 
 
 def test_groups_of_one_model_share_its_ranks():
     blocks = partition_population(population(("a", 2), ("b", 4), ("a", 2)), 3)
-    assert blocks == ((), (Segment(0, 0, 2), Segment(2, 6, 8)), (Segment(1, 2, 6),))
+    assert hosted(blocks) == [{}, {0: [0, 1], 2: [6, 7]}, {1: [2, 3, 4, 5]}]
+
+
+def test_sessions_lie_one_after_the_other_and_each_model_has_its_part_of_all():
+    blocks = partition_population(population(("a", 1), ("b", 2), sessions=3), 3)
+    assert hosted(blocks) == [{}, {0: [0, 3, 6]}, {1: [1, 2, 4, 5, 7, 8]}]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +129,8 @@ def test_groups_of_one_model_share_its_ranks():
 )
 def test_ranks_go_to_models_by_weight_or_else_by_participants(weights, ranks_of_each):
     blocks = partition_population(population(("a", 300), ("b", 100), weights=weights), 9)
-    hosted = [{"ab"[segment.group] for segment in block} for block in blocks[1:]]
-    assert {model: hosted.count({model}) for model in "ab"} == ranks_of_each
+    at = [{"ab"[group] for group in found} for found in hosted(blocks)[1:]]
+    assert {model: at.count({model}) for model in "ab"} == ranks_of_each
 
 
 def test_more_ranks_than_participants_leaves_some_without_any():

@@ -46,7 +46,6 @@ from types import SimpleNamespace
 from mpi4py import MPI
 from pbeauty.llm import answering, conversations
 from pbeauty.job import runner
-from pbeauty.mpi import partition
 
 ENGINE = SimpleNamespace(gpus=[], arguments={{}}, resolved={{}}, in_flight=7)
 
@@ -60,8 +59,8 @@ def play(llm, announcement, rows, replies, loop):
 
 answering.play = play
 runner.EngineCache.get = lambda cache, job, *rest: ENGINE if job.block else None
-conversations.LLMParticipants = lambda experiment, segments, engine, personas: SimpleNamespace(
-    engine=engine, notes=lambda: [], ids=partition.ids(segments)
+conversations.LLMParticipants = lambda experiment, segment, engine, personas: SimpleNamespace(
+    engine=engine, notes=lambda: [], ids=segment.ids()
 )
 from pbeauty.cli.main import main
 sys.exit(main())

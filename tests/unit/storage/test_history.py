@@ -138,7 +138,7 @@ def test_conversations_are_the_same_once_their_replies_are_sealed(tmp_path, monk
     experiment = loads(json.dumps({"name": "x", "seed": 3, "game": {"rounds": 3}, "population": [birds]}))
     block = Participants(experiment, partition_population(experiment, 1)[0], Engine(None, None, 0))
     for round_index in range(3):
-        play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
+        play = block.answer(Announcement(round_index, {"target": np.array([20.0])} if round_index else {}))
         before = [block.llm.prompt(seat) for seat in range(40)]
         _, positions = write_replies(tmp_path, "id", round_index, 0, play.replies)
         block.llm.attach_stored(positions)
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_rounds(tmp_path, monkeypatch):
     tracemalloc.start()
     try:
         for round_index in range(6):
-            play = block.answer(Announcement(round_index, {"target": 20.0} if round_index else {}))
+            play = block.answer(Announcement(round_index, {"target": np.array([20.0])} if round_index else {}))
             assert play.rows["output_tokens"].sum() == 300 * count
             _, positions = write_replies(tmp_path, "id", round_index, 0, play.replies)
             block.llm.attach_stored(positions)

@@ -517,7 +517,7 @@ def test_a_run_is_read_by_folder_or_file(tmp_path):
             assert run.experiment == EXPERIMENT
             assert run.provenance == ABOUT
             assert run.outcome(0) == outcome
-            assert isinstance(run.outcome(0).n_valid, int)
+            assert run.outcome(0).n_valid.dtype == np.int64
             np.testing.assert_array_equal(run.guesses[0], rows["guess"])
             np.testing.assert_array_equal(run.status[0], rows["status"])
             assert run.seconds.tolist() == [1.5]
