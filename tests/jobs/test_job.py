@@ -102,7 +102,7 @@ def test_groups_play_as_one_on_any_number_of_ranks(tmp_path):
         groups = run.file["participants/group"][:]
         for index in range(3):
             numbers = [run.guesses[index][groups == group].mean() for group in range(6)]
-            np.testing.assert_allclose(run.read("group_number", index), numbers)
+            np.testing.assert_allclose(run.read("group_number", index)[0], numbers)
             outcome = run.outcome(index)
             assert outcome.mean == pytest.approx(np.mean(numbers))
             assert outcome.target == pytest.approx(5 + outcome.mean / 2)
@@ -229,7 +229,8 @@ def test_standard_output_is_the_table_and_the_folder(mixed):
         assert len(rows) == run.round_count
         for index, row in enumerate(rows):
             outcome = run.outcome(index)
-            expected = [f"{outcome.mean:.2f}", f"{outcome.median:.2f}", f"{outcome.target:.2f}", str(outcome.n_winners)]
+            figures = (outcome.mean, outcome.median, outcome.target)
+            expected = [*(f"{figure.item():.2f}" for figure in figures), str(outcome.n_winners.item())]
             assert row.split()[:6] == [str(index + 1), *expected, "33"]
     header, following = done.err.splitlines()
     assert re.fullmatch(r"mixed: 33 participants on 1 rank\(s\), started in \d+\.\d s", header)
