@@ -26,8 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--case", metavar="CASE", help="of a sweep: this case alone")
     add("--engines", action="store_true", help="say what engines would be started with (loads vLLM, not the models)")
     add("--ranks", type=_positive, metavar="N", help="forecast for N ranks (the fewest)")
-    add("--nodes", type=_positive, default=1, metavar="N", help="with --gpus-per-node: on N nodes (1)")
-    add("--gpus-per-node", type=_positive, metavar="G", help="forecast for an engine on every GPU")
     add("--rate", type=_above_zero, metavar="R", help="forecast times from R participants/s of each engine (see bench)")
     add("--gpu-memory", type=_above_zero, metavar="GIB", help="say what fits into GPUs of this size, such as 80")
     add("--time-limit", type=_limit, metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
@@ -38,14 +36,7 @@ def command(options: argparse.Namespace) -> int:
     limit = options.time_limit
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
-    conditions = Conditions(
-        ranks=options.ranks,
-        nodes=options.nodes,
-        gpus_per_node=options.gpus_per_node,
-        gpu_memory=options.gpu_memory,
-        rate=options.rate,
-        time_limit=limit,
-    )
+    conditions = Conditions(options.ranks, options.gpu_memory, options.rate, limit)
     if is_sweep(options.config):
         lines = _check_sweep(RunRequest(options.config, tuple(options.set)), options.case, conditions, options.json)
     else:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.config.persona_files import read_persona_files
-from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup, is_number
 from pbeauty.game.personas import assign_personas, other_writers
 from pbeauty.game.prompt_variables import population_variables
@@ -41,9 +40,7 @@ class Conditions:
     """What a job is to be played with, and where, as far as that is known beforehand."""
 
     ranks: int | None = None
-    """By default as many as `nodes` have room for, or else the fewest."""
-    nodes: int = 1
-    gpus_per_node: int | None = None
+    """By default the fewest."""
     gpu_memory: float | None = None
     """Of one GPU, in GiB."""
     rate: float | None = None
@@ -59,7 +56,7 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
         ConfigError: if it cannot be played under these conditions.
     """
     models = experiment.used_models
-    ranks = conditions.ranks or _ranks(experiment, conditions)
+    ranks = conditions.ranks or (len(models) + 1 if models else 1)
     partition = partition_population(experiment, ranks)
     at_engines, gpus = [], 0  # participants of every block who are language models
     for block in partition:
@@ -94,19 +91,6 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
         found["gpu_hours"] = found["seconds"] * gpus / 3600
     found["warnings"] = partition_warnings(experiment, partition) + _warnings(experiment, found, conditions)
     return found
-
-
-def _ranks(experiment: Experiment, conditions: Conditions) -> int:
-    """A moderator, and an engine for every GPU, or set of GPUs, of the nodes; without GPUs as few as can play."""
-    models = experiment.used_models.values()
-    if not conditions.gpus_per_node:
-        return len(models) + 1 if models else 1
-    size = max((model.tensor_parallel_size for model in models), default=1)
-    if conditions.gpus_per_node < size:
-        raise ConfigError(
-            f"an engine takes {size} GPUs (tensor_parallel_size), but a node has {conditions.gpus_per_node}"
-        )
-    return 1 + conditions.nodes * (conditions.gpus_per_node // size)
 
 
 def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], float]:

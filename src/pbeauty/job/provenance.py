@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbeauty import __version__
 
@@ -98,8 +96,7 @@ def _git_commit() -> str | None:
 # --- what a job has used ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Of one process, from its start until now."""
 
     cpu_seconds: float
@@ -112,16 +109,7 @@ def process_usage() -> Usage:
     """What this process has used so far."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Usage(cpu, _high_water_mark() or own.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-
-
-def _high_water_mark() -> int | None:
-    """Peak resident bytes by Linux's own count, which unlike ru_maxrss leaves out the process that started this one."""
-    try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
-        return None
-    return int(found[1]) * 1024 if found else None
+    return Usage(cpu, own.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
 class PhaseTimer:
@@ -148,7 +136,8 @@ class PhaseTimer:
 
     def run_usage(self) -> Usage:
         """Since the run began; the peak of memory is that of the process."""
-        return replace(process_usage(), cpu_seconds=process_usage().cpu_seconds - self._cpu_before)
+        used = process_usage()
+        return used._replace(cpu_seconds=used.cpu_seconds - self._cpu_before)
 
     def summary(self, ranks: Sequence[Usage]) -> dict[str, Any]:
         """What the run has taken, as JSON values; `ranks` is what each rank has used."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -117,25 +118,18 @@ def engine_threads(place: NodeRank, cgroups: Path = Path("/sys/fs/cgroup")) -> i
 
 
 def _cpu_quotas(cgroups: Path) -> Iterator[float]:
-    """The cores' worth of time that each cgroup of this process may use, where that is bounded."""
+    """The cores' worth of time that this process's cgroup, and each above it, may use, where that is bounded."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        found = re.search("^0::/(.*)$", Path("/proc/self/cgroup").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        return
-    for _, controllers, name in (line.split(":", 2) for line in lines):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = cgroups / controllers  # version 2 has one tree for all controllers
-        for folder in (group := top / name.strip("/"), *group.parents):
-            with contextlib.suppress(OSError, ValueError):
-                if controllers:
-                    quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-                else:
-                    quota, period = (folder / "cpu.max").read_text().split()
-                if float(quota) > 0:
-                    yield float(quota) / float(period)
-            if folder == top:
-                break
+        found = None
+    group = cgroups / (found[1] if found else "")
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = map(float, (folder / "cpu.max").read_text().split())
+            yield quota / period
+        if folder == cgroups:
+            return
 
 
 @cache

@@ -478,7 +478,7 @@ def test_check_warns_of_a_forecast_that_makes_no_sense(checkpoint, tmp_path, cap
         return [line.partition("WARNING: ")[2] for line in shown.splitlines() if "WARNING" in line]
 
     assert warned() == warned("--ranks", "3") == []
-    (few,) = warned("--nodes", "16", "--gpus-per-node", "8")
+    (few,) = warned("--ranks", "129")
     assert "these 128 have 3 participants or fewer each" in few
     idle, few = warned("--ranks", "8", "--set", "population.0.count=3")
     assert idle.startswith("4 of 7 playing ranks have no language model") and idle.endswith("4 ranks are enough")
