@@ -38,7 +38,7 @@ def answers(engine, prompts, params, seeds):
     for key, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         engine.submit(key, prompt, params, seed)
     while engine.in_flight:
-        found |= {reply.key: reply for reply in engine.step()}
+        found |= engine.step()
     return [found[key] for key in range(len(prompts))]
 
 
@@ -87,7 +87,7 @@ def test_abort_leaves_nothing_in_flight_and_the_engine_usable(engine):
         engine.submit(key, [30, 31, 32], params, key)
     engine.step()
     engine.abort()
-    assert engine.in_flight == 0 and engine.step() == []
+    assert engine.in_flight == 0 and engine.step() == {}
     assert len(answers(engine, [[30, 31, 32]], params, [1])) == 1
 
 
@@ -170,6 +170,9 @@ def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
     assert told.keys() == {"models.m.engine", *(f"models.m.engine.{key}" for key in keys)}
     assert "unable to parse string as an integer, found 'abc'" in told["models.m.engine.max_model_len"]
     assert "should be less than or equal to 1, found 2" in told["models.m.engine.gpu_memory_utilization"]
+    check_models(asking("{engine: {max_model_len: 100}}", "{max_tokens: 99}"))
+    with pytest.raises(ConfigError, match=r"0\.sampling\.max_tokens: 100 leaves no room .* context of 100 tokens"):
+        check_models(asking("{engine: {max_model_len: 100}}", "{max_tokens: 100}"))
     fine = {"compilation_config": {"mode": 3}, "hf_overrides": {"a": 1}, "quantization": "fp8", "max_num_seqs": None}
     assert list(misfits(fine | {"block_size": 16, "kv_cache_dtype": "auto", "enable_prefix_caching": True})) == []
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pbeauty.storage.journal import payloads, record_of
+from pbeauty.storage.journal import payloads, unpacked
 
 
 def read(path):
-    """The records of a journal in order; None wherever there is no whole record."""
+    """The records of a journal in order, as (participant, call, reply); None wherever there is no whole record."""
     for payload in payloads(path):
-        yield payload and record_of(payload)
+        yield payload and unpacked(payload)

@@ -14,8 +14,8 @@ import zlib
 
 import pbeauty.job.runner
 from pbeauty.cli.main import main
+from pbeauty.game.records import Reply
 from pbeauty.llm.chat_template import ChatTemplate
-from pbeauty.llm.engine import Reply
 
 
 class Tokenizer:
@@ -80,12 +80,12 @@ class Engine:
 
     def step(self):
         time.sleep(0.002)
-        finished = []
+        finished = {}
         for key, waiting in list(self._waiting.items())[: self.max_num_seqs]:
             waiting[0] -= 1
             if waiting[0] == 0:
                 _, prompt, text = self._waiting.pop(key)
-                finished.append(Reply(key, list(text.encode()), text, False, len(prompt), len(prompt) // 2))
+                finished[key] = Reply(list(text.encode()), False, len(prompt), len(prompt) // 2, text)
         return finished
 
     def decode(self, replies):

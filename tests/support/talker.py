@@ -11,7 +11,7 @@ import parrot
 
 import pbeauty.job.runner
 from pbeauty.cli.main import main
-from pbeauty.llm.engine import Reply
+from pbeauty.game.records import Reply
 
 
 class Engine(parrot.Engine):
@@ -24,11 +24,11 @@ class Engine(parrot.Engine):
         self._waiting[key] = len(prompt), seed
 
     def step(self):
-        finished = []
+        finished = {}
         for key in list(self._waiting)[: self.max_num_seqs]:
             asked, seed = self._waiting.pop(key)
             text = f"My number: {seed % 101}".rjust(self.length, ".")
-            finished.append(Reply(key, list(text.encode()), text, False, asked, asked // 2))
+            finished[key] = Reply(list(text.encode()), False, asked, asked // 2, text)
         return finished
 
 

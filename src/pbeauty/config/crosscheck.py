@@ -120,20 +120,10 @@ def _has_control_characters(values: object) -> bool:
 
 
 def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
-    models = given.experiment.models
     writer = group.personas and group.personas.write
     if writer and writer.model is not None:
         yield from _unknown_model(given, (*key, "personas", "write", "model"), writer.model)
     yield from _unknown_model(given, (*key, "model"), group.model)
-    if group.model not in models:
-        return
-    context = models[group.model].engine.get("max_model_len")
-    if type(context) is int and given.whole(*key, "sampling") and 0 <= context <= group.sampling.max_tokens:
-        yield (
-            (*key, "sampling", "max_tokens"),
-            f"{group.sampling.max_tokens} leaves no room for a prompt in a context of {context} tokens "
-            f"(models.{group.model}.engine.max_model_len)",
-        )
 
 
 def _unknown_model(given: _Given, key: Key, name: str) -> Iterator[Fault]:

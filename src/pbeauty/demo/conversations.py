@@ -158,11 +158,10 @@ def reasoning(rng: np.random.Generator, game: Game, announced: Mapping[str, floa
 
 def _next_centre(rng: np.random.Generator, game: Game, centre: float) -> float:
     """The aggregate of the next round: sensible play from `centre`, or, as often, anything at all."""
-    kind = rng.random()
-    if kind < 0.5:
-        sensible = game.offset + (game.p - 0.03) * centre + rng.normal(0, 0.1) * (centre - game.low)
+    if rng.random() < 0.5:
+        sensible = game.offset + game.p * centre + rng.normal(0, 0.1) * (centre - game.low)
         return float(np.clip(sensible, game.low, game.high))
-    share = rng.random() if kind < 0.8 else 10 ** rng.uniform(-3, 0)
+    share = rng.random() if rng.random() < 0.6 else 10 ** rng.uniform(-3, 0)
     return float(game.low + (game.high - game.low) * share)
 
 
@@ -182,10 +181,8 @@ def _system(rng: np.random.Generator, variables: Mapping[str, str]) -> str:
         text = system_message(draw(rng, ("classic", "rational", "think-of-others")), variables)
     else:
         text = draw(rng, phrases.RULES).format_map(variables)
-    if rng.random() < 0.3:
-        extra = phrases.persona(rng) if rng.random() < 0.7 else phrases.noise(rng)
-        text = f"{extra} {text}" if rng.random() < 0.6 else f"{text} {extra}"
-    return text
+    extra = phrases.persona(rng) if rng.random() < 0.7 else phrases.noise(rng)
+    return f"{extra} {text}" if rng.random() < 0.3 else text
 
 
 def game_conversation(
@@ -193,8 +190,7 @@ def game_conversation(
 ) -> list[Turn]:
     """A participant's game: any game, style of reply and number of rounds (up to twelve), unless given."""
     game = game or random_game(rng)
-    count = int(10 ** rng.uniform(0.4, 7))
-    variables = prompt_variables(game, count if rng.random() < 0.5 else int(float(f"{count:.0e}")))
+    variables = prompt_variables(game, int(10 ** rng.uniform(0.4, 7)))
     style = style or ("direct" if rng.random() < 0.6 else "step-by-step")
     if rounds is None:
         rounds = int(rng.integers(8, 13)) if rng.random() < 0.04 else int(min(rng.geometric(0.45), 8))

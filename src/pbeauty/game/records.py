@@ -122,6 +122,21 @@ class Purpose(IntEnum):
     """The model's own reading of the reply before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an engine made of one request."""
+
+    tokens: list[int]
+    """The sampled token ids, without the one that ended the reply."""
+    truncated: bool
+    """Whether `max_tokens` cut the reply off."""
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens that the engine's prefix cache served."""
+    text: str = ""
+    """What the tokens decode to; a journal does not keep it."""
+
+
 class Ragged:
     """A growing list of rows, each a run of one flat array; memory is the rows' own plus 8 bytes each."""
 

@@ -11,9 +11,8 @@ from pbeauty.game import prompts
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import read_extraction, read_guess
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Progress, Purpose, ReadingRule, Replies, Rows, Status
+from pbeauty.game.records import Progress, Purpose, ReadingRule, Replies, Reply, Rows, Status
 from pbeauty.llm.conversations import LLMParticipants
-from pbeauty.llm.engine import Reply
 from pbeauty.llm.reasoning import Answer
 from pbeauty.llm.request_loop import Request, RequestLoop
 

@@ -13,10 +13,9 @@ from pbeauty.game.experiment import LLMGroup, Writer
 from pbeauty.game.personas import Source
 from pbeauty.game.prompts import WRITING, background_request
 from pbeauty.game.randomness import seeds
-from pbeauty.game.records import Progress, Ragged
+from pbeauty.game.records import Progress, Ragged, Reply
 from pbeauty.llm.context_size import writing_sampling
 from pbeauty.llm.conversations import LLMParticipants
-from pbeauty.llm.engine import Reply
 from pbeauty.llm.request_loop import Request, RequestLoop
 
 _OTHER_SCRIPT = 0.1

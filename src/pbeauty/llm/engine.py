@@ -11,10 +11,10 @@ import gc
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pbeauty.game.experiment import Model, Sampling
+from pbeauty.game.records import Reply
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.engine_arguments import (
     check_vllm,
@@ -25,22 +25,6 @@ from pbeauty.llm.engine_arguments import (
     with_context,
 )
 from pbeauty.llm.placement import NodeRank, enter_environment, take_gpus, visible_gpus
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What an engine made of one request."""
-
-    key: int
-    """The number under which the request was submitted."""
-    tokens: list[int]
-    """The sampled token ids, without the one that ended the reply."""
-    text: str
-    truncated: bool
-    """Whether `max_tokens` cut the reply off."""
-    prompt_tokens: int
-    cached_tokens: int
-    """Prompt tokens that the engine's prefix cache served."""
 
 
 class Engine:
@@ -136,26 +120,23 @@ class Engine:
         self._engine.add_request(str(key), self._prompt(prompt), params)
         self._keys.add(key)
 
-    def step(self) -> list[Reply]:
-        """Advances all requests by one step; the replies that finished in it, none for most steps."""
-        finished = [output for output in self._engine.step() if output.finished]
-        self._keys.difference_update(int(output.request_id) for output in finished)
+    def step(self) -> dict[int, Reply]:
+        """Advances all requests by one step; the replies that finished in it by their keys, none for most steps."""
+        finished = {int(output.request_id): output for output in self._engine.step() if output.finished}
+        self._keys.difference_update(finished)
         if not finished:
-            return []
-        answers = [output.outputs[0] for output in finished]
-        tokens = [self._without_end(answer) for answer in answers]
-        texts = self.decode(tokens)
-        return [
-            Reply(
-                key=int(output.request_id),
+            return {}
+        tokens = [self._without_end(output.outputs[0]) for output in finished.values()]
+        return {
+            key: Reply(
                 tokens=ids,
-                text=text,
-                truncated=answer.finish_reason == "length",
+                truncated=output.outputs[0].finish_reason == "length",
                 prompt_tokens=len(output.prompt_token_ids),
                 cached_tokens=output.num_cached_tokens or 0,
+                text=text,
             )
-            for output, answer, ids, text in zip(finished, answers, tokens, texts, strict=True)
-        ]
+            for (key, output), ids, text in zip(finished.items(), tokens, self.decode(tokens), strict=True)
+        }
 
     def close(self) -> None:
         """Gives back what the engine holds, so that this process can load another model."""

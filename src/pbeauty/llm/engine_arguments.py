@@ -76,43 +76,47 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         check_chat_template(model)
         if model.reasoning_parser:
             check_parser(model.reasoning_parser)
-    groups = [(i, g) for i, g in enumerate(experiment.population) if isinstance(g, LLMGroup)]
     faults = []
-    for index, group in groups:
-        context = longest_context(models[group.model])
-        if context is not None and "max_model_len" not in models[group.model].engine:
-            tokens = group.sampling.max_tokens
-            if tokens >= context:
-                key = f"population.{index}.sampling.max_tokens"
-                faults.append(f"{key}: {tokens} leaves no room for a prompt in the model's context of {context} tokens")
-    if not any(model.engine for model in models.values()) and not any(g.sampling.model_extra for _, g in groups):
-        if faults:
-            raise ConfigError("\n".join(faults))
-        return
-    from vllm import EngineArgs, SamplingParams
-
-    known = [field.name for field in dataclasses.fields(EngineArgs)]
     for name, model in models.items():
-        unknown = [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]
-        faults += [f"models.{name}.engine: vLLM knows no argument {', '.join(unknown)}"] if unknown else []
-        faults += [f"models.{name}.engine.{key}: {message}" for key, message in misfits(model.engine)]
-    kinds = get_type_hints(SamplingParams)
-    known = [name for name in kinds if not name.startswith("_")]
-    for index, group in groups:
-        key, given = f"population.{index}.sampling", group.sampling.model_extra or {}
-        unknown = [f"{name!r}{nearest(name, known)}" for name in given if name not in known]
-        if unknown:
-            faults.append(f"{key}: vLLM knows no sampling parameter {', '.join(unknown)}")
-            continue
-        if wrong := [f"{key}.{name}: {fault}" for name in given if (fault := _misfit([kinds[name]], given[name]))]:
-            faults += wrong
-            continue
-        try:
-            SamplingParams(**sampling_arguments(group.sampling))
-        except Exception as error:  # of several kinds, vLLM's own among them
-            faults.append(f"{key}: {error}")
+        if model.engine:
+            faults += [f"models.{name}.engine{fault}" for fault in _engine_faults(model)]
+    for index, group in enumerate(experiment.population):
+        if isinstance(group, LLMGroup):
+            sampling, tokens = f"population.{index}.sampling", group.sampling.max_tokens
+            model = models[group.model]
+            context = model.engine.get("max_model_len", longest_context(model))
+            if type(context) is int and 0 < context <= tokens:
+                what = f"{tokens} leaves no room for a prompt in a context of {context} tokens"
+                faults.append(f"{sampling}.max_tokens: {what} (model {group.model})")
+            if group.sampling.model_extra:
+                faults += [f"{sampling}{fault}" for fault in _sampling_faults(group.sampling)]
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _engine_faults(model: Model) -> Iterator[str]:
+    from vllm import EngineArgs
+
+    known = [field.name for field in dataclasses.fields(EngineArgs)]
+    if unknown := [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]:
+        yield f": vLLM knows no argument {', '.join(unknown)}"
+    yield from (f".{key}: {message}" for key, message in misfits(model.engine))
+
+
+def _sampling_faults(sampling: Sampling) -> list[str]:
+    from vllm import SamplingParams
+
+    given, kinds = sampling.model_extra or {}, get_type_hints(SamplingParams)
+    known = [name for name in kinds if not name.startswith("_")]
+    if unknown := [f"{name!r}{nearest(name, known)}" for name in given if name not in known]:
+        return [f": vLLM knows no sampling parameter {', '.join(unknown)}"]
+    if wrong := [f".{name}: {fault}" for name in given if (fault := _misfit([kinds[name]], given[name]))]:
+        return wrong
+    try:
+        SamplingParams(**sampling_arguments(sampling))
+    except Exception as error:  # of several kinds, vLLM's own among them
+        return [f": {error}"]
+    return []
 
 
 def misfits(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
-from pbeauty.game.records import Progress
-from pbeauty.llm.engine import Engine, Reply
-from pbeauty.storage.journal import Journal, Record, ReplayedReplies
+from pbeauty.game.records import Progress, Reply
+from pbeauty.llm.engine import Engine
+from pbeauty.storage.journal import Journal, ReplayedReplies
 
 QUEUE_DEPTH = 2
 """Requests in flight, as a multiple of those the engine runs at once: enough that its batch never thins out."""
@@ -68,55 +68,39 @@ class RequestLoop:
         """
         waiting, keys = source.first_requests(), count()
         in_flight: dict[int, R] = {}
-        on_record: list[tuple[int, Record]] = []
+        on_record: list[tuple[R, Reply]] = []
 
         def send(request: R) -> None:
-            key = next(keys)
-            in_flight[key] = request
-            if self.replayed and (record := self.replayed.get(request.participant, request.number)):
-                on_record.append((key, record))
-            else:
-                self.engine.submit(key, request.prompt, request.params, request.seed)
+            if self.replayed and (reply := self.replayed.get(request.participant, request.number)):
+                on_record.append((request, reply))
+                return
+            in_flight[key := next(keys)] = request
+            self.engine.submit(key, request.prompt, request.params, request.seed)
 
-        def receive(reply: Reply) -> None:
-            request = in_flight.pop(reply.key)
+        def receive(request: R, reply: Reply) -> None:
             self.progress.prompt_tokens += reply.prompt_tokens
             self.progress.output_tokens += len(reply.tokens)
             if (following := source.on_reply(request, reply)) is not None:
                 send(following)
 
         while True:
-            for request in islice(waiting, max(0, QUEUE_DEPTH * self.engine.max_num_seqs - len(in_flight))):
+            room = QUEUE_DEPTH * self.engine.max_num_seqs - len(in_flight) - len(on_record)
+            for request in islice(waiting, max(0, room)):
                 send(request)
-            if not in_flight:
+            if not in_flight and not on_record:
                 return True
-            recalled = _replies(self.engine, on_record)
-            on_record.clear()
-            for reply in recalled:
-                receive(reply)
-            finished = self.engine.step() if self.engine.in_flight else []
+            recalled, on_record = on_record, []
+            texts = self.engine.decode([reply.tokens for _, reply in recalled]) if recalled else []
+            for (request, reply), text in zip(recalled, texts, strict=True):
+                receive(request, replace(reply, text=text))
+            step = self.engine.step() if in_flight else {}
+            finished = [(in_flight.pop(key), reply) for key, reply in step.items()]
             if self.journal and finished:
-                for reply in finished:
-                    self.journal.append(_record(in_flight[reply.key], reply))
+                for request, reply in finished:
+                    self.journal.append(request.participant, request.number, reply)
                 self.journal.flush()
-            for reply in finished:
-                receive(reply)
+            for request, reply in finished:
+                receive(request, reply)
             if not self.on_step(self.progress):
                 self.engine.abort()
                 return False
-
-
-def _replies(engine: Engine, records: list[tuple[int, Record]]) -> list[Reply]:
-    """Replies as the engine gave them before the interruption."""
-    texts = engine.decode([record.tokens for _, record in records]) if records else []
-    return [
-        Reply(key, record.tokens, text, record.truncated, record.prompt_tokens, record.cached_tokens)
-        for (key, record), text in zip(records, texts, strict=True)
-    ]
-
-
-def _record(request: Request, reply: Reply) -> Record:
-    """What a journal keeps of a reply."""
-    return Record(
-        request.participant, request.number, reply.truncated, reply.prompt_tokens, reply.cached_tokens, reply.tokens
-    )

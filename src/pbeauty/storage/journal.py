@@ -19,11 +19,11 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.game.records import Reply
 from pbeauty.storage.hdf5 import write_errors
 from pbeauty.storage.schema import JOURNALS
 
@@ -32,18 +32,6 @@ _FRAME = struct.Struct("<4sII")
 _FIELDS = struct.Struct("<QH?II")
 _LONGEST = 1 << 26
 """Bytes of payload that no genuine record exceeds: a damaged length must not exhaust memory."""
-
-
-class Record(NamedTuple):
-    """One finished reply, as much of it as cannot be computed again."""
-
-    participant: int
-    call: int
-    """Which of the participant's calls of the round this is, from 0."""
-    truncated: bool
-    prompt_tokens: int
-    cached_tokens: int
-    tokens: list[int]
 
 
 class Journal:
@@ -66,10 +54,13 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def append(self, record: Record) -> None:
-        """Adds a reply; it is safe from a crash of the program after the next `flush`."""
-        *fields, tokens = record
-        payload = _FIELDS.pack(*fields) + np.array(tokens, "<i4").tobytes()
+    def append(self, participant: int, call: int, reply: Reply) -> None:
+        """Adds a reply to a participant's call, counted in this round from 0.
+
+        It is safe from a crash of the program after the next `flush`.
+        """
+        fields = (participant, call, reply.truncated, reply.prompt_tokens, reply.cached_tokens)
+        payload = _FIELDS.pack(*fields) + np.array(reply.tokens, "<i4").tobytes()
         self._file.write(_FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload)
 
     def flush(self) -> None:
@@ -125,10 +116,10 @@ class ReplayedReplies:
     def __len__(self) -> int:
         return len(self._payloads)
 
-    def get(self, participant: int, call: int) -> Record | None:
-        """The reply to a participant's call, if it is on record."""
+    def get(self, participant: int, call: int) -> Reply | None:
+        """The reply to a participant's call, without its text, if it is on record."""
         payload = self._payloads.get((participant, call))
-        return record_of(payload) if payload else None
+        return unpacked(payload)[2] if payload else None
 
 
 def payloads(path: Path) -> Iterator[bytes | None]:
@@ -150,9 +141,10 @@ def payloads(path: Path) -> Iterator[bytes | None]:
         at = data.find(_MAGIC, at + 1)  # after damage, the next place that looks like a record
 
 
-def record_of(payload: bytes) -> Record:
-    """The reply that a payload stands for."""
-    return Record(*_FIELDS.unpack_from(payload), np.frombuffer(payload, "<i4", offset=_FIELDS.size).tolist())
+def unpacked(payload: bytes) -> tuple[int, int, Reply]:
+    """A record: participant, call, and the reply without its text."""
+    participant, call, *about = _FIELDS.unpack_from(payload)
+    return participant, call, Reply(np.frombuffer(payload, "<i4", offset=_FIELDS.size).tolist(), *about)
 
 
 def drop_journals(folder: Path, round_index: int) -> None:

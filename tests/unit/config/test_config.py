@@ -588,19 +588,6 @@ def test_engines_cannot_be_given_what_pbeauty_gives_them(argument):
     assert told[f"models.demo.engine.{argument}"].startswith("it cannot be given here: ")
 
 
-@pytest.mark.parametrize(("tokens", "fits"), [(99, True), (100, False), (5000, False)])
-def test_a_reply_must_leave_room_for_its_prompt(tokens, fits):
-    text = (
-        one_group(f"kind: llm, sampling: {{max_tokens: {tokens}}}") + "models: {demo: {engine: {max_model_len: 100}}}"
-    )
-    if fits:
-        assert loads(text).population[0].sampling.max_tokens == tokens
-    else:
-        told = faults(text)
-        assert told.keys() == {"population.0.sampling.max_tokens"}
-        assert "leaves no room for a prompt in a context of 100 tokens" in told["population.0.sampling.max_tokens"]
-
-
 # --- files -------------------------------------------------------------------------------------------------
 
 

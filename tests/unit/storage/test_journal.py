@@ -10,27 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journals import read
 
-from pbeauty.storage.journal import Journal, Record, ReplayedReplies, journal_path, journals
+from pbeauty.game.records import Reply
+from pbeauty.storage.journal import Journal, ReplayedReplies, journal_path, journals
 
-RECORDS = st.lists(
-    st.builds(
-        Record,
-        participant=st.integers(0, 20) | st.integers(0, 2**64 - 1),
-        call=st.integers(0, 2**16 - 1),
-        truncated=st.booleans(),
-        prompt_tokens=st.integers(0, 2**32 - 1),
-        cached_tokens=st.integers(0, 2**32 - 1),
-        tokens=st.lists(st.integers(0, 2**31 - 1), max_size=8),
-    ),
-    max_size=12,
+REPLIES = st.builds(
+    Reply,
+    tokens=st.lists(st.integers(0, 2**31 - 1), max_size=8),
+    truncated=st.booleans(),
+    prompt_tokens=st.integers(0, 2**32 - 1),
+    cached_tokens=st.integers(0, 2**32 - 1),
 )
+PARTICIPANTS = st.integers(0, 20) | st.integers(0, 2**64 - 1)
+RECORDS = st.lists(st.tuples(PARTICIPANTS, st.integers(0, 2**16 - 1), REPLIES), max_size=12)
 
 
 def written(path, records):
     path.unlink(missing_ok=True)
     journal = Journal(path)
     for record in records:
-        journal.append(record)
+        journal.append(*record)
     journal.close()
     return path
 
@@ -50,7 +48,7 @@ def test_a_torn_tail_costs_only_the_record_that_it_tears(tmp_path_factory, recor
     assert found == records[: len(found)]
     ends = [0]
     for record in records:
-        ends.append(ends[-1] + 12 + struct.calcsize("<QHBII") + 4 * len(record.tokens))
+        ends.append(ends[-1] + 12 + struct.calcsize("<QHBII") + 4 * len(record[2].tokens))
     assert len(found) == sum(end <= len(data) for end in ends) - 1
 
 
@@ -81,18 +79,18 @@ def test_a_damaged_length_asks_for_no_memory(tmp_path):
 
 
 def test_damage_is_told_once_a_file_and_foreign_tokens_are_damage(tmp_path):
-    whole, foreign = Record(1, 0, False, 9, 0, [1, 2]), Record(2, 0, False, 9, 0, [1, 999])
+    whole, foreign = (1, 0, Reply([1, 2], False, 9, 0)), (2, 0, Reply([1, 999], False, 9, 0))
     path = written(tmp_path / "mixed", [whole, foreign])
     path.write_bytes(path.read_bytes()[:-3])
     told = []
     recorded = ReplayedReplies([path, written(tmp_path / "good", [foreign])], np.arange(5), 500, told.append)
-    assert recorded.get(1, 0) == whole and recorded.get(2, 0) is None
+    assert recorded.get(1, 0) == whole[2] and recorded.get(2, 0) is None
     assert len(told) == 2 and all("damaged or unfinished" in line for line in told)
     assert str(path) in told[0]
 
 
 def test_only_wanted_participants_are_kept(tmp_path):
-    path = written(tmp_path / "many", [Record(who, 0, False, 1, 0, [who]) for who in range(10)])
+    path = written(tmp_path / "many", [(who, 0, Reply([who], False, 1, 0)) for who in range(10)])
     recorded = ReplayedReplies([path], np.arange(0, 10, 2), 100, pytest.fail)
     assert len(recorded) == 5 and recorded.get(3, 0) is None and recorded.get(4, 0).tokens == [4]
 
@@ -101,11 +99,11 @@ def test_only_wanted_participants_are_kept(tmp_path):
 def test_replies_are_found_by_participant_and_call_whatever_file_holds_them(tmp_path_factory, records):
     folder = tmp_path_factory.getbasetemp()
     files = [written(folder / f"found-{number}", some) for number, some in enumerate(records)]
-    own = {(r.participant, r.call): r for some in reversed(records) for r in reversed(some) if r.participant < 2**47}
+    own = {record[:2]: record[2] for some in reversed(records) for record in reversed(some) if record[0] < 2**47}
     wanted = np.array(sorted({participant for participant, _ in own}), np.int64)
     recorded = ReplayedReplies(files, wanted, 2**31, pytest.fail)
     assert len(recorded) == len(own)
-    assert all(recorded.get(*call) == record for call, record in own.items())
+    assert all(recorded.get(*call) == reply for call, reply in own.items())
 
 
 def test_only_journals_that_may_have_a_blocks_replies_are_read(tmp_path):
