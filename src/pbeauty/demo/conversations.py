@@ -54,11 +54,9 @@ class Choice:
 
     text: str
     """The number, as it is written."""
-    level: str
-    reference: float
-    """The aggregate from which the reasoning started."""
     steps: tuple[float, ...] = ()
-    """The best response to everybody choosing `reference`, the best response to that, ..."""
+    """The aggregate from which the reasoning started, the best response to everybody choosing it, the best response to
+    that, ...; empty where there was no reasoning."""
 
 
 def draw(rng: np.random.Generator, options: Sequence[str]) -> str:
@@ -101,14 +99,14 @@ def choose(rng: np.random.Generator, game: Game, announced: Mapping[str, float])
         values["end"] = (steps[2] + end) / 2
     kind = rng.random()
     if kind < anything:
-        return Choice(guess_text(rng, game, rng.uniform(game.low, game.high)), "any", reference)
+        return Choice(guess_text(rng, game, rng.uniform(game.low, game.high)))
     shares = np.array(list(weights.values()))
     level = "0" if kind < anything + stay else str(rng.choice(list(weights), p=shares / shares.sum()))
     guess = values[level]
     if rng.random() < noisy:
         spread = 0.14 * max(guess - game.low, 0.02 * width) if announced else 0.04 * width
         guess += rng.normal(0, spread)
-    return Choice(guess_text(rng, game, guess), level, reference, steps[: int(level)] if level.isdigit() else ())
+    return Choice(guess_text(rng, game, guess), (reference, *steps)[: int(level) + 1] if level.isdigit() else ())
 
 
 def _between(shares: Mapping[float, float], multiplier: float) -> float:
@@ -127,33 +125,24 @@ def guess_text(rng: np.random.Generator, game: Game, guess: float) -> str:
 
 
 def reasoning(rng: np.random.Generator, game: Game, announced: Mapping[str, float], choice: Choice) -> str:
-    """A step-by-step reply: what was announced, the steps of reasoning, the choice, and `My number: X`."""
+    """A step-by-step reply: what was announced, the first two steps of reasoning, the choice, and `My number: X`."""
     decimals = 1 if game.high - game.low >= 40 else 2
     plus = f" {'plus' if game.offset > 0 else 'minus'} {number_text(abs(game.offset))}" if game.offset else ""
-    at = number_text(round(choice.reference, decimals))
-    words = {"p": game.multiplier, "plus": plus, "average": prompt_variables(game, 2)["aggregate"], "at": at}
+    numbers = [number_text(round(number, decimals)) for number in choice.steps[:3]]
     sentences = []
     if announced:
         quantity = draw(rng, list(announced))
         sentences.append(draw(rng, phrases.ANNOUNCED[quantity]).format(value=number_text(announced[quantity])))
-    elif choice.level.isdigit():
-        sentences.append(draw(rng, phrases.START).format(**words))
-    if not choice.steps:
-        name = "middle" if choice.level == "0" and not announced else choice.level
-        sentences.append(draw(rng, phrases.WITHOUT_STEPS[name]).format(**words))
-    # Where the target was announced and the aggregate was not, the target is the first step itself.
-    known = "target" in announced and game.aggregate not in announced
-    texts = [number_text(round(number, decimals)) for number in (choice.reference, *choice.steps[:2])]
-    if known and choice.steps:
-        texts[1] = number_text(round(choice.steps[0], 2))
-    for index, (before, step) in enumerate(pairwise(texts)):
-        templates = phrases.NEXT_STEP if index else phrases.TARGET_AGAIN if known else phrases.STEP
-        sentences.append(draw(rng, templates).format(before=before, step=step, **words))
-    if choice.steps:
-        gap = float(choice.text) - choice.steps[:2][-1]
-        side = "near" if abs(gap) < 0.03 * (game.high - game.low) else "lower" if gap < 0 else "higher"
-        sentences.append(draw(rng, phrases.CHOICE[side]))
-    return " ".join([*sentences, f"My number: {choice.text}"])
+        if "target" in announced and game.aggregate not in announced and len(numbers) > 1:
+            numbers[:2] = [number_text(announced["target"])]  # which is the best response to the round before
+    elif numbers:
+        average = prompt_variables(game, 2)["aggregate"]
+        sentences.append(draw(rng, phrases.START).format(average=average, at=numbers[0]))
+    for before, step in pairwise(numbers):
+        sentences.append(draw(rng, phrases.STEP).format(p=game.multiplier, before=before, plus=plus, step=step))
+    return " ".join(
+        [*sentences, draw(rng, phrases.CHOICE if numbers else phrases.NO_REASON), f"My number: {choice.text}"]
+    )
 
 
 def _next_centre(rng: np.random.Generator, game: Game, centre: float) -> float:
@@ -224,7 +213,7 @@ def extraction_conversation(rng: np.random.Generator) -> list[Turn]:
     number, other = (number_text(round(rng.uniform(game.low, game.high), int(rng.integers(3)))) for _ in range(2))
     choice = choose(rng, game, announced)
     if rng.random() < 0.5:
-        choice = Choice(number, "any", choice.reference)
+        choice = Choice(number)
     reply = reasoning(rng, game, announced, choice)
     thoughts = reply.rpartition("My number:")[0] if rng.random() < 0.4 else ""
     kind, answer = rng.random(), choice.text

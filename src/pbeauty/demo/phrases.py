@@ -13,28 +13,10 @@ ANNOUNCED = {
 START = ("Without any plan the {average} would be about {at}.", "Random picks give {at}.")
 STEP = (
     "If nobody learns, the target is {p} times {before}{plus}, so {step}.",
-    "Then the target is {p} times {before}{plus}, or {step}.",
+    "Many see that, so the target is {p} times {before}{plus}, that is {step}.",
 )
-TARGET_AGAIN = ("So {step} was the best answer.", "If nobody learns, {step} is right.")
-"""The first step after a round whose target is known: the best answer to the same again."""
-NEXT_STEP = (
-    "Others see that too, so the target is {p} times {before}{plus}, that is {step}.",
-    "One step further the target is {p} times {before}{plus}, so {step}.",
-)
-WITHOUT_STEPS = {
-    "any": ("I just follow my feeling.", "It is only a guess."),
-    "middle": ("I stay in the middle.", "I take the middle and wait."),
-    "ceiling": ("The target cannot be above that of the highest picks.", "I think many will go high."),
-    "end": ("If all reason to the end, only one number is left.", "I go nearly all the way."),
-    "0": ("I think they will not change, so I stay near {at}.", "The {average} may well be near {at} again."),
-}
-"""The reasoning of those who take no steps, by level."""
-CHOICE = {
-    "near": ("So I stay close to that.", "I round it."),
-    "lower": ("I go a bit lower.", "I would rather be below that."),
-    "higher": ("I go a bit higher.", "Some will be slower, so I add a little."),
-}
-"""How the number that is chosen lies to the last step."""
+CHOICE = ("I stay close to that.", "I take about that.")
+NO_REASON = ("I just follow my feeling.", "It is only a guess.")
 
 RULES = (
     "You are one of {count} people who each choose a number between {low} and {high}. The winner is whoever is closest "

@@ -42,11 +42,8 @@ def model_source(model: Model, base: Path = Path()) -> str:
     if folder.exists():
         try:
             read_bounded(folder / "config.json", _LARGEST_CONFIG)
-        except OSError as error:
-            where = folder / "config.json"
-            raise ConfigError(f"model path {model.path}: cannot read {where}: {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigError(f"model path {model.path}: {error}") from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"model path {model.path}: cannot read its config.json: {error}") from None
         return str(folder)
     reason = ""
     if _HUB_ID.fullmatch(model.path):
@@ -174,16 +171,14 @@ def _why_not_on_hub(model: Model) -> str | None:
     if _cached(model):
         return None
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         return ", and the hub's cache does not have it (HF_HUB_OFFLINE is set)"
     try:
         HfApi().model_info(model.path, timeout=_HUB_TIMEOUT)
-    except GatedRepoError:
-        return ", and the hub wants a login for it (HF_TOKEN)"
     except RepositoryNotFoundError:
-        return ", and the hub has no model of this name"
+        return ", and the hub has no model of this name, or shows it only to those who log in (HF_TOKEN)"
     except Exception as error:  # of whatever library talks to the hub
         return f"{_UNREACHABLE} ({error})"
     return None
