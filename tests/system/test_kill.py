@@ -181,7 +181,7 @@ def test_no_reply_of_a_real_model_is_asked_for_twice(victim, ranks, ranks_after,
         job.end()
     before = results(folder)
     assert len(before["target"]) == 1
-    recorded = {(r.participant, r.call): r.tokens for path in second.glob("*") for r in journals.read(path) if r}
+    recorded = {r[:2]: r[2].tokens for path in second.glob("*") for r in journals.read(path) if r}
     assert 20 < len(recorded) < 430
     with mpi.start(ranks_after, "run", config, "--out", folder, "--resume") as job:
         done = job.end()
