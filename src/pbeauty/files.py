@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 
+CASES_FILE = "cases.csv"
+"""Table of a sweep's cases, in the order of its file; a case's folder has the name in the first column."""
+LIVE_FILE, REPORT_FILE, PLOTS = "live.json", "report.html", "plots"
+"""What else may be in the folder of a run or of a sweep: how far it is, its page, and the folder of its figures."""
 _DRAFT = ".draft"
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no text has: control characters, but for tabs and line ends, and halves of characters (surrogates)."""

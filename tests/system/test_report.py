@@ -124,6 +124,12 @@ def test_a_page_about_a_run_without_a_round(tmp_path):
     assert "No round is finished yet" in text
 
 
+def test_a_page_about_a_link_to_a_run_lies_beside_the_run(tmp_path):
+    make(tmp_path / "run", np.nan_to_num(GUESSES), experiment(COUNT, rounds=3))
+    (tmp_path / "best.h5").symlink_to("run/run.h5")
+    assert report([tmp_path / "best.h5"], None, confidence=0.95, samples=0) == tmp_path / "run/report.html"
+
+
 def test_a_page_about_a_sweep(tmp_path):
     for seed in range(2):
         for p in ("1/2", "2/3"):

@@ -33,7 +33,7 @@ from pbeauty.game.records import Ragged, Status
 from pbeauty.storage.hdf5 import read_errors
 from pbeauty.storage.replies import last_answers
 from pbeauty.storage.run_folder import find_runs
-from pbeauty.storage.run_reader import Run
+from pbeauty.storage.run_reader import Run, run_file
 
 _AT_ONCE = 1 << 16
 """Rows that a Parquet file gets at once."""
@@ -110,7 +110,7 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
     files = find_runs(paths)
     if out is None and len(paths) > 1 and len(files) > 1:
         raise ConfigError("several folders are to be exported together: say where to, with --out")
-    above = files[0].parent if len(files) == 1 else paths[0]
+    above = run_file(files[0]).parent if len(files) == 1 else paths[0]
     if len(paths) > 1:
         above = Path(os.path.commonpath([path.absolute() for path in paths]))
     try:

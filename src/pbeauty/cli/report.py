@@ -26,7 +26,7 @@ from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, headline, number, run_tables, sweep_tables
 from pbeauty.config.loader import dumps
 from pbeauty.errors import DONE, ConfigError, RunFileError
-from pbeauty.files import printable, replace_text
+from pbeauty.files import REPORT_FILE, printable, replace_text
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import (
@@ -41,7 +41,7 @@ from pbeauty.game.randomness import uniforms
 from pbeauty.game.records import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
-from pbeauty.storage.run_reader import Run, StoredReply
+from pbeauty.storage.run_reader import Run, StoredReply, run_file
 
 MOST_RUNS = 20
 """Runs with sections of their own; beyond, a page is neither light nor read."""
@@ -130,7 +130,7 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
     if samples < 0:
         raise ConfigError(f"--samples {samples}: expected 0 or more")
     if out is None:
-        out = (paths[0] if paths[0].is_dir() else paths[0].parent) / "report.html"
+        out = (paths[0] if paths[0].is_dir() else run_file(paths[0]).parent) / REPORT_FILE
     findings = examine(paths, confidence)
     variation = findings.variation
     page = _render(

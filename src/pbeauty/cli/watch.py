@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.files import printable
-from pbeauty.job.live_status import LIVE_FILE, RunStatus, latest_results, read_status
+from pbeauty.files import LIVE_FILE, printable
+from pbeauty.job.live_status import RunStatus, latest_results, read_status
 from pbeauty.storage.lock import LOCK_FILE, Found, look
 from pbeauty.storage.schema import RUN_FILE
 

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -20,6 +21,8 @@ LARGEST_FILE = 16 << 20
 """Bytes of the largest file that is read as a whole."""
 _LARGEST_DOCUMENT = 1_000_000
 """Values in a YAML document, those that aliases repeat included."""
+_FROM_PIPES: dict[Path, bytes] = {}
+"""What came out of pipes, each of which is empty when it is read again: a file is looked at more than once."""
 _LISTED = 10
 """Wrong lines of a table that a message lists."""
 
@@ -35,6 +38,8 @@ def read_text(path: Path) -> str:
         with BufferedReader(FileIO(path, opener=open_at_once)) as file:
             os.set_blocking(file.fileno(), True)
             content = file.read(LARGEST_FILE + 1)
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                content = _FROM_PIPES[path] = content or _FROM_PIPES.get(path, b"")
         text = content.decode("utf-8-sig") if len(content) <= LARGEST_FILE else None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None

@@ -29,9 +29,9 @@ from pydantic import Field
 from pbeauty.config.loader import MISSING, assign, described, experiment_of, parse_override, validated
 from pbeauty.config.parsing import parse, read_csv, read_text
 from pbeauty.errors import ConfigError, nearest
+from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, REPORT_FILE
 from pbeauty.game.experiment import Experiment, Section, Slug, Text
 
-_FILES_OF_A_SWEEP = ("cases.csv", "live.json", "report.html", "plots")
 _MOST = 100_000
 _DEEPEST = 5
 _LISTED = 10
@@ -274,8 +274,14 @@ def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, fa
         except ConfigError as error:
             faults.of_file(path, error)
     if "case" in row:
-        parts.append(("", _slug(row["case"])))
-        if parts[-1][1].lower() in _FILES_OF_A_SWEEP:
+        parts.append(("", str(getattr(row["case"], "text", row["case"]))))
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", parts[-1][1]):
+            faults.of_file(
+                path,
+                f"a case cannot be called {parts[-1][1]!r}, since that names its folder: expected at most 40 letters, "
+                "digits, '.', '_' and '-', and none of these signs first",
+            )
+        if parts[-1][1].lower() in (CASES_FILE, LIVE_FILE, REPORT_FILE, PLOTS):
             faults.of_file(path, f"a case cannot be called {parts[-1][1]}, which is a file in the sweep's folder")
     for number, (key, value) in enumerate(settings.items(), start=1):
         varied[key] = value

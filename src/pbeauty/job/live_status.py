@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pbeauty.files import replace_text
+from pbeauty.files import LIVE_FILE, replace_text
 
 if TYPE_CHECKING:
     from pbeauty.game.experiment import Experiment
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pbeauty.storage.lock import Owner
     from pbeauty.storage.run_reader import Run
 
-LIVE_FILE = "live.json"
 SECONDS_BETWEEN_WRITES = 1.0
 _ROUNDS_KEPT = 500
 _LONGEST_MESSAGE = 2000

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
-from pbeauty.files import csv_cell, replace_text
+from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
-from pbeauty.job.live_status import LIVE_FILE, round_result
+from pbeauty.job.live_status import round_result
 from pbeauty.job.runner import EngineCache, draw_figures, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.engine_arguments import check_models
 from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.schema import CASES_FILE, RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -133,7 +133,7 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
 
 def _lacks_figures(row: Row) -> bool:
     """Whether a case that has come to its end has no figures yet, or not of all rounds."""
-    drawn = len(list((row.folder / "plots").glob("round-*.png")))
+    drawn = len(list((row.folder / PLOTS).glob("round-*.png")))
     wanted = row.case.experiment.plots and row.state in ("finished", "failed")
     return wanted and (row.folder / RUN_FILE).exists() and drawn < row.case.experiment.game.rounds
 

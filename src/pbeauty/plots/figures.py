@@ -22,6 +22,7 @@ from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
 from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
+from pbeauty.files import PLOTS
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.records import Status
 from pbeauty.game.scoring import Outcome
@@ -76,7 +77,7 @@ def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1
         ConfigError: if `path` is not a run that can be read.
     """
     with Run(path) as run:
-        out = run.path.parent / "plots" if out is None else out
+        out = run.path.parent / PLOTS if out is None else out
         drawings = islice(chain(round_drawings(run), _trajectory(run)), *(share[0], None, share[1]))
         return [file for drawing in drawings for file in save(drawing.draw(), out / drawing.stem)]
 
@@ -362,7 +363,7 @@ def _draw_share(path: Path, analysed: Any, kinds: Collection[str], share: tuple[
     with Run(path) as run:
         every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else round_drawings(run)
         drawings = [drawing for drawing in every if drawing.kind in kinds][share[0] :: share[1]]
-        return [file for one in drawings for file in save(one.draw(), run.path.parent / "plots" / one.stem)]
+        return [file for one in drawings for file in save(one.draw(), run.path.parent / PLOTS / one.stem)]
 
 
 def _compare(found: Sequence[Path], analysed: Sequence[tuple[dict[str, Any], Analysis]]) -> Iterator[Path]:
@@ -371,4 +372,4 @@ def _compare(found: Sequence[Path], analysed: Sequence[tuple[dict[str, Any], Ana
     except ValueError:
         raise ConfigError("the runs have no folder in common to put the figures that compare them") from None
     for drawing in sweep_drawings(vary(analysed)):
-        yield from save(drawing.draw(), common / "plots" / drawing.stem)
+        yield from save(drawing.draw(), common / PLOTS / drawing.stem)

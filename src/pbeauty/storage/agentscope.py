@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pbeauty.config.loader import loads
 from pbeauty.config.parsing import read_csv, read_text, to_yaml
 from pbeauty.errors import ConfigError, nearest
+from pbeauty.game.experiment import DEMO_MODEL
 from pbeauty.mpi.partition import split
 
 COLUMNS = (
@@ -298,7 +299,7 @@ class _Case:
     def _model(self, member: str) -> dict[str, Any]:
         config = self.models[member]
         path = str(config.get("model_name") or "")
-        if not Path(path).exists() and "/" not in path:
+        if path != DEMO_MODEL and not Path(path).exists() and "/" not in path:
             self.made.note(f"{member}: {path!r} is no folder here and no hub id; set its path under `models`")
         for key in config.keys() - {*_NOT_NEEDED, _GPUS}:
             self.made.note(f"{key} of {member} has no counterpart")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import CASES_FILE
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run, run_file
-from pbeauty.storage.schema import CASES_FILE, RUN_FILE
+from pbeauty.storage.schema import RUN_FILE
 
 WITHOUT_EFFECT = (
     "results",
@@ -26,6 +27,9 @@ WITHOUT_EFFECT = (
 )
 """Keys that may differ between a run and its resumption: they say where it is played, not what. (What is in a file of
 personas is compared by its digest.)"""
+
+_MOST_FOLDERS = 20_000
+"""Folders without a run that are looked into: more are no results."""
 
 
 def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:
@@ -140,14 +144,12 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     Below a folder they are sorted by path, and cases of a sweep as in its file.
 
     Raises:
-        ConfigError: if a path does not exist, or is a folder without a run.
+        ConfigError: if a path does not exist, or is a folder without a run, or of too many others.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = (
-                [path / RUN_FILE] if os.path.lexists(path / RUN_FILE) else sorted(path.rglob(RUN_FILE), key=_sort_key)
-            )
+            below = sorted(_runs_below(path), key=_sort_key)
             if not below:
                 raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
             found += below
@@ -157,6 +159,19 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             raise ConfigError(f"cannot read a run from {path}: there is no such file or folder")
     files = {path: run_file(path) for path in found}
     return list({file.parent.resolve() / file.name: path for path, file in files.items()}.values())
+
+
+def _runs_below(path: Path) -> Iterator[Path]:
+    """The run.h5 in a folder, or, where there is none, those of the nearest folders below that have one."""
+    without = 0
+    for folder, folders, _ in os.walk(path):
+        if os.path.lexists(found := Path(folder) / RUN_FILE):
+            folders.clear()
+            yield found
+        elif (without := without + 1) > _MOST_FOLDERS:
+            raise ConfigError(
+                f"{path} has more than {_MOST_FOLDERS:,} folders without a run; give one nearer to the runs"
+            )
 
 
 def _sort_key(run: Path) -> Path:

@@ -8,8 +8,6 @@ from pbeauty.game.records import Purpose, ReadingRule, Status
 
 SCHEMA_VERSION = 2
 RUN_FILE = "run.h5"
-CASES_FILE = "cases.csv"
-"""Table of a sweep's cases, in the order of its file; a case's folder has the name in the first column."""
 JOURNALS = "journal"
 ROUNDS = "rounds"
 """Folder of the rounds of a run that is being played, a file each."""

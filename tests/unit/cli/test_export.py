@@ -313,6 +313,11 @@ def test_an_import_takes_over_what_can_be_and_names_the_rest(example, tmp_path, 
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_an_import_knows_the_demo_model(example, tmp_path):
+    notes = import_example(example, tmp_path / "ours").notes
+    assert not any("'demo'" in note for note in notes)
+
+
 def test_an_import_names_everything_that_changes(example, tmp_path):
     models = json.loads((example / "model_configs.json").read_text())
     models[0] |= {"generate_args": {"temperature": 0.5, "seed": 1234, "max_tokens": None}, "organization": "x"}

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pbeauty.config.loader import dumps, load, loads
 from pbeauty.config.parsing import parse, read_csv, read_text, to_yaml
 from pbeauty.config.persona_files import read_file
+from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import ConfigError
 
 # --- scalars -----------------------------------------------------------------------------------------------
@@ -186,6 +188,16 @@ def test_files_without_an_end_are_refused(tmp_path):
         loads(EXPERIMENT.format("file: /dev/zero"))
     with pytest.raises(ConfigError, match="prompts: cannot read /dev/zero: it is larger than"):
         loads("name: x\nprompts: /dev/zero\npopulation: [{name: a, count: 1, kind: llm}]")
+
+
+def test_what_comes_out_of_a_pipe_is_read_once_and_looked_at_again():
+    reader, writer = os.pipe()
+    os.write(writer, b"name: x\npopulation: [{name: a, count: 1, kind: uniform}]")
+    os.close(writer)
+    path = Path(f"/dev/fd/{reader}")
+    assert not is_sweep(path)
+    assert load(path).name == "x"
+    os.close(reader)
 
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):

@@ -158,6 +158,11 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: base.yaml\ntable: [{case: a, seed: 1}, {case: b, seed: 1}]", "cases 1 and 2 are the same"),
         ("base: base.yaml\nvary: {results: [a, b]}", "cases 1 and 2 are the same experiment"),
         ("base: base.yaml\ntable: [{case: cases.csv, seed: 1}]", "a case cannot be called cases.csv"),
+        (
+            "base: base.yaml\ntable: [{case: p+5, seed: 1}]",
+            "a case cannot be called 'p+5', since that names its folder",
+        ),
+        ("base: base.yaml\ntable: [{case: -5, seed: 1}]", "a case cannot be called '-5'"),
         ("base: base.yaml\ntable: [{case: LIVE.json, seed: 1}]", "a case cannot be called LIVE.json"),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
         (

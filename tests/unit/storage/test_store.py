@@ -19,7 +19,7 @@ from made import altered, texts
 import pbeauty
 from pbeauty import __version__
 from pbeauty.config.loader import loads
-from pbeauty.errors import RunFileError
+from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.prompts import ANNOUNCEMENTS, EXTRACTION, RETRY, RULES, SYSTEM_PROMPTS, USER_PROMPTS
 from pbeauty.game.records import PLAY, Purpose, ReadingRule, Replies, Status
 from pbeauty.game.scoring import score
@@ -564,6 +564,17 @@ def test_links_lead_to_all_of_a_run(tmp_path):
         assert_whole(tmp_path / name)
         assert len(find_runs([tmp_path / name, tmp_path / "a"])) == 1
     assert_whole(tmp_path / "b")
+
+
+def test_runs_are_not_looked_for_in_a_whole_file_system(tmp_path, monkeypatch):
+    (tmp_path / "a/run/replies").mkdir(parents=True)
+    whole(tmp_path / "a/run")
+    monkeypatch.setattr("pbeauty.storage.run_folder._MOST_FOLDERS", 2)
+    assert find_runs([tmp_path]) == [tmp_path / "a/run/run.h5"], "what lies below a run is its own"
+    for name in "bcd":
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="more than 2 folders without a run"):
+        find_runs([tmp_path])
 
 
 def test_a_run_in_git_annex_is_read_where_its_links_are(tmp_path):
