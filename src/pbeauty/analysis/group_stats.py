@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
-from pbeauty.analysis.intervals import NONE, Bounds, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Estimate
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import ReadingRule, Status
 from pbeauty.game.scoring import Outcome
@@ -21,6 +21,7 @@ from pbeauty.storage.run_reader import Run
 
 EVERYBODY = "all"
 BINS = 500
+QUARTILES = ("lower_quartile", "median", "upper_quartile")
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +44,68 @@ def binned(ordered: Floats, game: Game) -> Binned:
     edges[0], edges[-1] = game.low, game.high
     places = np.searchsorted(ordered, edges[1:-1])
     return Binned(edges, np.diff(places, prepend=0, append=ordered.size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A round, or a group in it, over its sessions; those without a valid guess of it are left out."""
+
+    sessions: int = 0
+    """Those with a valid guess."""
+    n_valid: int = 0
+    """Valid guesses; where there are none, all figures of guesses are NaN or None."""
+    mean: Estimate = NONE
+    """Mean of the sessions' means, with Student's t interval over sessions; in a run of one session over its guesses,
+    and none where groups play, whose numbers are no sample."""
+    sd: Estimate = NONE
+    """Standard deviation within sessions. Of one session with divisor n, as in `run.h5`; of several, the root of their
+    mean variance, weighted by degrees of freedom."""
+    between: float = math.nan
+    """Standard deviation of the sessions' means; NaN of one session."""
+    min: float = math.nan
+    """Like the maximum over all sessions; quartiles and median are means of the sessions'."""
+    max: float = math.nan
+    lower_quartile: float = math.nan
+    median: float = math.nan
+    upper_quartile: float = math.nan
+    target: float = math.nan
+    """Mean of the sessions' targets."""
+    targets: Bounds | None = None
+    """From the least target to the greatest; None in a run of one session."""
+    n_winners: int | None = None
+    """Players who won, in all sessions; of a group, those who belong to it, and None where groups play and these are no
+    such groups."""
+
+
+def over_sessions(outcome: Outcome, confidence: float = CONFIDENCE, *, sample: bool = True) -> Figures:
+    """The figures of a round over its sessions.
+
+    Args:
+        outcome: of each session, as `Run.outcome` gives it.
+        confidence: of the mean's interval, in (0, 1).
+        sample: whether it is made of participants' guesses; not so where groups play.
+    """
+    there = outcome.n_valid > 0
+    n, mean, std, target = (getattr(outcome, name)[there] for name in ("n_valid", "mean", "std", "target"))
+    if not n.size:
+        return Figures()
+    between, targets = math.nan, None
+    if there.size == 1:
+        sd = float(std[0])
+        centre = intervals.mean(float(mean[0]), sd, int(n[0]), confidence) if sample else Estimate(float(mean[0]))
+    else:
+        value, error, count = intervals.sessions(mean)
+        centre, between = intervals.student(value, error, count - 1, confidence), error * math.sqrt(count)
+        targets = Bounds(float(target.min()), float(target.max()))
+        weights, freedom = (n, n - 1) if sample else (np.ones(n.size), np.ones(n.size))
+        sd = math.sqrt(float(weights @ np.square(std)) / freedom.sum()) if freedom.any() else math.nan
+    quartiles = {name: float(getattr(outcome, name)[there].mean()) for name in QUARTILES}
+    return Figures(
+        sessions=n.size, n_valid=int(n.sum()), mean=centre, sd=Estimate(sd), between=between,
+        target=float(target.mean()), targets=targets,
+        min=float(outcome.min[there].min()), max=float(outcome.max[there].max()),
+        n_winners=int(outcome.n_winners.sum()), **quartiles,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,16 +189,16 @@ class Round:
 
     def __init__(self, run: Run, index: int, confidence: float) -> None:
         self.index, self.confidence = index, confidence
-        self.game, self.outcome = run.experiment.game, pooled(run.outcome(index))
+        self.game, self.outcome = run.experiment.game, _first(run.outcome(index))
         self.as_groups = self.game.players == "groups"
         self.numbers = dict(zip(run.attributes["group"], run.group_numbers(index)[0].tolist(), strict=True))
         self.equilibrium = equilibrium(self.game)
-        self.reference = levels.reference(run, index)
+        self.references = levels.references(run, index)
         self.guesses, self.status = run.guesses[index], run.status[index]
         self.guesses[self.status > Status.RETRIED] = np.nan
         self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
         whole = levels.mostly_whole(self.guesses)
-        self.codes = levels.assign(self.guesses, self.game, self.reference, index, whole=whole)
+        self.codes = levels.assign(self.guesses, self.game, self.references, index, whole=whole)
 
     def stats(self, by: str, label: str, members: Any, before: GroupStats | None) -> GroupStats:
         """One group's figures.
@@ -177,7 +240,7 @@ class Round:
             n_winners=self._winners(by, label, valid),
             convergence=(own.mean - self.equilibrium) / past if past else math.nan,
             levels=self._levels(self.codes[members], valid.size),
-            tau=tau_by_mean(self.game, mean, self.reference),
+            tau=tau_by_mean(self.game, mean, float(self.references[0])),
             counted=binned(valid, self.game),
         )  # fmt: skip
 
@@ -227,7 +290,8 @@ class Round:
         }
 
 
-def pooled(outcome: Outcome) -> Any:
+def _first(outcome: Outcome) -> Any:
+    """The first session's."""
     return replace(outcome, **{name: value[0].item() for name, value in vars(outcome).items()})
 
 

@@ -14,7 +14,6 @@ nothing lies between levels; level 0 ends at the reference in all rounds.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +37,20 @@ _PIECE = 1 << 20
 Floats = NDArray[np.float64]
 
 
-def reference(run: Run, round_index: int) -> float:
-    """The reference point of a round, from 0: what the aggregate of the last was, as far as all were told."""
-    game, announced = run.experiment.game, run.announcement(round_index).to(run.experiment.game.announce)
-    return float(np.mean(reference_point(game, announced)))
+def references(run: Run, round_index: int) -> Floats:
+    """The reference point of each session in a round from 0, float64[session]; NaN in one that had ended.
+
+    It is what the aggregate of the last round was, as far as all were told.
+    """
+    announced = run.announcement(round_index)
+    found = reference_point(run.experiment.game, announced.to(run.experiment.game.announce))
+    return np.where(
+        True if announced.playing is None else announced.playing, found, np.full(run.experiment.sessions, np.nan)
+    )
 
 
-def depths(guesses: Floats, game: Game, reference: float) -> Floats:
-    """Steps of reasoning from the reference point to each guess, float64[guess].
+def depths(guesses: Floats, game: Game, reference: float | Floats) -> Floats:
+    """Steps of reasoning from the reference point to each guess, float64[guess]; the reference is one, or one of each.
 
     Negative on the far side of the reference; infinite at the fixed point; NaN beyond it, where no number of steps
     leads, and everywhere if p = 1 and c = 0, or if the reference is the fixed point itself.
@@ -54,7 +59,7 @@ def depths(guesses: Floats, game: Game, reference: float) -> Floats:
         if game.p == 1:
             return (guesses - reference) / np.float64(game.offset)
         fixed_point = game.offset / (1 - game.p)
-        return np.log((guesses - fixed_point) / np.float64(reference - fixed_point)) / math.log(game.p)
+        return np.log((guesses - fixed_point) / np.subtract(reference, fixed_point)) / math.log(game.p)
 
 
 def marks(game: Game, reference: float) -> list[float]:
@@ -62,14 +67,17 @@ def marks(game: Game, reference: float) -> list[float]:
 
     Empty if p = 1 and c = 0, where every level guesses the same.
     """
+    guesses = _marks(game, np.array([reference]))[:, 0]
+    return guesses[~np.isnan(guesses)].tolist()
+
+
+def _marks(game: Game, references: Floats) -> Floats:
+    """The same of several reference points, float64[level, reference], NaN from where they cannot be told apart."""
     end, near = equilibrium(game), NEAR * (game.high - game.low)
-    guesses: list[float] = []
-    for level in range(DEEPEST + 1):
-        guess = level_k_guess(game, level, reference)
-        if math.isnan(end) or abs(guess - end) <= near or (guesses and abs(guess - guesses[-1]) <= near / 10):
-            break
-        guesses.append(guess)
-    return guesses
+    guesses = np.stack([level_k_guess(game, level, references) for level in range(DEEPEST + 1)])
+    apart = np.abs(guesses - end) > near
+    apart[1:] &= np.abs(np.diff(guesses, axis=0)) > near / 10
+    return np.where(np.logical_and.accumulate(apart), guesses, np.nan)
 
 
 def mostly_whole(guesses: Floats) -> bool:
@@ -78,34 +86,36 @@ def mostly_whole(guesses: Floats) -> bool:
     return valid.size > 0 and float(np.mean(valid == np.rint(valid))) >= MOSTLY
 
 
-def windows(game: Game, reference: float, round_index: int = 0, *, whole: bool = False) -> list[tuple[float, float]]:
+def windows(game: Game, references: Floats, round_index: int = 0, *, whole: bool = False) -> Floats:
     """The ends, low and high, of the guesses of each level of `marks`, as far as they lie in the range.
 
     Args:
         game: the rules.
-        reference: where level 0 is.
+        references: where level 0 is, float64[session].
         round_index: from 0.
         whole: whether guesses are whole numbers; ends are rounded unless that makes windows overlap.
+
+    Returns:
+        float64[level, session, end], NaN where a level cannot be told apart.
     """
     reach = 0.5 if round_index else 0.25
-    fixed_point = 0.0 if game.p == 1 else game.offset / (1 - game.p)
-
-    def at(depth: float) -> float:
-        if game.p == 1:
-            return reference + game.offset * depth
-        return fixed_point + game.p**depth * (reference - fixed_point)
-
-    found = []
-    for level in range(len(marks(game, reference))):
-        low, high = sorted((at(max(level - reach, 0.0)), at(level + reach)))
-        found.append((max(low, game.low), min(high, game.high)))
-    rounded = [(float(round(low)), float(round(high))) for low, high in found]
-    apart = all(one[1] < other[0] for one, other in pairwise(sorted(rounded)))
-    return rounded if whole and not round_index and apart else found
+    depth = np.array([[max(level - reach, 0.0), level + reach] for level in range(DEEPEST + 1)])[:, None]
+    if game.p == 1:
+        ends = references[:, None] + game.offset * depth
+    else:
+        fixed_point = game.offset / (1 - game.p)
+        ends = fixed_point + game.p**depth * (references[:, None] - fixed_point)
+    ends = np.where(np.isnan(_marks(game, references))[..., None], np.nan, np.clip(np.sort(ends), game.low, game.high))
+    if not whole or round_index:
+        return ends
+    rounded = np.rint(ends)
+    ordered = np.sort(rounded, axis=0)
+    overlap = (ordered[1:, :, 0] <= ordered[:-1, :, 1]).any(axis=0)
+    return np.where(overlap[:, None], ends, rounded)
 
 
 def assign(
-    guesses: Floats, game: Game, reference: float, round_index: int = 0, *, whole: bool | None = None
+    guesses: Floats, game: Game, references: float | Floats, round_index: int = 0, *, whole: bool | None = None
 ) -> NDArray[np.uint8]:
     """The level of each guess, uint8[guess]: an index into `LABELS`, or `UNDEFINED`.
 
@@ -113,31 +123,37 @@ def assign(
     `outside` is whatever no number of steps from the reference leads to: beyond it, or past the fixed point.
 
     Args:
-        guesses: NaN where there is none.
+        guesses: session after session, equally many of each; NaN where there is none.
         game: the rules.
-        reference: where level 0 is.
+        references: where level 0 is, float64[session], or a number for one session.
         round_index: from 0.
         whole: whether guesses are whole numbers; unless given, whether most of these are.
     """
-    whole = mostly_whole(guesses) if whole is None else whole
-    ends = windows(game, reference, round_index, whole=whole)
-    pieces = (guesses[start : start + _PIECE] for start in range(0, guesses.size, _PIECE))  # bounds the memory
-    return np.concatenate([np.empty(0, np.uint8), *(_assign(piece, game, reference, ends) for piece in pieces)])
+    whole, references = mostly_whole(guesses) if whole is None else whole, np.atleast_1d(references)
+    ends = windows(game, references, round_index, whole=whole)
+    codes = np.full(guesses.size, UNDEFINED, np.uint8)
+    if math.isnan(equilibrium(game)):
+        return codes
+    size = max(guesses.size // references.size, 1)
+    for start in range(0, guesses.size, _PIECE):  # bounds the memory
+        piece = guesses[start : start + _PIECE]
+        session = np.arange(start, start + piece.size) // size if references.size > 1 else np.zeros(1, np.int64)
+        codes[start : start + _PIECE] = _assign(piece, game, references[session], ends[:, session])
+    return codes
 
 
-def _assign(guesses: Floats, game: Game, reference: float, ends: list[tuple[float, float]]) -> NDArray[np.uint8]:
-    end = equilibrium(game)
-    if math.isnan(end):
-        return np.full(guesses.size, UNDEFINED, np.uint8)
+def _assign(guesses: Floats, game: Game, reference: Floats, ends: Floats) -> NDArray[np.uint8]:
+    """Levels of guesses, from the reference, float64[guess], and the windows, float64[level, guess, end], of each."""
     steps = depths(guesses, game, reference)
     codes = np.full(guesses.size, BETWEEN, np.uint8)
+    told_apart = np.count_nonzero(~np.isnan(ends[..., 0]), axis=0)
     with np.errstate(invalid="ignore"):
-        codes[steps > len(ends) - 1] = DEEPER
+        codes[steps > told_apart - 1] = DEEPER
         for level in reversed(range(len(ends))):  # at the common end of two, the guess is of the lower level
-            codes[(guesses >= ends[level][0]) & (guesses <= ends[level][1])] = level
+            codes[(guesses >= ends[level, :, 0]) & (guesses <= ends[level, :, 1])] = level
         codes[~(steps >= -1e-9)] = OUTSIDE
-        near = np.abs(guesses - end) <= NEAR * (game.high - game.low)
-        codes[near & ((codes == DEEPER) | np.isnan(steps) | (not ends))] = EQUILIBRIUM
+        near = np.abs(guesses - equilibrium(game)) <= NEAR * (game.high - game.low)
+        codes[near & ((codes == DEEPER) | np.isnan(steps) | (told_apart == 0))] = EQUILIBRIUM
     codes[np.isnan(guesses)] = UNDEFINED
     return codes
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from pbeauty.analysis.group_stats import pooled
+from pbeauty.analysis.group_stats import over_sessions
 from pbeauty.cli.analyze import add_runs
 from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.files import csv_cell, replaced
@@ -265,7 +265,7 @@ def _agentscope(files: Sequence[Path], out: Path, benchmark: str | None) -> list
 
 def _result(run: Run, round_index: int) -> dict[str, Any]:
     """A round as the example stores it."""
-    outcome, last = pooled(run.outcome(round_index)), last_replies(run, round_index)
+    outcome, last = over_sessions(run.outcome(round_index)), last_replies(run, round_index)
     guesses, status = run.read("guess", round_index), run.read("status", round_index)
     valid = np.flatnonzero(status <= Status.RETRIED)
     data = {}

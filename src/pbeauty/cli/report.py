@@ -261,7 +261,7 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
     asked = run.read("output_tokens", index) > 0
     game = run.experiment.game
     valid = np.where(status <= Status.RETRIED, guesses, np.nan)
-    codes = levels.assign(valid, game, levels.reference(run, index), index)
+    codes = levels.assign(valid, game, levels.references(run, index), index)
     kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}
     if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
         kinds = {"valid": asked & (status <= Status.RETRIED)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
-from pbeauty.analysis.group_stats import GroupStats, pooled
+from pbeauty.analysis.group_stats import Figures, GroupStats, over_sessions
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
@@ -25,7 +25,6 @@ from pbeauty.errors import ConfigError
 from pbeauty.files import PLOTS
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.records import Status
-from pbeauty.game.scoring import Outcome
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import count_guesses, histogram
 from pbeauty.plots.rounds import lengths, ridgelines, shares
@@ -94,20 +93,20 @@ def round_drawings(run: Run) -> Iterator[Drawing]:
 
 
 def _round(run: Run, index: int) -> Figure:
-    game, outcome = run.experiment.game, pooled(run.outcome(index))
+    game, outcome = run.experiment.game, over_sessions(run.outcome(index))
     bars = count_guesses(
         lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
         game,
-        [outcome.target, getattr(outcome, game.aggregate)],
+        [outcome.target, outcome.mean.value if game.aggregate == "mean" else outcome.median],
     )
     return histogram(
         bars,
         game,
         target=outcome.target,
-        mean=outcome.mean,
+        mean=outcome.mean.value,
         median=outcome.median,
         n_unusable=run.guesses.shape[1] - outcome.n_valid,
-        levels=levels.marks(game, levels.reference(run, index)),
+        levels=levels.marks(game, float(np.nanmean(levels.references(run, index)))),
         title=f"{run_name(run)}: round {index + 1} of {game.rounds}",
     )
 
@@ -120,16 +119,11 @@ def _trajectory(run: Run) -> Iterator[Drawing]:
     played = published_rules(game) and (game.offset, game.low, game.high) == (0, 0, 100)
 
     def plot() -> Figure:
-        outcomes: list[Outcome] = [pooled(run.outcome(index)) for index in range(run.round_count)]
-        names = {
-            "mean": "mean",
-            "median": "median",
-            "target": "target",
-            "lower": "lower_quartile",
-            "upper": "upper_quartile",
-        }
+        outcomes: list[Figures] = [over_sessions(run.outcome(index)) for index in range(run.round_count)]
+        names = {"median": "median", "target": "target", "lower": "lower_quartile", "upper": "upper_quartile"}
         return trajectory(
             game,
+            mean=[outcome.mean.value for outcome in outcomes],
             **{name: [getattr(outcome, field) for outcome in outcomes] for name, field in names.items()},
             people=human_means(game.p) if played and not demo else None,
             title=f"{run_name(run)}: guesses by round",

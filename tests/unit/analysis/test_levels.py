@@ -16,25 +16,31 @@ def named(guesses, game=CLASSIC, reference=50.0, round_index=0, whole=False):
     return [levels.LABELS[code] if code != levels.UNDEFINED else None for code in codes]
 
 
+def windows(game, reference, round_index=0, **options):
+    """Those of one session, as far as levels can be told apart."""
+    found = levels.windows(game, np.array([float(reference)]), round_index, **options)[:, 0]
+    return [tuple(ends) for ends in found if not np.isnan(ends[0])]
+
+
 def test_windows_are_nagels():
     # Ends 50 p^(k +- 1/4); level 0 reaches from 50 down.
-    found = levels.windows(CLASSIC, 50)
+    found = windows(CLASSIC, 50)
     assert found[0] == pytest.approx((45.18, 50), abs=0.01)
     assert found[1] == pytest.approx((30.12, 36.89), abs=0.01)
     assert found[2] == pytest.approx((20.08, 24.59), abs=0.01)
-    assert levels.windows(Game(multiplier="1/2"), 50)[1] == pytest.approx((21.02, 29.73), abs=0.01)
+    assert windows(Game(multiplier="1/2"), 50)[1] == pytest.approx((21.02, 29.73), abs=0.01)
 
 
 def test_windows_of_whole_numbers_are_rounded_as_hers():
-    assert levels.windows(CLASSIC, 50, whole=True) == [(45, 50), (30, 37), (20, 25), (13, 16)]
-    assert levels.windows(Game(multiplier="1/2"), 50, whole=True)[:3] == [(42, 50), (21, 30), (11, 15)]
+    assert windows(CLASSIC, 50, whole=True) == [(45, 50), (30, 37), (20, 25), (13, 16)]
+    assert windows(Game(multiplier="1/2"), 50, whole=True)[:3] == [(42, 50), (21, 30), (11, 15)]
     ends = [45, 50, 30, 37, 20, 25, 13, 16]
     assert named(ends, whole=True) == [f"level {level}" for level in (0, 0, 1, 1, 2, 2, 3, 3)]
     assert set(named([44, 38, 29, 26, 19, 17], whole=True)) == {"between levels"}
     assert named([12, 51], whole=True) == ["deeper", "outside"]
     # Rounding would make the windows of a narrow range overlap.
     narrow = Game(high=1)
-    assert levels.windows(narrow, 0.5, whole=True) == levels.windows(narrow, 0.5)
+    assert windows(narrow, 0.5, whole=True) == windows(narrow, 0.5)
 
 
 def test_whole_numbers_are_seen_in_the_guesses():
@@ -46,7 +52,7 @@ def test_whole_numbers_are_seen_in_the_guesses():
 
 def test_from_the_second_round_on_classes_are_of_half_steps():
     r, p = 36.0, 2 / 3
-    found = levels.windows(CLASSIC, r, 1)
+    found = windows(CLASSIC, r, 1)
     assert found == [pytest.approx((r * p ** (k + 0.5), r * p ** max(k - 0.5, 0))) for k in range(4)]
     guesses = np.linspace(r * p**3.5 + 0.01, r, 200)
     assert "between levels" not in named(guesses, reference=r, round_index=1)
@@ -73,7 +79,7 @@ def test_classic_guesses():
 
 def test_windows_and_assignment_agree():
     for game, reference in ((CLASSIC, 50.0), (Game(multiplier="1/2", offset=5), 50.0), (Game(multiplier="4/3"), 50.0)):
-        for level, (low, high) in enumerate(levels.windows(game, reference)):
+        for level, (low, high) in enumerate(windows(game, reference)):
             inside = np.linspace(low, high, 23)[1:-1]
             assert set(named(inside, game, reference)) == {f"level {level}"}
 
@@ -114,3 +120,15 @@ def test_depths_invert_the_best_response():
     steps = levels.depths(np.array(levels.marks(game, 50)), game, 50)
     assert steps == pytest.approx([0, 1, 2, 3])
     assert math.isinf(levels.depths(np.array([0.0]), CLASSIC, 50)[0])
+
+
+def test_every_session_has_its_own_reference():
+    """All at once is each by itself, also where fewer levels can be told apart."""
+    references = np.array([50.0, 20, 3, 0.9, np.nan])
+    guesses = np.random.default_rng(1).uniform(0, 60, (5, 400))
+    guesses[:, ::7] = np.nan
+    guesses[4] = np.nan
+    for game in (CLASSIC, Game(multiplier="1/2", offset=5), Game(multiplier="4/3"), Game(multiplier="1", offset=-3)):
+        together = levels.assign(guesses.reshape(-1), game, references, 1).reshape(5, -1)
+        for row, reference, codes in zip(guesses, references, together, strict=True):
+            assert np.array_equal(codes, levels.assign(row, game, reference, 1))
