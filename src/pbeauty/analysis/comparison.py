@@ -14,9 +14,9 @@ from itertools import chain, combinations
 from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import Difference, Estimate
-from pbeauty.analysis.references import Pool, human_means, load, published_rules
+from pbeauty.analysis.references import Pool, human_means, load, published_as, published_rules
 from pbeauty.analysis.run_analysis import Analysis
-from pbeauty.game.experiment import Game
+from pbeauty.game.experiment import Experiment, Game
 
 MOST_IN_PAIRS = 10
 """Groups of one kind that are compared in pairs; of more, every pair is a table that nobody reads."""
@@ -39,6 +39,8 @@ class Comparison:
     """Participants; of `people by round`, sessions."""
     difference: Difference
     """Our mean less theirs."""
+    same: bool = False
+    """Whether a published model is the one that plays here, and was asked for the same (`references.published_as`)."""
 
 
 def pools(game: Game) -> list[Pool]:
@@ -47,10 +49,11 @@ def pools(game: Game) -> list[Pool]:
     return [pool if pool.target is None else replace(pool, mean=(pool.target - pool.offset) / game.p) for pool in found]
 
 
-def compare(analysis: Analysis) -> list[Comparison]:
+def compare(analysis: Analysis, experiment: Experiment | None = None) -> list[Comparison]:
     """Everybody in the first round with all pools, and in all rounds with all else.
 
     Empty where nobody has published the same game, and where the demo model plays, which is made to be like people.
+    With the experiment, those of the same model and prompt are marked.
     """
     game = analysis.game
     if not published_rules(game) or analysis.demo:
@@ -59,7 +62,8 @@ def compare(analysis: Analysis) -> list[Comparison]:
     found = [_with_pool(cell, pool, analysis.confidence) for cell in everybody[:1] for pool in pools(game)]
     if (game.offset, game.low, game.high) == (0, 0, 100):
         found += [c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)]
-        found += [c for cell in everybody for c in _with_models(cell, game)]
+        same = experiment and published_as(experiment)
+        found += [c for cell in everybody for c in _with_models(cell, game, same)]
     return intervals.adjusted(found)
 
 
@@ -87,7 +91,7 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     return [Comparison("people by round", name, people.source.marked, cell.round, theirs, len(means), gap)]
 
 
-def _with_models(cell: GroupStats, game: Game) -> list[Comparison]:
+def _with_models(cell: GroupStats, game: Game, same: tuple[str, str] | None) -> list[Comparison]:
     """Published language models, all at p = 2/3; their numbers of replies are not, so there is no interval."""
     if not math.isclose(game.p, 2 / 3, rel_tol=1e-3):
         return []
@@ -97,7 +101,9 @@ def _with_models(cell: GroupStats, game: Game) -> list[Comparison]:
         if cell.round in one.rounds:
             mean = one.means[one.rounds.index(cell.round)]
             gap, name = _less(cell, (mean, math.nan, 0)), f"{one.model}, {one.asked}"
-            found.append(Comparison("language model", name, one.source.marked, cell.round, Estimate(mean), None, gap))
+            here = (one.model, one.prompt) == same
+            what = "language model"
+            found.append(Comparison(what, name, one.source.marked, cell.round, Estimate(mean), None, gap, here))
     return found
 
 

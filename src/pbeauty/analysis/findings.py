@@ -72,7 +72,9 @@ def examine(paths: Sequence[Path], confidence: float, detectable: float | None =
     for path in find_runs(paths):
         with Run(path) as run:
             analysis = analyse(run, confidence=confidence)
-            found.append(Examined(path, run.experiment, analysis, compare(analysis), contrasts(analysis)))
+            found.append(
+                Examined(path, run.experiment, analysis, compare(analysis, run.experiment), contrasts(analysis))
+            )
         if analysis.unfinished:
             print(f"pbeauty: {path}: {analysis.unfinished}; analysed as far as it goes", file=sys.stderr, flush=True)
     variation = vary([(settings(one.experiment), one.analysis) for one in found], confidence)

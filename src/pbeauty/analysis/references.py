@@ -7,6 +7,7 @@ The figures are in `references.yaml`, each with its source; what can be computed
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -16,7 +17,19 @@ from typing import Any
 
 import yaml
 
-from pbeauty.game.experiment import Game
+from pbeauty.game.experiment import Experiment, Game, LLMGroup
+
+_PROMPTS = {
+    ("classic", "direct"): "P1",
+    ("classic", "step-by-step"): "P2",
+    ("rational", "step-by-step"): "P3",
+    ("rational-think-of-others", "step-by-step"): "P4",
+    ("sys-1", "usr-1"): "P1",
+    ("sys-1", "usr-2"): "P2",
+    ("sys-2", "usr-2"): "P3",
+    ("sys-3", "usr-2"): "P4",
+}
+"""The prompts that ask for what those of Pan et al. do, system and user, ours and those of an import."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,24 @@ def published_rules(game: Game) -> bool:
     """Whether the rules are those of the published games but for p, offset and range: the mean counts, individuals
     play, and the nearest guess wins."""
     return game.aggregate == "mean" and game.players == "individuals" and game.tolerance is None
+
+
+def published_as(experiment: Experiment) -> tuple[str, str] | None:
+    """The published model and prompt, such as `Qwen2-72B` and `P2`, that everybody in an experiment plays with.
+
+    None where there are none, or not at the published temperature, 1. Models are known by the names of their folders.
+    """
+    group = experiment.population[0]
+    if len(experiment.population) > 1 or not isinstance(group, LLMGroup) or group.sampling.temperature != 1:
+        return None
+    prompt = _PROMPTS.get((group.system_prompt, group.user_prompt))
+    path = _letters(experiment.models[group.model].path.rpartition("/")[2])
+    model = next((one.model for one in load().prompted if _letters(one.model) in path), None)
+    return (model, prompt) if model and prompt else None
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 @cache

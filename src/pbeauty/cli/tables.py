@@ -194,7 +194,9 @@ def _published(one: Examined) -> list[Table]:
 
 
 def _referred(found: Comparison) -> str:
-    return found.reference if found.what != "language model" else f"round {found.round}: {found.reference}"
+    if found.what != "language model":
+        return found.reference
+    return f"round {found.round}: {found.reference}{' (as here)' if found.same else ''}"
 
 
 # --- several runs --------------------------------------------------------------------------------------------
@@ -230,7 +232,15 @@ def sweep_summary(findings: Findings) -> list[Table]:
          for one in variation.stats if one.difference and one.round in ends],
         _TESTED_NOTE,
     )  # fmt: skip
-    return _with_rows([cases, less, _probes(findings, named, names)])
+    compared = {one.analysis.path: [c for c in one.comparisons if c.same] for one in findings.examined}
+    published = Table(
+        "Beside the same model and prompt, as published",
+        (named, "round", "their mean", "ours less theirs"),
+        [(case.short, str(c.round), short(c.theirs.value), *tested(c.difference)[:1])
+         for case in variation.cases for analysis in case.analyses for c in compared[analysis.path]],
+        f"{_MODELS_NOTE} From: Pan et al. 2024.",
+    )  # fmt: skip
+    return _with_rows([cases, less, published, _probes(findings, named, names)])
 
 
 def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:

@@ -1,13 +1,17 @@
 """Runs beside people and published language models, and groups beside each other."""
 
+import json
+
 import numpy as np
 import pytest
 from made import experiment, make
 from scipy import stats
 
 from pbeauty.analysis.comparison import MOST_IN_PAIRS, compare, contrasts, pools
+from pbeauty.analysis.references import published_as
 from pbeauty.analysis.run_analysis import DEMO, analyse, is_demo
 from pbeauty.cli.main import main
+from pbeauty.config.loader import loads
 from pbeauty.game.experiment import Game
 from pbeauty.storage.run_reader import Run
 
@@ -61,6 +65,35 @@ def test_people_by_round_are_sessions_and_ours_is_one_more(tmp_path):
     assert all(np.isnan(c.difference.p_value) and np.isnan(c.difference.estimate.low) for c in found)
     assert [c.n for c in found] == [4, 4]
     assert all(0 <= c.theirs.low < c.theirs.high <= 100 for c in found)
+
+
+def asked(model, user="step-by-step", **settings):
+    group = {"name": "a", "count": 60, "kind": "llm", "model": "m", "user_prompt": user, **settings}
+    text = {"name": "x", "game": {"rounds": 3}, "models": {"m": {"path": model}}, "population": [group]}
+    return loads(json.dumps(text))
+
+
+def test_the_same_model_and_prompt_are_known(tmp_path, capsys):
+    assert published_as(asked("meta-llama/Meta-Llama-3-70B-Instruct")) == ("Llama3-70B", "P2")
+    assert published_as(asked("/disk/qwen2_72b", system_prompt="rational")) == ("Qwen2-72B", "P3")
+    assert published_as(asked("meta-llama/Llama-3.1-70B-Instruct")) is None
+    assert published_as(asked("Qwen/Qwen2-72B-Instruct", sampling={"temperature": 0.5})) is None
+    assert published_as(asked("Qwen/Qwen2-72B-Instruct", system_prompt="rational", user="direct")) is None
+    assert published_as(experiment(60)) is None
+    make(tmp_path / "1", HUMANLIKE, asked("Qwen/Qwen2-72B-Instruct", "direct"))
+    make(tmp_path / "2", HUMANLIKE, asked("Qwen/Qwen2-72B-Instruct"))
+    assert main(["analyze", str(tmp_path)]) == 0
+    title, *lines = capsys.readouterr().out.partition("Beside the same model and prompt")[2].splitlines()
+    assert "as published" in title
+    rows = [line.split()[:3] for line in lines[1:5]]
+    assert rows == [
+        ["direct", "1", "50.6"],
+        *(["step-by-step", *row] for row in (("1", "19.1"), ("2", "11.1"), ("3", "6.11"))),
+    ]
+    assert main(["analyze", "--json", str(tmp_path)]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    same = [[found["theirs"]["value"] for found in run["comparisons"] if found["same"]] for run in runs]
+    assert same == [[50.56], [19.15, 11.06, 6.11]]
 
 
 @pytest.mark.parametrize("game", [{"players": "groups"}, {"tolerance": 0.5}, {"aggregate": "median"}])
