@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pbeauty.cli.run import add_experiment
-from pbeauty.config.persona_files import read_persona_files
+from pbeauty.config.persona_files import load_personas
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.personas import Personas, assign_personas, has_personas
 from pbeauty.game.population import groups_of
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
@@ -171,7 +170,7 @@ class _Players:
         self._comm, self._experiment = comm, experiment
         (model,) = experiment.used_models.values()
         self._partition = partition_population(experiment, 1)
-        longest = longest_traits(experiment, groups_of(self._partition[0]), _personas(experiment))
+        longest = longest_traits(experiment, groups_of(self._partition[0]), load_personas(experiment))
         needed = partial(game_context, experiment, groups=longest)
         self._engine = Engine(model, NodeRank(0, 1), experiment.seed, needed)
         self._interrupt = Interrupt()
@@ -202,7 +201,7 @@ class _Players:
             ConfigError: if the game does not come to its end.
         """
         experiment = self._experiment
-        participants = Participants(experiment, self._partition[0], self._engine, personas=_personas(experiment))
+        participants = Participants(experiment, self._partition[0], self._engine, personas=load_personas(experiment))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             checkpoint, _ = read_checkpoint(folder, experiment)
@@ -247,10 +246,6 @@ class _Players:
         texts = [extraction_message(reply.outputs[0].text, self.llm.variables, own) for reply in replies]
         questions = [[{"role": "user", "content": text}] for text in texts]
         self._engine.llm.chat(questions, _for_chat(self.llm.extraction_params), use_tqdm=False)
-
-
-def _personas(experiment: Experiment) -> Personas | None:
-    return assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
 
 
 def _for_chat(params: Any) -> Any:

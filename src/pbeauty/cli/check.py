@@ -84,13 +84,12 @@ def _check_experiment(options: argparse.Namespace, conditions: Conditions) -> It
 
 def _engines(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """What the engine of each model would be started with, where its files are here."""
-    from pbeauty.config.persona_files import read_persona_files
-    from pbeauty.game.personas import assign_personas, has_personas
+    from pbeauty.config.persona_files import load_personas
     from pbeauty.llm.engine_arguments import describe_engine
     from pbeauty.llm.model_files import is_here
 
     models = [name for name, model in experiment.used_models.items() if is_here(model)]
-    personas = assign_personas(experiment, read_persona_files(experiment)) if has_personas(experiment) else None
+    personas = load_personas(experiment)
     return {name: describe_engine(experiment, name, personas) for name in models}
 
 

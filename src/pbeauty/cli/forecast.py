@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config.persona_files import read_persona_files
+from pbeauty.config.persona_files import load_personas
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup, is_number
-from pbeauty.game.personas import assign_personas, other_writers
+from pbeauty.game.personas import other_writers
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
@@ -120,9 +120,8 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, floa
     """Tokens of the first prompt, and of what follows a reply, with some for the chat template."""
     variables = population_variables(experiment) | {"group": group.name}
     traits: dict[str, str] = {}
-    if group.personas:
-        first = sum(g.count for g in experiment.population[: experiment.population.index(group)])
-        traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
+    if group.personas and (personas := load_personas(experiment)):
+        traits = personas.traits(sum(g.count for g in experiment.population[: experiment.population.index(group)]))
         if group.personas.write:
             traits["background"] = "x" * (_CHARACTERS * group.personas.write.max_tokens)
     announced = dict.fromkeys(map(str, experiment.announced_to(group)), "33.33")

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pbeauty.config.loader import load, loads
-from pbeauty.config.persona_files import read_persona_files
+from pbeauty.config.persona_files import load_personas
 from pbeauty.config.sweep import is_sweep, load_sweep
 from pbeauty.errors import DONE, ConfigError, nearest
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.personas import assign_personas
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import (
     ABOUT,
@@ -142,7 +141,8 @@ def _traits(name: str, experiment: Experiment) -> dict[str, str]:
     if not talkers:
         return {}
     _, first, group = min(talkers, key=lambda talker: talker[:2])
-    traits = assign_personas(experiment, read_persona_files(experiment)).traits(first)
+    personas = load_personas(experiment)
+    traits = personas.traits(first) if personas else {}
     if group.personas and group.personas.write:
         traits["background"] = "(what the model will have written)"
     return traits | {"group": group.name}

@@ -12,7 +12,7 @@ from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, RegularFile, replaced
 from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
-from pbeauty.game.personas import Personas, PersonRecord, Source, writers
+from pbeauty.game.personas import Personas, PersonRecord, Source, assign_personas, has_personas, writers
 from pbeauty.game.population import everybody
 
 LONGEST_BACKGROUND = 100_000
@@ -23,20 +23,20 @@ _FOR_PEOPLE = ("participant", "background_source", "written_by")
 """Keys that only tell a human reader where a line comes from; reading ignores them."""
 
 
-def read_persona_files(experiment: Experiment) -> dict[str, list[PersonRecord]]:
-    """Reads the persona file of every group that has one, for `game.personas.assign_personas`.
-
-    Returns:
-        The people of each file, by the name of the group that takes them.
+def load_personas(experiment: Experiment) -> Personas | None:
+    """The personas of all participants, those of persona files included; None where nobody has any.
 
     Raises:
         ConfigError: if a file cannot be read or is not valid.
     """
-    return {
+    if not has_personas(experiment):
+        return None
+    people = {
         group.name: read_file(Path(group.personas.file), group.name, group.count * experiment.sessions)
         for group in experiment.population
         if isinstance(group, LLMGroup) and group.personas and group.personas.file
     }
+    return assign_personas(experiment, people)
 
 
 def read_file(path: Path, group: str, most: int) -> list[PersonRecord]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, FixedGroup, Game, LLMGroup, OwnPrompts
-from pbeauty.game.personas import Personas, Source, assign_personas, has_personas, writers
+from pbeauty.game.personas import Personas, Source, has_personas, writers
 from pbeauty.game.population import ids
 from pbeauty.game.records import BACKGROUNDS_ROUND
 from pbeauty.job.context import JobContext
@@ -46,10 +46,10 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
     if not has_personas(experiment):
         return None, None
 
-    def assign() -> Personas:
-        from pbeauty.config.persona_files import read_persona_files
+    def assign() -> Personas | None:
+        from pbeauty.config.persona_files import load_personas
 
-        return stored or assign_personas(experiment, read_persona_files(experiment))
+        return stored or load_personas(experiment)
 
     everybody = run_on_root_only(job.comm, assign)
     parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
