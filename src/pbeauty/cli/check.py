@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pbeauty.cli.forecast import Conditions, forecast
@@ -32,18 +31,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Prints what `check` says."""
+    """Prints what `check` says of an experiment, of a case of a sweep, or of all its cases."""
     limit = options.time_limit
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
-    conditions = Conditions(options.ranks, options.gpu_memory, options.rate, limit)
+    request, sweep = RunRequest(options.config, tuple(options.set)), None
     if is_sweep(options.config):
-        lines = _check_sweep(RunRequest(options.config, tuple(options.set)), options.case, conditions, options.json)
+        from pbeauty.job.sweep_runner import prepare_sweep
+
+        sweep = prepare_sweep(request)[0]
+        cases = (sweep.pick(options.case),) if options.case else sweep.cases
+        experiments = {case.name: case.experiment for case in cases}
     else:
-        lines = _check_experiment(options, conditions)
-    for line in lines:
-        print(line)
+        experiments = {"": prepare(request)}
+    alone = len(experiments) == 1
+    conditions = Conditions(options.ranks, options.gpu_memory, options.rate, limit if alone else None)
+    found = {name: forecast(experiment, conditions) for name, experiment in experiments.items()}
+    engines = {name: _engines(experiment) if options.engines else {} for name, experiment in experiments.items()}
+    if options.json:
+        documents = [
+            ({"case": name, "folder": str(sweep.folder / name)} if sweep else {})
+            | {"forecast": found[name], "engines": engines[name]}
+            | experiment.model_dump(mode="json")
+            for name, experiment in experiments.items()
+        ]
+        whole: Any = documents[0]
+        if sweep and not options.case:
+            whole = {"sweep": sweep.name, "folder": str(sweep.folder), "cases": documents}
+        print(json.dumps(whole, indent=1))
+        return DONE
+    warned = any(one["warnings"] for one in found.values())
+    print(f"{options.config}: good{', but see the warnings' if warned else ''}")
+    for number, (name, experiment) in enumerate(experiments.items(), start=1):
+        summary, lines = _summary(experiment), [*_describe_engines(engines[name]), *describe(found[name])]
+        if not alone:
+            summary, lines = [f"{number}. {name}: {summary[0]}"], [f"     {line}" for line in lines]
+        print("\n".join(f"  {line}" for line in [*summary, *lines]))
+    if not alone:
+        print("\n".join(f"  {line}" for line in _totals(list(found.values()), limit)))
     return DONE
+
+
+def _totals(found: Sequence[Mapping[str, Any]], limit: float | None) -> Iterator[str]:
+    """What all cases of a sweep take together; the time limit is for them all."""
+    seconds, gpu_hours = (sum(one[name] or 0.0 for one in found) for name in ("seconds", "gpu_hours"))
+    yield f"{len(found)} case(s)" + (f": about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours" if seconds else "")
+    if limit is not None and seconds > limit:
+        yield f"WARNING: longer than the time limit of {limit:,.0f} s; the job will be interrupted, to be resumed"
 
 
 def _positive(text: str) -> int:
@@ -67,19 +101,6 @@ def _limit(text: str) -> float:
     if seconds is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90, 4:00:00 or 1-12:00:00")
     return seconds
-
-
-def _check_experiment(options: argparse.Namespace, conditions: Conditions) -> Iterator[str]:
-    """An experiment and its forecast, line by line, or as one JSON document."""
-    request = RunRequest(options.config, tuple(options.set))
-    experiment = prepare(request)
-    found = forecast(experiment, conditions)
-    engines = _engines(experiment) if options.engines else {}
-    if options.json:
-        yield json.dumps(experiment.model_dump(mode="json") | {"forecast": found, "engines": engines}, indent=1)
-        return
-    yield f"{request.config}: {'good, but see the warnings' if found['warnings'] else 'good'}"
-    yield from (f"  {line}" for line in [*_summary(experiment), *_describe_engines(engines), *describe(found)])
 
 
 def _engines(experiment: Experiment) -> dict[str, dict[str, Any]]:
@@ -107,36 +128,6 @@ def _describe_engines(engines: Mapping[str, Mapping[str, Any]]) -> list[str]:
         else:
             lines.append(f"WARNING: model {name}: what its engine starts with is unknown here: {engine['unresolved']}")
     return lines
-
-
-def _check_sweep(request: RunRequest, chosen: str | None, conditions: Conditions, as_json: bool) -> Iterator[str]:
-    """The same of all cases of a sweep, or of one; the time limit is for them all."""
-    from pbeauty.job.sweep_runner import prepare_sweep
-
-    sweep = prepare_sweep(request)[0]
-    cases = (sweep.pick(chosen),) if chosen else sweep.cases
-    each = replace(conditions, time_limit=None)
-    forecasts = [forecast(case.experiment, each) for case in cases]
-    if as_json:
-        documents = [
-            {"case": case.name, "folder": str(sweep.folder / case.name), "forecast": found}
-            | case.experiment.model_dump(mode="json")
-            for case, found in zip(cases, forecasts, strict=True)
-        ]
-        whole: Any = documents[0] if chosen else {"sweep": sweep.name, "folder": str(sweep.folder), "cases": documents}
-        yield json.dumps(whole, indent=1)
-        return
-    yield f"{request.config}: good, {len(cases)} case(s)"
-    for number, (case, found) in enumerate(zip(cases, forecasts, strict=True), start=1):
-        yield f"  {number}. {case.name}: {_summary(case.experiment)[0]}"
-        yield from (f"       {line}" for line in describe(found))
-    seconds = sum(found["seconds"] or 0.0 for found in forecasts)
-    if conditions.rate and len(cases) > 1:
-        gpu_hours = sum(found["gpu_hours"] or 0.0 for found in forecasts)
-        yield f"  all cases: about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours"
-    if conditions.time_limit is not None and seconds > conditions.time_limit:
-        longer = f"longer than the time limit of {conditions.time_limit:,.0f} s"
-        yield f"  WARNING: {longer}; the job will be interrupted, to be resumed"
 
 
 def _summary(experiment: Experiment) -> list[str]:
