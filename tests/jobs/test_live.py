@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mpi import PBEAUTY, alone, mpirun, rounds_kept, start
 
@@ -21,7 +22,9 @@ from pbeauty.cli import watch as cli_watch
 from pbeauty.cli.watch import observe, watch
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
+from pbeauty.game.experiment import Game
 from pbeauty.game.records import Progress
+from pbeauty.game.scoring import score
 from pbeauty.job import live_status
 from pbeauty.job.live_status import LIVE_FILE, LiveStatus, RankStatus, RunStatus, read_status, seconds_left
 from pbeauty.storage.lock import LOCK_FILE, look, this_process
@@ -188,7 +191,7 @@ def test_a_file_system_that_takes_its_time_does_not_hold_up_the_round(tmp_path, 
         for index in range(3):
             live.begin_round(index)
             live.show({0: Progress(100, 50)})
-            live.result(index, OUTCOME, {}, 0.5)
+            live.result(index, SCORED, 0.5)
         assert read(tmp_path).state == "starting", "nothing has been written meanwhile"
         threading.Timer(0.5, slow.set).start()
         live.end("finished")
@@ -205,13 +208,13 @@ def test_nobody_can_tell_how_long_a_rank_without_a_reply_takes():
     assert left(done=10) == 0
 
 
-OUTCOME = SimpleNamespace(mean=1.0, median=1.0, target=1.0, n_valid=1, n_winners=1)
+SCORED = score(Game(), np.ones(1), np.zeros(1, np.uint8))
 
 
 def test_a_run_of_many_rounds_keeps_the_latest(tmp_path):
     live = LiveStatus(tmp_path, loads(THINKERS), this_process())
     for index in range(700):
-        live.result(index, OUTCOME, {}, 0.5)
+        live.result(index, SCORED, 0.5)
     live.end("finished")
     state = read(tmp_path)
     assert state.rounds_finished == 700

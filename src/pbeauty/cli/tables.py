@@ -83,17 +83,9 @@ def summary(one: Examined) -> list[Table]:
         "mean; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of these. deeper: past 3. "
         "equilibrium: to 1 % of the range. outside: on the other side of the reference, or past the equilibrium.",
     )
-    near = one.within.counts if one.within else []
-    within = Table(
-        f"Guesses within {one.within.distance if one.within else 0:g} of the target",
-        ("round", *(near[0] if near else ())),
-        [(str(number), *(f"{count:,}" for count in counts.values())) for number, counts in enumerate(near, start=1)],
-        "Counted afterwards, whoever won by the rules that were told.",
-    )
     return _with_rows(
         [
             rounds,
-            within,
             levels,
             _unusable(cells),
             _readings(one.analysis.readings),
