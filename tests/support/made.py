@@ -18,10 +18,11 @@ from pbeauty.storage.run_writer import RunWriter
 ABOUT = {"started": "2026-01-01T00:00:00+00:00", "command": ["pbeauty", "run"], "ranks": [{"host": "node-1"}]}
 
 
-def experiment(count, *, name="made", seed=1, rounds=1, population=None, **game):
-    """An experiment of `count` participants without a model, or of another population."""
+def experiment(count, *, name="made", seed=1, sessions=1, rounds=1, population=None, **game):
+    """An experiment of `count` participants without a model, or of another population, in each session."""
     crowd = population or [{"name": "crowd", "count": count, "kind": "uniform"}]
-    return loads(json.dumps({"name": name, "seed": seed, "game": {"rounds": rounds, **game}, "population": crowd}))
+    about = {"name": name, "seed": seed, "sessions": sessions, "game": {"rounds": rounds, **game}}
+    return loads(json.dumps({**about, "population": crowd}))
 
 
 def table(rows):
@@ -69,7 +70,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
 
     Args:
         folder: made if need be.
-        guesses: float64[round, participant]; NaN is an unparsable reply.
+        guesses: float64[round, participant]; NaN is an unparsable reply, or none in a session that has ended.
         described: the experiment; one for these guesses, with `settings`, unless given.
         finished: whether it is marked so; unless given, whether all rounds are there.
         said: by round, (participant, purpose, text) of every reply.
@@ -80,11 +81,13 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
     guesses = np.array(guesses, float)
     described = described or experiment(guesses.shape[1], rounds=max(len(guesses), 1), **settings)
     writer = RunWriter.create(folder, described, ABOUT, "made")
+    ended = np.zeros(described.sessions, bool)
     for index, row in enumerate(guesses):
         rows = new_rows(row.size, model=True)
         rows["guess"][:] = row
         rows["reading"][:] = 0 if readings is None else readings[index]
         rows["status"][:] = np.where(np.isnan(row), Status.UNPARSABLE, Status.OK)
+        rows["status"][np.repeat(ended, described.session_size)] = Status.NOT_ASKED
         replies = Replies()
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
@@ -92,6 +95,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
         sealed = write_replies(folder, "made", index, 0, replies)[0] if len(replies) else []
         counts = [group.count for group in described.population]
         scored = score(described.game, rows["guess"], rows["status"], counts)
+        ended = scored.outcome.n_valid == 0
         writer.commit(index, rows, scored, {"seconds": 2.0}, sealed)
     if finished if finished is not None else len(guesses) == described.game.rounds:
         writer.finish({"ended": "2026-01-01T00:01:00+00:00"})

@@ -12,7 +12,9 @@ from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE
+from pbeauty.game.announcement import announced_in_words
 from pbeauty.game.experiment import Experiment
+from pbeauty.game.population import in_words
 from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.stop_requests import job_end, parse_duration
 
@@ -131,20 +133,24 @@ def _describe_engines(engines: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _summary(experiment: Experiment) -> list[str]:
-    game = experiment.game
+    game, sessions = experiment.game, experiment.sessions
     offset = f"{game.offset:g} + " if game.offset else ""
     lines = [
         f"{game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, "
         f"target {offset}{game.multiplier} x {game.aggregate}",
-        f"announced: {', '.join(game.announce) or 'nothing'}",
-        f"{experiment.count:,} participants, seed {experiment.seed}",
+        f"announced: {announced_in_words(experiment)}",
+        f"{in_words(sessions, experiment.session_size)}"
+        + (f", {experiment.count:,} participants in all" if sessions > 1 else "")
+        + f", seed {experiment.seed}",
     ]
     for group in experiment.population:
-        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "sampling", "personas"})
+        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "announce", "sampling", "personas"})
         settings = [f"{key} {value}" for key, value in details.items() if value is not None]
         settings += ["with personas"] if getattr(group, "personas", None) else []
         lines.append(
-            f"  {group.name}: {group.count:,} {group.kind}" + (f" ({', '.join(settings)})" if settings else "")
+            f"  {group.name}: {group.count:,} {group.kind}"
+            + (" in each session" if sessions > 1 else "")
+            + (f" ({', '.join(settings)})" if settings else "")
         )
     return lines
 

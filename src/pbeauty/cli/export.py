@@ -2,7 +2,8 @@
 
 Exporting reads run.h5 and the stored replies, and never imports the runtime.
 csv, jsonl and parquet hold a row per round and participant, of one run or of many; agentscope is the result folder of
-the published example "paper_large_scale_simulation" of AgentScope, which its own scripts can read.
+the published example "paper_large_scale_simulation" of AgentScope, which its own scripts can read. To it every session
+is a game of its own, with a folder of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from pbeauty.analysis.group_stats import over_sessions
 from pbeauty.cli.analyze import add_runs
 from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.files import csv_cell, replaced
@@ -101,7 +100,7 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
             or in that above all runs.
 
     Returns:
-        The file, or, for agentscope, the folder of each run.
+        The file, or, for agentscope, the folder of each run, or of each session of a run of several.
 
     Raises:
         ConfigError: if there is no such run, nothing can be written there, or a library is missing.
@@ -132,9 +131,9 @@ def _name(file: Path, paths: Sequence[Path]) -> str:
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
-    """A row per participant of a round: round (from 1), participant, group, attributes, guess, status, reply.
+    """A row per participant of a round: round, session, participant, group, attributes, guess, status, reply.
 
-    After the attributes `background_source`, where there are personas.
+    Rounds and sessions count from 1. After the attributes `background_source`, where there are personas.
     """
     columns = {name: (run.attributes[name], run.codes(name).tolist()) for name in _attributes(run)}
     if run.personas:
@@ -145,6 +144,7 @@ def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
     for participant, guess in enumerate(guesses):
         yield {
             "round": round_index + 1,
+            "session": participant // run.experiment.session_size + 1,
             "participant": participant,
             **{name: labels[codes[participant]] for name, (labels, codes) in columns.items()},
             "guess": None if np.isnan(guess) else guess,
@@ -190,7 +190,8 @@ def _columns(runs: Runs) -> list[str]:
         with Run(path) as run:
             shown |= dict.fromkeys(_attributes(run))
             source = ["background_source"] if run.personas else source
-    return [*(["run"] if len(runs) > 1 else []), "round", "participant", *shown, *source, "guess", "status", "reply"]
+    first = [*(["run"] if len(runs) > 1 else []), "round", "session", "participant"]
+    return [*first, *shown, *source, "guess", "status", "reply"]
 
 
 def _all_rows(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -224,7 +225,12 @@ def _parquet(runs: Runs, path: Path) -> None:
         raise ConfigError(
             "parquet needs pyarrow, which is not installed: pip install 'pbeauty[export]'; csv and jsonl need nothing"
         ) from None
-    kinds = {"round": pyarrow.uint32(), "participant": pyarrow.uint64(), "guess": pyarrow.float64()}
+    kinds = {
+        "round": pyarrow.uint32(),
+        "session": pyarrow.uint32(),
+        "participant": pyarrow.uint64(),
+        "guess": pyarrow.float64(),
+    }
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in _columns(runs)])
     with replaced(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
         all_rows = _all_rows(runs)
@@ -236,47 +242,52 @@ def _parquet(runs: Runs, path: Path) -> None:
 
 
 def _agentscope(files: Sequence[Path], out: Path, benchmark: str | None) -> list[Path]:
-    """Writes the result folder of each run below that of their benchmark, and returns them.
+    """Writes the result folder of each session of each run below that of their benchmark, and returns them.
 
     Args:
         files: of the runs.
         out: the example's `result`.
         benchmark: the name of all runs together; None for the experiment's.
     """
-    from pbeauty.plots import plot_run
+    from pbeauty.plots import pdf, round_histogram
 
-    folders: list[Path] = []
+    folders: dict[Path, None] = {}
     for file in files:
-        with Run(file) as run, tempfile.TemporaryDirectory() as drawn:
+        with Run(file) as run:
             started = datetime.fromisoformat(str(run.provenance["started"]))
             above = out / (benchmark or run.experiment.name) / _model(run.experiment) / _settings(run)
-            while (folder := above / f"{started:%Y-%m-%d-%H:%M:%S}") in folders:
-                started += timedelta(seconds=1)  # cases of a sweep may differ in what these names do not tell
-            folder.mkdir(parents=True, exist_ok=True)
-            folders.append(folder)
-            figures = {path.name: path for path in plot_run(run.path, Path(drawn))}
+            of_run = []
+            for _ in range(run.experiment.sessions):
+                while (folder := above / f"{started:%Y-%m-%d-%H:%M:%S}") in folders:
+                    started += timedelta(seconds=1)  # sessions, and cases in what these names do not tell, are alike
+                folder.mkdir(parents=True, exist_ok=True)
+                folders[folder] = None
+                of_run.append(folder)
             for round_index in range(run.round_count):
-                text = json.dumps(_result(run, round_index), indent=2)
-                (folder / f"result_{round_index}.json").write_text(text, encoding="utf-8")
-                histogram = figures[f"round-{round_index + 1:04d}-histogram.pdf"].read_bytes()
-                (folder / f"result_{round_index}.pdf").write_bytes(histogram)
-    return folders
+                last, played = last_replies(run, round_index), run.read("n_valid", round_index)
+                for session in np.flatnonzero(played).tolist():  # one without a valid guess has ended
+                    text = json.dumps(_result(run, round_index, session, last), indent=2)
+                    (of_run[session] / f"result_{round_index}.json").write_text(text, encoding="utf-8")
+                    histogram = pdf(round_histogram(run, round_index, session))
+                    (of_run[session] / f"result_{round_index}.pdf").write_bytes(histogram)
+    return list(folders)
 
 
-def _result(run: Run, round_index: int) -> dict[str, Any]:
-    """A round as the example stores it."""
-    outcome, last = over_sessions(run.outcome(round_index)), last_replies(run, round_index)
-    guesses, status = run.read("guess", round_index), run.read("status", round_index)
+def _result(run: Run, round_index: int, session: int, last: Callable[[int], str | None]) -> dict[str, Any]:
+    """A round of a session as the example stores it; ids are those within the session."""
+    outcome, first = run.outcome(round_index).of(session), session * run.experiment.session_size
+    mine = slice(first, first + run.experiment.session_size)
+    guesses, status = run.guesses[round_index, mine], run.status[round_index, mine]
     valid = np.flatnonzero(status <= Status.RETRIED)
     data = {}
     for participant in valid.tolist():
-        text = last(participant)
+        text = last(first + participant)
         said = {} if text is None else {"raw": text}
         data[f"P{participant}"] = {"value": float(guesses[participant]), **said, "round": round_index + 1}
     numbers = guesses[valid]
     stats = {
-        "win": outcome.target,
-        "cnt": outcome.n_valid,
+        "win": outcome.target.item(),
+        "cnt": outcome.n_valid.item(),
         "avg": float(numbers.mean()),
         "med": float(np.median(numbers)),
         "std": float(numbers.std()),
@@ -300,7 +311,7 @@ def _settings(run: Run) -> str:
     user = "+".join(dict.fromkeys(_id(group.user_prompt, _USER_IDS.get(group.user_prompt)) for group in groups)) or "1"
     ranks = run.provenance.get("ranks", [])
     hosts = len({rank.get("host") for rank in ranks}) or 1
-    return f"{system}-{user}-{experiment.count}-{hosts}-{experiment.game.p:.3f}"
+    return f"{system}-{user}-{experiment.session_size}-{hosts}-{experiment.game.p:.3f}"
 
 
 def _system_id(group: LLMGroup, offset: float) -> str:

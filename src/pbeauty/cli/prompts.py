@@ -94,6 +94,9 @@ def entries(experiment: Experiment | None = None) -> list[Entry]:
 def render(name: str, experiment: Experiment | None = None) -> str:
     """A prompt as the first participant who has it gets it; of the first language model, where nobody has it.
 
+    Of a user prompt the messages of the first round and of the second; where groups that have it are told different
+    things, the second of the first group for each.
+
     Args:
         name: of a system or a user prompt, `retry` or `extraction`.
         experiment: whose game and population; without one, the classic game of 100.
@@ -126,8 +129,16 @@ def render(name: str, experiment: Experiment | None = None) -> str:
         return system_message(name, variables, own)
     example = number_text((experiment.game.low + experiment.game.high) / 3)
     other = {"own_rank": "2", "group_numbers": ", ".join(f"{group.name} {example}" for group in experiment.population)}
-    announced = {str(quantity): other.get(quantity, example) for quantity in experiment.game.announce}
-    return "\n\n".join((user_message(name, 0, variables, {}, own), user_message(name, 1, variables, announced, own)))
+    texts = [user_message(name, 0, variables, {}, own)]
+    talkers = [group for group in experiment.population if isinstance(group, LLMGroup)]
+    groups = [group for group in talkers if group.user_prompt == name] or talkers[:1]
+    ways = {experiment.announced_to(group): group for group in reversed(groups)} or {experiment.game.announce: None}
+    for quantities, group in reversed(ways.items()):
+        announced = {str(quantity): other.get(quantity, example) for quantity in quantities}
+        heading = f"({group.name})\n" if group and len(ways) > 1 else ""
+        named = variables | ({"group": group.name} if group else {})
+        texts.append(heading + user_message(name, 1, named, announced, own))
+    return "\n\n".join(texts)
 
 
 def _traits(name: str, experiment: Experiment) -> dict[str, str]:

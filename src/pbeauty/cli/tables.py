@@ -12,6 +12,7 @@ from pbeauty.analysis.group_stats import GroupStats, Readings
 from pbeauty.analysis.hierarchy import LARGEST_TAU
 from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
+from pbeauty.game.announcement import announced_in_words
 
 _TESTED = ("difference", "equivalent within", "p (Holm)")
 _TESTED_NOTE = (
@@ -46,7 +47,7 @@ def headline(one: Examined) -> list[str]:
         f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
         + (", groups play" if game.players == "groups" else "")
         + (f", all within {game.tolerance:g} win" if game.tolerance is not None else "")
-        + f"; equilibrium {number(analysis.equilibrium)}; announced: {', '.join(game.announce) or 'nothing'}",
+        + f"; equilibrium {number(analysis.equilibrium)}; announced: {announced_in_words(one.experiment)}",
         f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals",
     ]
     bad = [cell.n - cell.n_valid for cell in analysis.of()]

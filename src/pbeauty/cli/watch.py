@@ -131,6 +131,7 @@ def _from_result(path: Path, lock: Found | None) -> RunStatus:
                 rounds=run.experiment.game.rounds,
                 rounds_finished=run.round_count,
                 participants=run.experiment.count,
+                sessions=run.experiment.sessions,
                 results=latest_results(run),
             )
     if not lock:
@@ -165,7 +166,8 @@ def show(status: RunStatus) -> str:
         for one in status.results[-_ROWS:]:
             numbers = [_number(value) for value in (one.mean, one.median, one.target)]
             rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}", _number(one.seconds)))
-        lines += ["", *_columns(rows)]
+        over = [f"mean, median, target: means over {status.sessions:,} sessions"] if (status.sessions or 1) > 1 else []
+        lines += ["", *over, *_columns(rows)]
     if status.loading_seconds is not None:
         ready = f"{status.engines_ready} of {status.engines}"
         lines += ["", f"loading engines: {ready}, {_duration(status.loading_seconds)}"]
@@ -192,7 +194,10 @@ def headline(status: RunStatus) -> str:
     """A status in one line."""
     facts = [_WORDS.get(status.state, status.state)]
     if status.rounds is not None:
-        facts += [f"{status.rounds_finished:,} of {status.rounds:,} rounds", f"{status.participants:,} participants"]
+        sessions, participants = status.sessions or 1, status.participants or 0
+        several = f"{sessions:,} sessions of {participants // sessions:,}"
+        facts.append(f"{status.rounds_finished:,} of {status.rounds:,} rounds")
+        facts.append(several if sessions > 1 else f"{participants:,} participants")
     if status.host is not None:
         job = f", Slurm job {status.slurm_job_id}" if status.slurm_job_id else ""
         facts.append(f"by {status.user} on {status.host} (pid {status.pid}{job})")

@@ -74,6 +74,15 @@ def announcement(
     )
 
 
+def announced_in_words(experiment: Experiment) -> str:
+    """What is announced, and to groups that are told something else: `target; to experts: own_rank, mean`."""
+    usual = experiment.game.announce
+    texts = [", ".join(usual) or "nothing"] if any(g.announce in (None, usual) for g in experiment.population) else []
+    others = [group for group in experiment.population if group.announce not in (None, usual)]
+    texts += [f"to {group.name}: {', '.join(group.announce or ()) or 'nothing'}" for group in others]
+    return "; ".join(texts)
+
+
 def _announced(experiment: Experiment) -> list[str]:
     """All that is announced to some group."""
     return list(dict.fromkeys(name for group in experiment.population for name in experiment.announced_to(group)))

@@ -78,6 +78,11 @@ def everybody(experiment: Experiment, groups: Sequence[int] | None = None) -> Se
     return Segment(chosen, counts, 0, experiment.sessions * sum(counts[group] for group in chosen))
 
 
+def in_words(sessions: int, size: int) -> str:
+    """How many play, of this size each session: `20 sessions of 18`, or `300 participants`."""
+    return f"{sessions:,} sessions of {size:,}" if sessions > 1 else f"{size:,} participant{'s' * (size != 1)}"
+
+
 def group_of(experiment: Experiment) -> NDArray[np.uint16]:
     """The population group of every participant, uint16[participant]."""
     return everybody(experiment).group_of()

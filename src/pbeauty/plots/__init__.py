@@ -4,11 +4,11 @@
 have the house style (`plots.style`).
 """
 
-from pbeauty.plots.figures import KINDS, Drawing, plot_all, plot_run, run_drawings, sweep_drawings
+from pbeauty.plots.figures import KINDS, Drawing, plot_all, plot_run, round_histogram, run_drawings, sweep_drawings
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import Bars, count_guesses, histogram
 from pbeauty.plots.rounds import lengths, ridgelines, shares
-from pbeauty.plots.style import png, save, stamp
+from pbeauty.plots.style import pdf, png, save, stamp
 from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 
@@ -22,10 +22,12 @@ __all__ = [
     "group_histograms",
     "histogram",
     "lengths",
+    "pdf",
     "plot_all",
     "plot_run",
     "png",
     "ridgelines",
+    "round_histogram",
     "run_drawings",
     "save",
     "shares",

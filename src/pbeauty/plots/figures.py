@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import Comparison, compare
-from pbeauty.analysis.group_stats import Figures, GroupStats, over_sessions
+from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
@@ -24,6 +24,7 @@ from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
 from pbeauty.files import PLOTS
 from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.population import in_words
 from pbeauty.game.records import Status
 from pbeauty.plots.groups import by_group, forest, group_histograms
 from pbeauty.plots.histogram import count_guesses, histogram
@@ -88,27 +89,48 @@ def round_drawings(run: Run) -> Iterator[Drawing]:
         caption = f"The distribution of guesses in round {index + 1} of {rounds}."
         notes = [DEMO if is_demo(run.experiment) else None]
         yield Drawing(
-            "rounds", f"round-{index + 1:04d}-histogram", caption, lambda index=index: _round(run, index), notes
+            "rounds",
+            f"round-{index + 1:04d}-histogram",
+            caption,
+            lambda index=index: round_histogram(run, index),
+            notes,
         )
 
 
-def _round(run: Run, index: int) -> Figure:
-    game, outcome = run.experiment.game, over_sessions(run.outcome(index))
+def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
+    """The distribution of guesses in a round, from 0, of all sessions together or of one, from 0."""
+    game, size, outcome = run.experiment.game, run.experiment.session_size, run.outcome(index)
+    went_on = run.read("n_valid", index - 1) > 0 if index else np.ones(run.experiment.sessions, bool)
+    n_asked, name = size * int(np.count_nonzero(went_on)), run_name(run)
+    if session is not None and run.experiment.sessions > 1:
+        n_asked, outcome, name = size, outcome.of(session), f"{name}, session {session + 1}"
+    played = outcome.n_valid > 0
+    target, aggregate = outcome.target[played], getattr(outcome, game.aggregate)[played]
     bars = count_guesses(
-        lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index)),
+        lambda: (guesses[status <= Status.RETRIED] for guesses, status in _pieces(run, index, session)),
         game,
-        [outcome.target, outcome.mean.value if game.aggregate == "mean" else outcome.median],
+        [end for values in (target, aggregate) for end in (values.min(), values.max())],
     )
+    references = levels.references(run, index)[slice(None) if session is None else session]
+    references = np.unique(references[~np.isnan(references)])
     return histogram(
         bars,
         game,
-        target=outcome.target,
-        mean=outcome.mean.value,
-        median=outcome.median,
-        n_unusable=run.guesses.shape[1] - outcome.n_valid,
-        levels=levels.marks(game, float(np.nanmean(levels.references(run, index)))),
-        title=f"{run_name(run)}: round {index + 1} of {game.rounds}",
+        target=target,
+        mean=outcome.mean[played],
+        median=outcome.median[played],
+        n_unusable=n_asked - bars.total,
+        levels=levels.marks(game, float(references[0])) if references.size == 1 else (),  # or else each has its own
+        title=f"{name}: round {index + 1} of {game.rounds}",
     )
+
+
+def _pieces(run: Run, index: int, session: int | None) -> Iterable[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
+    """Guesses and statuses of a round, a piece at a time, or of one session."""
+    if session is None:
+        return run.pieces(index)
+    mine = slice(session * run.experiment.session_size, (session + 1) * run.experiment.session_size)
+    return [(run.guesses[index, mine], run.status[index, mine])]
 
 
 def _trajectory(run: Run) -> Iterator[Drawing]:
@@ -119,25 +141,26 @@ def _trajectory(run: Run) -> Iterator[Drawing]:
     played = published_rules(game) and (game.offset, game.low, game.high) == (0, 0, 100)
 
     def plot() -> Figure:
-        outcomes: list[Figures] = [over_sessions(run.outcome(index)) for index in range(run.round_count)]
-        names = {"median": "median", "target": "target", "lower": "lower_quartile", "upper": "upper_quartile"}
         return trajectory(
             game,
-            mean=[outcome.mean.value for outcome in outcomes],
-            **{name: [getattr(outcome, field) for outcome in outcomes] for name, field in names.items()},
+            **{name: run.read(name) for name in ("mean", "median", "target")},
+            quartiles=None if experiment.sessions > 1 else [run.read(f"{end}_quartile") for end in ("lower", "upper")],
             people=human_means(game.p) if played and not demo else None,
             title=f"{run_name(run)}: guesses by round",
         )
 
     caption = "Mean, median and target by round, and the quartiles of the guesses."
+    if experiment.sessions > 1:
+        caption = "Mean, median and target by round, averaged over sessions; thin lines are the means of sessions."
     yield Drawing("trajectory", "trajectory", caption, plot, notes(experiment, run.round_count))
 
 
 def run_name(run: Run) -> str:
-    """The name of the experiment, and of the case, which is the folder's, where the run is one of a sweep."""
-    folder = run.path.resolve().parent
+    """The name of the experiment; of the case, which is the folder's, in a sweep; and how many sessions there are."""
+    folder, about = run.path.resolve().parent, run.experiment
     in_sweep = any((folder.parent / name).exists() for name in ("cases.csv", "live.json"))
-    return f"{run.experiment.name} {folder.name}" if in_sweep else run.experiment.name
+    name = f"{about.name} {folder.name}" if in_sweep else about.name
+    return f"{name}, {in_words(about.sessions, about.session_size)}" if about.sessions > 1 else name
 
 
 def notes(experiment: Experiment, rounds: int) -> list[str | None]:

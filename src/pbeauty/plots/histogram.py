@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
 from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, house_style, page, rule, value_label
@@ -65,11 +65,13 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
         ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
     again: Callable[[], Iterable[Floats]] = (lambda: [pieces]) if isinstance(pieces, np.ndarray) else pieces
-    total, low, high = _range(again, game, [mark for mark in marks if game.low <= mark <= game.high])
+    natural = 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1)  # on [0, 100]: whole numbers
+    total, whole, low, high = _range(again, game, natural, [mark for mark in marks if game.low <= mark <= game.high])
     most = min(max(round(6 * math.sqrt(total)), FEWEST_BARS), MOST_BARS)
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     width = next(step * power for step in (1, 2, 5, 10) if (high - low) / (step * power) <= most * (1 + _CLOSE))
-    unit = min(width, 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1))
+    width = max(width, natural) if 2 * whole > total else width  # narrower bars would stand apart
+    unit = min(width, natural)
     # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from opening a bar of its own.
     first, last = math.floor(low / width + _CLOSE), math.ceil(high / width - _CLOSE)
     decimals = 12 - math.floor(math.log10(game.high - game.low))
@@ -80,8 +82,7 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
     found = [np.zeros(edges.size + 1, np.int64) for edges in laid]
     round_numbers = 0
     for guesses in again():
-        units = guesses / unit
-        round_numbers += int(np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE))
+        round_numbers += _multiples(guesses, unit)
         for edges, counts in zip(laid, found, strict=True):
             place = np.floor((guesses - edges[0]) / width + _CLOSE) + 1  # 0 is below the first bar
             counts += np.bincount(np.clip(place, 0, edges.size).astype(np.int64), minlength=counts.size)
@@ -93,9 +94,11 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
     return Bars(edges, counts[1:-1], below=int(counts[0]), above=int(counts[-1]))
 
 
-def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[float]) -> tuple[int, float, float]:
-    """The number of guesses, and from where to where they are to be shown."""
-    span, total = game.high - game.low, 0
+def _range(
+    pieces: Callable[[], Iterable[Floats]], game: Game, unit: float, marks: Sequence[float]
+) -> tuple[int, int, float, float]:
+    """The number of guesses, how many are multiples of a unit, and from where to where they are to be shown."""
+    span, total, whole = game.high - game.low, 0, 0
     counts, least, greatest = np.zeros(_COARSE, np.int64), math.inf, -math.inf
     for guesses in pieces():
         if not np.all((guesses >= game.low) & (guesses <= game.high)):
@@ -104,7 +107,7 @@ def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[f
             place = ((guesses - game.low) / span * _COARSE).astype(np.int64)
             counts += np.bincount(np.minimum(place, _COARSE - 1), minlength=_COARSE)
             least, greatest = min(least, float(guesses.min())), max(greatest, float(guesses.max()))
-            total += guesses.size
+            total, whole = total + guesses.size, whole + _multiples(guesses, unit)
     if not total:
         raise ValueError("a histogram needs guesses; there are none")
     edges, below = np.linspace(game.low, game.high, _COARSE + 1), np.cumsum(counts)
@@ -113,11 +116,17 @@ def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[f
     high = min(greatest, float(edges[np.searchsorted(below, total - out) + 1]))
     low, high = min(low, *marks, high), max(high, *marks, low)
     if high - low > _FULL * span:
-        return total, game.low, game.high
+        return total, whole, game.low, game.high
     room = 0.15 * (high - low) or 0.05 * span
     low, high = low - room, high + room
     near = 1.5 * (high - low)
-    return total, game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
+    low, high = game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
+    return total, whole, low, high
+
+
+def _multiples(guesses: Floats, unit: float) -> int:
+    units = guesses / unit
+    return int(np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE))
 
 
 @house_style
@@ -125,9 +134,9 @@ def histogram(
     bars: Bars,
     game: Game,
     *,
-    target: float,
-    mean: float,
-    median: float | None = None,
+    target: ArrayLike,
+    mean: ArrayLike,
+    median: ArrayLike | None = None,
     n_unusable: int = 0,
     levels: Sequence[float] = (),
     title: str = "Guesses",
@@ -137,7 +146,8 @@ def histogram(
     Args:
         bars: the valid guesses, as `count_guesses` counts them; they are the axis.
         game: the rules.
-        target: the number to be nearest to; may lie outside the range.
+        target: the number to be nearest to, of each session, float64[session], as are the next two: a line, and of
+            several sessions ticks above the axes; may lie outside the range.
         mean: the mean of the guesses.
         median: their median, marked instead of the mean where the target is made from it.
         n_unusable: how many replies gave no valid guess.
@@ -158,7 +168,11 @@ def histogram(
     axes.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
-    _mark(figure, axes, ends, {"target": target, **aggregate})
+    marks = {name: np.ravel(np.asarray(values, float)) for name, values in {**aggregate, "target": target}.items()}
+    if len(marks["target"]) > 1:
+        _mark_sessions(figure, axes, ends, marks)
+    else:
+        _mark(figure, axes, ends, {name: values.item() for name, values in marks.items()})
     _mark_levels(axes, ends, levels)
     _note_outside(axes, bars)
     return figure
@@ -192,6 +206,25 @@ def _mark_levels(axes: Axes, ends: tuple[float, float], levels: Sequence[float])
                 transform=axes.get_xaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
             placed.append(place)
+
+
+def _mark_sessions(figure: Figure, axes: Axes, ends: tuple[float, float], marks: Mapping[str, Floats]) -> None:
+    """Draws the values of all sessions, float64[session] each, as ticks above the axes, a row each with its label."""
+    above = axes.get_xaxis_transform()
+    for row, (name, values) in enumerate(marks.items()):
+        height, color = 1.045 + 0.07 * row, LOOKS[name]["color"]
+        inside = values[(values >= ends[0]) & (values <= ends[1])]
+        ticks = axes.vlines(inside, height - 0.022, height + 0.022, color=color, linewidth=0.6, gid=name)
+        ticks.set(transform=above, clip_on=False)
+        low, high = (float(np.clip(end(values), *ends)) for end in (np.min, np.max))
+        label = value_label(f"{name}s of {len(values):,} sessions:", float(values.min()))
+        label += value_label(" to", float(values.max()))
+        text = axes.text(high, height, label, color=color, va="center", transform=above)
+        room = 6 / 72 * figure.dpi
+        if text.get_window_extent().x1 + room > axes.bbox.x1:  # at the left of the ticks
+            text.set(x=low, horizontalalignment="right")
+            room = -room
+        text.set_transform(above + ScaledTranslation(room / figure.dpi, 0, figure.dpi_scale_trans))
 
 
 def _mark(figure: Figure, axes: Axes, ends: tuple[float, float], marks: Mapping[str, float]) -> None:

@@ -29,7 +29,7 @@ from pbeauty.game.prompt_variables import number_text
 SIZE, DPI = (6.5, 4.0), 200
 """Inches: the text width of a page. Dots per inch of the PNG."""
 BLACK, DARK, GREY, PALE = "#1a1a1a", "#4d4d4d", "#767676", "#b0b0b0"
-BLUE, SKY, VERMILION = "#0072B2", "#56B4E9", "#D55E00"
+BLUE, SKY, LIGHT, VERMILION = "#0072B2", "#56B4E9", "#A9D6F2", "#D55E00"
 LOOKS: dict[str, dict[str, Any]] = {
     "mean": {"color": BLACK, "linestyle": "-", "marker": "o"},
     "median": {"color": BLUE, "linestyle": (0, (6, 1.5, 1, 1.5)), "marker": "s"},
@@ -195,15 +195,21 @@ def rule(game: Game) -> str:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `<stem>.pdf` and `<stem>.png`, each replaced as a whole; the same figure gives the same bytes."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    pdf = io.BytesIO()
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     written = []
-    for kind, content in (("pdf", pdf.getvalue()), ("png", png(figure))):
+    for kind, content in (("pdf", pdf(figure)), ("png", png(figure))):
         path = stem.with_name(f"{stem.name}.{kind}")
         with replaced(path, durable=False) as file:
             file.write(content)
         written.append(path)
     return written
+
+
+@house_style
+def pdf(figure: Figure) -> bytes:
+    """A figure as a PDF, the same for the same figure."""
+    content = io.BytesIO()
+    figure.savefig(content, format="pdf", metadata={"CreationDate": None})
+    return content.getvalue()
 
 
 @house_style

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from pbeauty.analysis import intervals
+from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
-from pbeauty.plots.style import GREY, LOOKS, PALE, SKY, house_style, page, rule, value_label
+from pbeauty.plots.style import GREY, LIGHT, LOOKS, PALE, SKY, house_style, page, rule, value_label
+
+MOST_LINES = 100
+"""Sessions that are drawn as lines of their own."""
 
 
 @house_style
@@ -23,32 +28,38 @@ def trajectory(
     mean: ArrayLike,
     median: ArrayLike,
     target: ArrayLike,
-    lower: ArrayLike | None = None,
-    upper: ArrayLike | None = None,
+    quartiles: Sequence[ArrayLike] | None = None,
     people: Trajectory | None = None,
     title: str = "Guesses by round",
 ) -> Figure:
     """Mean, median and target by round, with the equilibrium.
 
+    Of several sessions the lines are means over those that have a value, with thin lines for the means of sessions and
+    a band for the interval of their mean (Student's t).
+
     Args:
         game: the rules.
-        mean: float64[round], as are `median`, `target`, `lower` and `upper`; one round at least.
+        mean: float64[round] or float64[round, session], as are `median` and `target`; one round at least.
         median: by round.
         target: by round.
-        lower: the lower quartiles of the guesses; with the upper ones, a band.
-        upper: the upper quartiles.
+        quartiles: of the guesses of one session, the lower and the upper ones: a band.
         people: what people did in the same game.
         title: the headline.
     """
-    series = {"mean": np.asarray(mean, float), "median": np.asarray(median, float), "target": np.asarray(target, float)}
-    count = series["mean"].size
+    given = {"mean": mean, "median": median, "target": target}
+    tables = {name: np.asarray(values, float).reshape(len(np.asarray(values)), -1) for name, values in given.items()}
+    count, sessions = tables["mean"].shape
+    series = {name: np.array([_over_sessions(row).value for row in table]) for name, table in tables.items()}
     rounds = np.arange(1, count + 1)
     pad = 0.04 * (count - 1) if count > 1 else 0.5
     played = f"{count} of {game.rounds} round{'s' * (game.rounds != 1)}"
-    figure, axes = page(title, f"{played}; {rule(game)}", (0.095, 0.145, 0.69, 0.645))
-    if lower is not None and upper is not None:
-        label = "quartiles of the guesses"
-        axes.fill_between(rounds, lower, upper, color=SKY, alpha=0.32, linewidth=0, label=label)
+    over = "; means over sessions" if sessions > 1 else ""
+    figure, axes = page(title, f"{played}; {rule(game)}{over}", (0.095, 0.145, 0.69, 0.645))
+    if quartiles is not None:
+        lower, upper = (np.ravel(ends) for ends in quartiles)
+        axes.fill_between(rounds, lower, upper, color=SKY, alpha=0.32, linewidth=0, label="quartiles of the guesses")
+    if sessions > 1:
+        _draw_sessions(axes, tables["mean"])
     if people:
         _draw_people(axes, people, count)
     size = 4.5 if count <= 12 else 2.5 if count <= 40 else 0
@@ -68,11 +79,34 @@ def trajectory(
     return figure
 
 
-def thin_lines(axes: Axes, sessions: Sequence[Sequence[float]], name: str | None = None) -> None:
-    """A thin line for each of several sessions or runs, float64[round] each, behind what stands for all of them."""
-    for session in sessions:
-        axes.plot(range(1, len(session) + 1), session, color=PALE, linewidth=0.8, marker="o", markersize=3, label=name)
-        name = None
+def thin_lines(axes: Axes, sessions: Sequence[ArrayLike], name: str = "sessions", color: str = PALE) -> None:
+    """A thin line for each of several sessions, float64[round] each, behind what stands for all of them.
+
+    Of many an even sample is drawn, and their label says so.
+    """
+    drawn = np.unique(np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_LINES)).astype(int))
+    label = f"{name} ({len(drawn)} of {len(sessions):,})" if len(drawn) < len(sessions) else name
+    width, size = (0.8, 3) if len(drawn) <= 12 else (0.4, 1.5)
+    for index, session in ((index, np.asarray(sessions[index])) for index in drawn):
+        axes.plot(
+            range(1, len(session) + 1), session, color=color, linewidth=width, marker="o", markersize=size, zorder=1.8,
+            label=label if not index else None, gid="session",
+        )  # fmt: skip
+
+
+def _over_sessions(values: NDArray[np.float64]) -> Estimate:
+    """The mean of the sessions that have a value, float64[session], with its interval."""
+    mean, error, n = intervals.sessions(values[~np.isnan(values)])
+    return intervals.student(mean, error, n - 1)
+
+
+def _draw_sessions(axes: Axes, means: NDArray[np.float64]) -> None:
+    """The means of sessions, float64[round, session], and the interval of their mean."""
+    thin_lines(axes, list(means.T), "means of sessions", LIGHT)
+    found = [_over_sessions(row) for row in means]
+    ends = [one.low for one in found], [one.high for one in found]
+    label = f"{100 * intervals.CONFIDENCE:g} % interval of their mean"
+    axes.fill_between(range(1, len(found) + 1), *ends, color=GREY, alpha=0.45, linewidth=0, label=label, zorder=3)
 
 
 def _draw_people(axes: Axes, reference: Trajectory, count: int) -> None:

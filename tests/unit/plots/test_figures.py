@@ -159,12 +159,16 @@ def test_lengths():
     assert_readable(plots.lengths([[10, 20, 30, 40, 60]] * 3, limit=64))
 
 
-def test_all_figures_of_a_run(tmp_path):
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_all_figures_of_a_run(tmp_path, sessions):
     population = [{"name": "talkers", "count": 30, "kind": "llm"}, {"name": "noise", "count": 30, "kind": "uniform"}]
-    guesses = GUESSES.copy()
+    guesses = np.tile(GUESSES, sessions)
     guesses[0, 3] = np.nan
+    if sessions > 1:
+        guesses[1:, 60:120] = np.nan  # its second session ends with the second round
     said = [[(participant, Purpose.ANSWER, "so be it") for participant in range(30)] for _ in range(4)]
-    with Run(make(tmp_path, guesses, experiment(60, population=population, rounds=5), said=said)) as run:
+    about = experiment(60, sessions=sessions, population=population, rounds=5)
+    with Run(make(tmp_path, guesses, about, said=said)) as run:
         analysis = analyse(run)
         drawings = list(plots.run_drawings(run, analysis, compare(analysis)))
         assert [d.stem for d in drawings if d.kind == "rounds"] == [f"round-{n:04d}-histogram" for n in range(1, 5)]
@@ -173,8 +177,17 @@ def test_all_figures_of_a_run(tmp_path):
             assert drawing.kind in plots.KINDS
             figure = drawing.draw()
             assert_readable(figure)
+            assert figure.texts[0].get_text().startswith("made, 3 sessions of 60: " if sessions > 1 else "made: ")
             (stamp,) = [text.get_text() for text in figure.texts if text.get_gid() == "stamp"]
             assert ("UNFINISHED RUN: 4 of 5 rounds" in stamp) == (drawing.kind != "rounds")
+        if sessions > 1:
+            texts = [[text.get_text() for text in plots.round_histogram(run, n).texts] for n in range(3)]
+            counts = [(180, 1), (180, 60), (120, 0)]  # who is not asked any more does not count as unusable
+            for found, (asked, unusable) in zip(texts, counts, strict=True):
+                assert any(f"{asked} participants, {unusable} without a usable guess" in text for text in found)
+            texts = [text.get_text() for text in plots.round_histogram(run, 0, 1).texts]
+            assert texts[0] == "made, 3 sessions of 60, session 2: round 1 of 5"
+            assert texts[1].startswith("60 participants, 0 without")
     assert rest == {
         "trajectory", "ridgelines", "levels", "by-group", "by-group-histograms", "statuses", "lengths",
     }  # fmt: skip

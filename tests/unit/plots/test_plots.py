@@ -19,12 +19,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from PIL import Image
+from scipy import stats
 
 from pbeauty import plots
 from pbeauty.analysis.references import human_means
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.game.experiment import Game
 from pbeauty.plots import style
+from pbeauty.plots.style import value_label
 from pbeauty.storage.run_reader import Run
 
 CLASSIC = Game()
@@ -166,6 +168,13 @@ def test_integers_get_a_bar_each():
     assert (edges[:-1] + edges[1:]) / 2 == pytest.approx(np.arange(0, 101))
 
 
+def test_bars_between_whole_numbers_are_left_out():
+    late = np.random.default_rng(8).integers(0, 38, 400).astype(float)
+    shares, edges = bars(draw(late))
+    assert np.diff(edges) == pytest.approx(np.ones(edges.size - 1))
+    assert np.count_nonzero(shares) == 38
+
+
 def test_hundredths_get_a_bar_each():
     shares, _ = bars(draw(np.tile(np.arange(0, 101) / 100, 10), Game(high=1)))
     assert shares == pytest.approx(np.full(101, 100 / 101))
@@ -222,6 +231,30 @@ def test_median_is_marked_where_the_target_is_made_from_it():
         plots.count_guesses(np.array([10.0, 20.0, 90.0]), game), game, target=13.33, mean=40.0, median=20.0
     )
     assert set(lines(figure)) == {"target", "median"}
+
+
+@pytest.mark.parametrize("middle", [1.0, 30.0, 97.0])
+@pytest.mark.parametrize("multiplier", ["1/2", "99/100", "3"])
+@pytest.mark.parametrize("aggregate", ["mean", "median"])
+def test_targets_of_sessions_are_ticks_above_the_axes(middle, multiplier, aggregate):
+    game = Game(multiplier=multiplier, aggregate=aggregate)
+    generator = np.random.default_rng(4)
+    means = np.clip(generator.normal(middle, 3, 20), 0, 100)
+    guesses = np.clip(generator.normal(middle, 20, 360), 0, 100)
+    targets = game.p * means
+    figure = plots.histogram(
+        plots.count_guesses(guesses, game), game, target=targets, mean=means, median=means, title="Guesses"
+    )
+    low, high = figure.axes[0].get_xlim()
+    ticks = {c.get_gid(): [path.vertices[0, 0] for path in c.get_paths()] for c in figure.axes[0].collections}
+    assert ticks == {
+        aggregate: pytest.approx(means),
+        "target": pytest.approx([value for value in targets if low <= value <= min(high, 100)]),
+    }
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert value_label("targets of 20 sessions:", targets.min()) + value_label(" to", targets.max()) in labels
+    assert not lines(figure)
+    assert_readable(figure)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.9, 12.5, 50.0, 74.9, 92.0, 100.0])
@@ -282,7 +315,7 @@ def test_no_people_in_another_game(tmp_path, rules):
 
 
 def test_band_is_drawn_between_its_ends():
-    figure = path([40, 25], lower=[30, 20], upper=[60, 30])
+    figure = path([40, 25], quartiles=[[30, 20], [60, 30]])
     (band,) = figure.axes[0].collections
     assert (band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()) == (20, 60)
     assert figure.legends[0].get_texts()[0].get_text() == "quartiles of the guesses"
@@ -306,7 +339,7 @@ def test_band_is_drawn_between_its_ends():
 )
 def test_trajectories_are_readable(means, game):
     means = np.asarray(means, float)
-    figure = path(means, game, lower=means * 0.7, upper=means * 1.2)
+    figure = path(means, game, quartiles=[means * 0.7, means * 1.2])
     assert_readable(figure)
     ticks = figure.axes[0].get_xticks()
     assert ticks[0] == 1
@@ -316,6 +349,25 @@ def test_trajectories_are_readable(means, game):
     for line in lines(figure).values():
         assert low <= np.min(line.get_ydata())
         assert np.max(line.get_ydata()) <= high
+
+
+@pytest.mark.parametrize(("sessions", "drawn"), [(2, 2), (20, 20), (1000, 100)])
+def test_sessions_are_thin_lines_and_their_mean_has_an_interval(sessions, drawn):
+    means = np.random.default_rng(3).normal([[38], [25], [14]], 5, (3, sessions))
+    means[2, 0] = np.nan  # a session that has ended
+    figure = path(means)
+    thin = [line for line in figure.axes[0].lines if line.get_gid() == "session"]
+    assert len(thin) == drawn
+    np.testing.assert_array_equal(thin[0].get_ydata(), means[:, 0])
+    np.testing.assert_array_equal(thin[-1].get_ydata(), means[:, -1])
+    assert lines(figure)["mean"].get_ydata() == pytest.approx(np.nanmean(means, axis=1))
+    (band,) = figure.axes[0].collections
+    ends = stats.t.interval(0.95, sessions - 1, means[0].mean(), stats.sem(means[0]))
+    first = [y for x, y in band.get_paths()[0].vertices if x == 1]
+    assert (min(first), max(first)) == pytest.approx(ends)
+    label = "means of sessions" if drawn == sessions else "means of sessions (100 of 1,000)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label, "95 % interval of their mean"]
+    assert_readable(figure)
 
 
 def test_no_equilibrium_where_every_guess_is_one():

@@ -1,0 +1,107 @@
+"""Runs of several sessions in all that shows and exports them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import experiment, make
+
+from pbeauty.cli.main import main
+from pbeauty.cli.watch import observe, show
+from pbeauty.game.records import Purpose
+from pbeauty.storage.run_reader import Run
+
+POPULATION = [{"name": "talkers", "count": 2, "kind": "llm"}, {"name": "noise", "count": 1, "kind": "uniform"}]
+GUESSES = [[50.0, 33.0, 70.0, 20.0, np.nan, 10.0, np.nan, np.nan, np.nan]]
+GUESSES += [[30.0, 22.0, 60.0, 10.0, 12.0, 5.0, np.nan, np.nan, np.nan]]
+SAID = [[(i, Purpose.ANSWER, f"mine is {guess}") for i, guess in enumerate(row) if i % 3 < 2] for row in GUESSES]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Three sessions of three; in the third nobody gives a guess, and it ends with the first round."""
+    about = experiment(3, name="small", sessions=3, rounds=2, population=POPULATION)
+    return make(tmp_path / "run", GUESSES, about, said=[SAID[0], SAID[1][:4]])
+
+
+def test_rows_say_which_session_they_are_of(run, tmp_path):
+    assert main(["export", str(run), "--format", "csv", "--out", str(tmp_path / "x.csv")]) == 0
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["session"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3 + ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    assert [row["participant"] for row in rows[:9]] == [str(number) for number in range(9)]
+    assert {row["status"] for row in rows[-3:]} == {"not_asked"}
+
+
+def test_to_the_example_every_session_is_a_game_of_its_own(run, tmp_path):
+    assert main(["export", str(run), "--format", "agentscope", "--out", str(tmp_path / "result")]) == 0
+    folders = sorted((tmp_path / "result/small/demo/1-1-3-1-0.667").iterdir())
+    assert [folder.name for folder in folders] == [f"2026-01-01-00:00:0{second}" for second in range(3)]
+    assert [len(list(folder.glob("*.json"))) for folder in folders] == [2, 2, 0], "the third has ended"
+    second = json.loads((folders[1] / "result_0.json").read_text())
+    assert second["data"] == {
+        "P0": {"value": 20.0, "raw": "mine is 20.0", "round": 1},
+        "P2": {"value": 10.0, "round": 1},
+    }
+    assert (second["stats"]["win"], second["stats"]["cnt"], second["stats"]["avg"]) == (10.0, 2, 15.0)
+    reader = Path(__file__).parents[2] / "support/read_agentscope.py"
+    done = subprocess.run([sys.executable, "-I", reader, tmp_path / "result"], capture_output=True, check=True)
+    games = json.loads(done.stdout)
+    assert [(game["count"], [one["stats"]["win"] for one in game["rounds"]]) for game in games] == [
+        (3, [pytest.approx(34), pytest.approx(2 / 3 * 112 / 3)]),
+        (3, [pytest.approx(10), pytest.approx(6)]),
+    ]
+
+
+def test_watching_says_how_many_sessions_there_are(run):
+    lines = show(observe(run)).splitlines()
+    assert lines[0] == "small: finished, 2 of 2 rounds, 3 sessions of 3"
+    assert "mean, median, target: means over 3 sessions" in lines
+    assert lines[-2].split() == ["1", "33.00", "32.50", "22.00", "2", "5", "2.00"]
+
+
+def test_frames_have_a_row_for_each_session(run):
+    with Run(run) as opened:
+        rounds, people = opened.rounds, opened.participants
+    assert list(rounds.index) == [(number, session) for number in (1, 2) for session in (1, 2, 3)]
+    assert rounds.loc[(1, 2), "mean"] == 15
+    assert list(people["session"]) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+GROUPS = """
+name: groups
+sessions: 4
+game: {announce: [target]}
+population:
+  - {name: plain, count: 10, kind: llm}
+  - {name: experts, count: 5, kind: llm, announce: [mean, own_rank]}
+  - {name: deaf, count: 3, kind: llm, announce: [], user_prompt: step-by-step}
+"""
+
+
+def test_checking_counts_all_sessions_and_says_what_each_group_is_told(tmp_path, capsys):
+    (tmp_path / "groups.yaml").write_text(GROUPS)
+    assert main(["check", str(tmp_path / "groups.yaml")]) == 0
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "announced: target; to experts: mean, own_rank; to deaf: nothing" in printed
+    assert "4 sessions of 18, 72 participants in all, seed 0" in printed
+    assert any(line.startswith("experts: 5 llm in each session (model demo,") for line in printed)
+    assert not any("announce [" in line for line in printed)
+    assert any(line.startswith("288 requests (at most 1,152)") for line in printed)
+
+
+def test_a_prompt_is_shown_for_each_group_that_is_told_something_else(tmp_path, capsys):
+    (tmp_path / "groups.yaml").write_text(GROUPS)
+    assert main(["prompts", "--show", "direct", str(tmp_path / "groups.yaml")]) == 0
+    assert capsys.readouterr().out.split("\n\n") == [
+        "Round 1. Reply with your number only.",
+        "(plain)\nRound 1 is over. The target was 33.33. Round 2. Reply with your number only.",
+        "(experts)\nRound 1 is over. The average was 33.33. By nearness to the target, your number ranked 2. Round 2. "
+        "Reply with your number only.\n",
+    ]
+    assert main(["prompts", "--show", "step-by-step", str(tmp_path / "groups.yaml")]) == 0
+    assert "\n\nRound 1 is over. Round 2. Think" in capsys.readouterr().out
