@@ -12,8 +12,9 @@ import speaker
 from pbeauty.cli.main import main
 from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
-from pbeauty.game.announcement import Announcement, group_of
+from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Model
+from pbeauty.game.population import group_of
 from pbeauty.job.participants import Participants
 from pbeauty.llm import engine as engine_module
 from pbeauty.llm.context_size import game_context, longest_traits
