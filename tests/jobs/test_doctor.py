@@ -33,7 +33,7 @@ def seen(rank, **changes):
         cpus=tuple(range(rank % 4 * 8, rank % 4 * 8 + 8)),
         gpus=("0", "1", "2", "3"),
         engine=rank > 0,
-        takes=() if rank == 0 else (str(rank % 4),),
+        engine_gpus=() if rank == 0 else (str(rank % 4),),
         devices=() if rank == 0 else (f"GPU-{rank} (H100, 1 MiB of 80 GiB in use)",),
         faults=(),
     )
@@ -56,7 +56,7 @@ def test_under_the_launcher_every_rank_tells(tmp_path):
     done = mpirun(4, "doctor", "--json", "--out", tmp_path, environ={"CUDA_VISIBLE_DEVICES": "4,7,9"})
     told = json.loads(done.out)
     assert [one["rank"] for one in told["ranks"]] == [0, 1, 2, 3]
-    assert [one["takes"] for one in told["ranks"]] == [[], ["4"], ["7"], ["9"]]
+    assert [one["engine_gpus"] for one in told["ranks"]] == [[], ["4"], ["7"], ["9"]]
     # The GPUs are made up, the vLLM is the CPU's.
     assert not told["ok"]
     assert [one["text"] for one in told["findings"] if one["wrong"]] == [
@@ -153,7 +153,7 @@ def test_ranks_of_different_versions(what):
 
 
 def test_more_ranks_than_cpus_is_a_note_and_bound_ranks_do_not_count():
-    crowd = [seen(rank, host="n0", cpus=(0, 1), takes=(), devices=()) for rank in range(8)]
+    crowd = [seen(rank, host="n0", cpus=(0, 1), engine_gpus=(), devices=()) for rank in range(8)]
     (found,) = findings(crowd)
     assert not found.wrong
     assert found.text == "8 ranks share 2 CPU(s) on n0"

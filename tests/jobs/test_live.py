@@ -27,7 +27,7 @@ from pbeauty.game.records import Progress
 from pbeauty.game.scoring import score
 from pbeauty.job import live_status
 from pbeauty.job.live_status import LIVE_FILE, LiveStatus, RankStatus, RunStatus, read_status, seconds_left
-from pbeauty.storage.lock import LOCK_FILE, look, this_process
+from pbeauty.storage.lock import LOCK_FILE, read_lock, this_process
 from pbeauty.storage.run_reader import Run
 
 THINKERS = """
@@ -292,9 +292,9 @@ def test_a_run_that_ends_between_two_looks_is_not_dead(finished, tmp_path, monke
 
     def end(path):
         (tmp_path / LIVE_FILE).write_text(json.dumps(asdict(states[-1])))
-        return look(path)
+        return read_lock(path)
 
-    monkeypatch.setattr("pbeauty.cli.watch.look", end)
+    monkeypatch.setattr("pbeauty.cli.watch.read_lock", end)
     assert observe(tmp_path).state == "finished"
 
 

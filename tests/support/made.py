@@ -11,7 +11,7 @@ import numpy as np
 from pbeauty.config.loader import loads
 from pbeauty.game.records import PLAY, Replies, Status, new_rows
 from pbeauty.game.scoring import score
-from pbeauty.storage.hdf5 import describe, seal, stored_file
+from pbeauty.storage.hdf5 import describe, stored_file, write_digest
 from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_writer import RunWriter
 
@@ -62,7 +62,7 @@ def altered(path):
 def seal_again(path):
     """Gives an altered file the digest of its content."""
     with path.open("r+b", buffering=0) as file:
-        seal(file)
+        write_digest(file)
 
 
 def make(folder, guesses, described=None, *, finished=None, said=None, readings=None, columns=None, **settings):

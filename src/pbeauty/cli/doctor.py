@@ -110,7 +110,7 @@ class RankReport:
     """Visible ones, as entries of CUDA_VISIBLE_DEVICES."""
     engine: bool
     """Whether this rank would start an engine, if all participants were language models."""
-    takes: tuple[str, ...]
+    engine_gpus: tuple[str, ...]
     """Those of `gpus` that its engine would take, with tensor_parallel_size 1."""
     devices: tuple[str, ...]
     """What the driver calls them: identity, name, memory."""
@@ -124,9 +124,9 @@ def report_rank(comm: Comm | None) -> RankReport:
     rank, size = (comm.rank, comm.size) if comm else (0, 1)
     engine = size == 1 or rank > 0
     place = node_rank(comm, engine) if comm else NodeRank(index=0, count=1)
-    gpus, takes = visible_gpus(), []
+    gpus, engine_gpus = visible_gpus(), []
     try:
-        takes = take_gpus(place, 1, gpus) if engine else []
+        engine_gpus = take_gpus(place, 1, gpus) if engine else []
     except ConfigError as error:
         faults.append((str(error), "or give the job more GPUs per node"))
     for_gpus, torch = installed("vllm"), installed("torch")
@@ -149,8 +149,8 @@ def report_rank(comm: Comm | None) -> RankReport:
         cpus=tuple(sorted(usable_cores())),
         gpus=tuple(gpus),
         engine=engine,
-        takes=tuple(takes),
-        devices=tuple(_devices(takes)),
+        engine_gpus=tuple(engine_gpus),
+        devices=tuple(_devices(engine_gpus)),
         faults=tuple(faults),
     )
 
@@ -297,7 +297,7 @@ def describe(reports: Sequence[RankReport], findings: Sequence[Finding]) -> str:
     for (engine, cpus, gpus), ranks in _ranks_by(reports, lambda one: (one.engine, len(one.cpus), one.gpus)).items():
         alike = [reports[rank] for rank in ranks]
         part = ("moderates, plays" if len(reports) == 1 else "plays") if engine else "moderates"
-        takes = _names(",".join(report.takes) for report in alike) or "none"
+        takes = _names(",".join(report.engine_gpus) for report in alike) or "none"
         hosts = _names(report.host for report in alike)
         rows.append((name_ranks(ranks), hosts, part, str(cpus), ",".join(gpus) or "none", takes))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.files import LIVE_FILE, printable
 from pbeauty.job.live_status import RunStatus, latest_results, read_status
-from pbeauty.storage.lock import LOCK_FILE, Found, look
+from pbeauty.storage.lock import LOCK_FILE, FoundLock, read_lock
 from pbeauty.storage.schema import RUN_FILE
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -91,7 +91,7 @@ def observe(run: Path) -> RunStatus:
     """
     if not run.is_dir():
         return _from_result(run, None)
-    status, lock = _read(run / LIVE_FILE), look(run / LOCK_FILE)
+    status, lock = _read(run / LIVE_FILE), read_lock(run / LOCK_FILE)
     playing = lock if lock and not lock.stale else None
     if status is None:
         return _from_result(run / RUN_FILE, playing)
@@ -115,7 +115,7 @@ def _read(path: Path) -> RunStatus | None:
         raise ConfigError(f"{path}: {error}; delete it to go by the result") from None
 
 
-def _from_result(path: Path, lock: Found | None) -> RunStatus:
+def _from_result(path: Path, lock: FoundLock | None) -> RunStatus:
     owner = lock.owner if lock else None
     status = RunStatus(state="starting")
     if owner:

@@ -80,7 +80,7 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
         finally:
             if disk.error:
                 raise disk.error
-        seal(draft.raw)
+        write_digest(draft.raw)
 
 
 def open_file(path: Path, digest: bytes | None = None) -> h5py.File:
@@ -110,7 +110,7 @@ def open_again(path: Path) -> h5py.File:
     return h5py.File(files.RegularFile(path), "r")
 
 
-def seal(file: FileIO) -> None:
+def write_digest(file: FileIO) -> None:
     """Writes the digest of a file's content into its first block."""
     block = _block(_digest(file))
     file.seek(0)

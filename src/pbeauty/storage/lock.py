@@ -78,7 +78,7 @@ def this_process() -> Owner:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLock:
     """A lock file that was found in a folder."""
 
     owner: Owner | None
@@ -122,11 +122,11 @@ def locked(folder: Path, lost: Callable[[str], None] = lambda reason: None) -> I
         ended.set()
         renewing.join(timeout=5)
         with suppress(OSError):
-            if (found := look(path)) and found.owner == mine:
+            if (found := read_lock(path)) and found.owner == mine:
                 path.unlink()
 
 
-def look(path: Path, now: float | None = None) -> Found | None:
+def read_lock(path: Path, now: float | None = None) -> FoundLock | None:
     """Returns what a lock file tells, or None where there is no such file.
 
     Args:
@@ -143,8 +143,8 @@ def look(path: Path, now: float | None = None) -> Found | None:
     try:
         owner = Owner.model_validate_json(data)
     except ValidationError:
-        return Found(None, f"inode-{status.st_ino}", age)
-    return Found(owner, owner.token, age)
+        return FoundLock(None, f"inode-{status.st_ino}", age)
+    return FoundLock(owner, owner.token, age)
 
 
 def _take(path: Path, mine: Owner) -> None:
@@ -160,7 +160,7 @@ def _take(path: Path, mine: Owner) -> None:
         with suppress(FileExistsError), path.open("x") as file:
             file.write(mine.model_dump_json(indent=1))
             return
-        if not (found := look(path, _now(path.parent))):
+        if not (found := read_lock(path, _now(path.parent))):
             continue
         owner = found.owner
         if not found.stale:
@@ -170,7 +170,7 @@ def _take(path: Path, mine: Owner) -> None:
         claim = path.with_name(f".{path.name.lstrip('.')}.{found.identity}")
         _take(claim, mine)
         try:
-            if (again := look(path, _now(path.parent))) and again.identity == found.identity and again.stale:
+            if (again := read_lock(path, _now(path.parent))) and again.identity == found.identity and again.stale:
                 path.unlink()
                 print(f"pbeauty: removed the lock of a job that is gone: {owner}", file=sys.stderr, flush=True)
         finally:
@@ -181,7 +181,7 @@ def _take(path: Path, mine: Owner) -> None:
 def _renew(path: Path, mine: Owner, ended: threading.Event, lost: Callable[[str], None]) -> None:
     while not ended.wait(SECONDS_BETWEEN_RENEWALS):
         with suppress(OSError):  # a file system that does not answer for a while comes back, or ends the run
-            if (found := look(path)) and found.identity != mine.token:
+            if (found := read_lock(path)) and found.identity != mine.token:
                 lost(f"the loss of its lock to {found.owner or 'another job'}")
                 return
             os.utime(path)

@@ -39,7 +39,7 @@ def leave(folder, age=0.0, **changes):
 
 
 def look(folder):
-    return lock.look(folder / LOCK_FILE)
+    return lock.read_lock(folder / LOCK_FILE)
 
 
 def refused(folder, kind=LockedError):
@@ -227,8 +227,8 @@ def test_a_newcomer_who_looked_before_another_took_over_leaves_the_new_lock_alon
     outdated = look(tmp_path)
     with locked(tmp_path) as first:
         looks = iter([outdated])
-        real = lock.look
-        monkeypatch.setattr(lock, "look", lambda path, *now: next(looks, None) or real(path, *now))
+        real = lock.read_lock
+        monkeypatch.setattr(lock, "read_lock", lambda path, *now: next(looks, None) or real(path, *now))
         assert "is being played by" in refused(tmp_path)
         assert next(looks, None) is None, "the outdated look was not used"
         assert real(tmp_path / LOCK_FILE).owner == first
