@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 
@@ -130,6 +130,18 @@ def printable(text: object, limit: int = 200) -> str:
     """`text` on one line: whatever could steer a terminal is replaced, and what passes `limit` characters cut off."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """A table as lines: the first `left` columns aligned to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def csv_cell(value: object) -> object:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbeauty import __version__
 from pbeauty.errors import DONE, FAILED, ConfigError, RunFileError
-from pbeauty.files import printable
+from pbeauty.files import aligned, printable
 from pbeauty.job.provenance import installed, mpi_library
 from pbeauty.llm.engine_arguments import check_vllm
 from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
@@ -300,10 +300,8 @@ def describe(reports: Sequence[RankReport], findings: Sequence[Finding]) -> str:
         takes = _names(",".join(report.engine_gpus) for report in alike) or "none"
         hosts = _names(report.host for report in alike)
         rows.append((name_ranks(ranks), hosts, part, str(cpus), ",".join(gpus) or "none", takes))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [
-        *table,
+        *aligned(rows, left=len(rows[0])),
         "",
         ", ".join(f"{what} {version or 'none'}" for what, version in reports[0].versions.items()),
         *sorted({device for report in reports for device in report.devices})[: 4 * _MOST_NAMED],

@@ -6,12 +6,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.files import LIVE_FILE, printable
+from pbeauty.files import LIVE_FILE, aligned, printable
 from pbeauty.job.live_status import RunStatus, latest_results, read_status
 from pbeauty.storage.lock import LOCK_FILE, FoundLock, read_lock
 from pbeauty.storage.schema import RUN_FILE
@@ -167,7 +166,7 @@ def show(status: RunStatus) -> str:
             numbers = [_number(value) for value in (one.mean, one.median, one.target)]
             rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}", _number(one.seconds)))
         over = [f"mean, median, target: means over {status.sessions:,} sessions"] if (status.sessions or 1) > 1 else []
-        lines += ["", *over, *_columns(rows)]
+        lines += ["", *over, *aligned(rows)]
     if status.loading_seconds is not None:
         ready = f"{status.engines_ready} of {status.engines}"
         lines += ["", f"loading engines: {ready}, {_duration(status.loading_seconds)}"]
@@ -178,16 +177,10 @@ def show(status: RunStatus) -> str:
             counts = (f"{rank.done:,}", f"{rank.total:,}", f"{100 * rank.done / max(rank.total, 1):.0f}")
             rate = _number(rank.participants_per_second, 0)
             rows.append((str(rank.rank), *counts, rate, f"{rank.output_tokens:,}", rank.host))
-        lines += ["", _progress(status), *_columns(rows)]
+        lines += ["", _progress(status), *aligned(rows)]
         if len(status.ranks) > _ROWS:
             lines.append(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}")
     return "\n".join(printable(line) for line in lines)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines, aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def headline(status: RunStatus) -> str:

@@ -8,12 +8,13 @@ import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
-from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, csv_cell, replace_text
+from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, aligned, csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import round_result
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 STATES = {DONE: "finished", FAILED: "failed", BAD_REQUEST: "failed", INTERRUPTED: "interrupted"}
 _FIGURES = ("rounds", "mean_first", "mean_last", "median_last", "target_last", "valid_share", "seconds")
+
+
+_NO_FIGURES = dict.fromkeys(_FIGURES, nan) | {"rounds": 0}
 
 
 @dataclass(frozen=True)
@@ -179,26 +183,22 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
     ]
     with (sweep.folder / CASES_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
-    width = max(len("case"), *(len(row.case.name) for row in rows))
-    print_line(f"{'case':<{width}}  {'state':<11}  rounds  first mean  last mean  target   valid  seconds")
+    shown = [["case", "state", *(name.replace("_", " ") for name in _FIGURES)]]
     for row, found in zip(rows, figures, strict=True):
-        print_line(
-            f"{row.case.name:<{width}}  {row.state:<11}  {found['rounds']:>6.0f}  {found['mean_first']:>10.2f}  "
-            f"{found['mean_last']:>9.2f}  {found['target_last']:>6.2f}  {100 * found['valid_share']:>5.1f}%  "
-            f"{found['seconds']:>7.1f}"
-        )
+        numbers = (f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in found.values())
+        shown.append([row.case.name, row.state, *numbers])
+    for line in aligned(shown, left=2):
+        print_line(line)
     finished = sum(row.state == "finished" for row in rows)
     print_line(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / CASES_FILE}")
 
 
 def _figures(folder: Path) -> dict[str, float]:
-    figures = dict.fromkeys(_FIGURES, float("nan")) | {"rounds": 0.0}
-    if not (folder / RUN_FILE).exists():
-        return figures
+    """What the table tells of a case, by `_FIGURES`; NaN where no round has been finished."""
     try:
         with Run(folder) as run:
             if not run.round_count:
-                return figures
+                return _NO_FIGURES
             first, last = (round_result(index, run.outcome(index), 0.0) for index in (0, run.round_count - 1))
             return {
                 "rounds": run.round_count,
@@ -210,4 +210,4 @@ def _figures(folder: Path) -> dict[str, float]:
                 "seconds": float(run.seconds.sum()),
             }
     except (ConfigError, RunFileError):
-        return figures
+        return _NO_FIGURES
