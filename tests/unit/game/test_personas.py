@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from made import altered, texts
 
 from pbeauty.config.loader import dumps, load, loads
+from pbeauty.config.persona_files import load_personas, write_file
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.experiment import Writer
 from pbeauty.game.personas import NOBODY, Source, assign_personas
@@ -109,6 +110,55 @@ def test_the_population_is_told_as_it_is():
     people = loads("name: x\npopulation: [{name: a, count: 2, kind: uniform}, {name: b, count: 1, kind: uniform}]")
     assert population_variables(people)["only_one"] == 'in the group "b"'
     assert population_variables(people)["composition"] == '2 in the group "a", 1 in the group "b"'
+
+
+# --- sessions ----------------------------------------------------------------------------------------------
+
+
+def test_every_session_has_the_same_quotas_and_other_people():
+    one = loads(TEXT.replace("LANGUAGE", "en"))
+    several = one.model_copy(update={"sessions": 5})
+    everybody, alone = assign_personas(several), assign_personas(one)
+    schools = everybody.codes["school"].reshape(5, one.count)
+    counts = [Counter(session.tolist()) for session in schools[:, :101]]
+    assert counts == [counts[0]] * 5 and max(counts[0].values()) - min(counts[0].values()) == 1
+    assert len({tuple(session) for session in schools[:, :101].tolist()}) == 5
+    assert population_variables(several) == population_variables(one), "people are told of their own session"
+    np.testing.assert_array_equal(schools[0], alone.codes["school"], "the first session is the game of one session")
+    assert len(everybody.texts) == 6
+    assert (everybody.row.reshape(5, one.count)[:, :101] >= 0).all()
+    assert (everybody.row.reshape(5, one.count)[:, 101:] < 0).all()
+
+
+@pytest.mark.parametrize(("people", "expected"), [(3, "abcabc"), (5, "abcabc"), (6, "abcdef"), (9, "abcdef")])
+def test_people_of_a_file_are_others_in_each_session_if_there_are_enough(tmp_path, people, expected):
+    lines = [json.dumps({"group": "b", "background": f"You are {letter}."}) for letter in "abcdefghi"[:people]]
+    (tmp_path / "people.jsonl").write_text("\n".join(lines))
+    path = tmp_path / "experiment.yaml"
+    path.write_text(
+        "name: x\nsessions: 2\npopulation:\n  - {name: a, count: 2, kind: uniform}\n"
+        "  - {name: b, count: 3, kind: llm, system_prompt: background, personas: {file: people.jsonl}}"
+    )
+    experiment = load(path)
+    everybody = load_personas(experiment)
+    found = [everybody.background(participant) for participant in (2, 3, 4, 7, 8, 9)]
+    assert found == [f"You are {letter}." for letter in expected]
+    assert [everybody.background(participant) for participant in (0, 1, 5, 6)] == [None] * 4
+    write_file(tmp_path / "again.jsonl", experiment, everybody)
+    path.write_text(path.read_text().replace("people.jsonl", "again.jsonl"))
+    again = load(path)
+    same = load_personas(again)
+    assert [same.background(participant) for participant in range(10)] == [
+        everybody.background(participant) for participant in range(10)
+    ]
+
+
+def test_too_few_people_for_one_session_are_refused(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"background": "You are Ann."}\n')
+    told = faults(
+        "name: x\nsessions: 2\npopulation: [{name: a, count: 2, kind: llm, personas: {file: few.jsonl}}]", tmp_path
+    )
+    assert "few.jsonl has 1 backgrounds for a group of 2" in told
 
 
 # --- bad input ---------------------------------------------------------------------------------------------
