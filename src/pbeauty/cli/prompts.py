@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pbeauty.config.loader import load, loads
+from pbeauty.config.loader import loads
 from pbeauty.config.persona_files import load_personas
-from pbeauty.config.sweep import is_sweep, load_sweep
+from pbeauty.config.sweep import load_cases
 from pbeauty.errors import DONE, ConfigError, nearest
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.prompt_variables import number_text, population_variables
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Prints the prompts, or one of them."""
-    experiment = _experiment(options.config, options.set, options.case) if options.config else None
+    experiment = load_cases(options.config, options.set, options.case)[0] if options.config else None
     if options.show:
         text = render(options.show, experiment)
         print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
@@ -55,14 +54,6 @@ def command(options: argparse.Namespace) -> int:
         needs = f" [needs {', '.join(entry.needs)}]" if entry.needs else ""
         print(f"{entry.kind:<10}  {entry.name:<{width}}  {entry.about}{needs}")
     return DONE
-
-
-def _experiment(path: Path, overrides: Sequence[str], case: str | None) -> Experiment:
-    if is_sweep(path):
-        return load_sweep(path, overrides).pick(case or "1").experiment
-    if case:
-        raise ConfigError(f"{path} is no sweep and has no cases")
-    return load(path, overrides)
 
 
 @dataclass(frozen=True)

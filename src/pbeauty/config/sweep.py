@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pbeauty.config.loader import MISSING, assign, described, experiment_of, parse_override, validated
+from pbeauty.config.loader import MISSING, assign, described, experiment_of, load, parse_override, validated
 from pbeauty.config.parsing import parse, read_csv, read_text
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, REPORT_FILE
@@ -112,6 +112,20 @@ def is_sweep(path: Path) -> bool:
     except ConfigError:
         return False
     return isinstance(data, dict) and "base" in data
+
+
+def load_cases(path: Path, overrides: Sequence[str] = (), case: str | None = None) -> list[Experiment]:
+    """Reads all cases of a sweep, or the one that `case` names; of an experiment, that one.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    if is_sweep(path):
+        sweep = load_sweep(path, overrides)
+        return [one.experiment for one in ([sweep.pick(case)] if case else sweep.cases)]
+    if case:
+        raise ConfigError(f"{path} is no sweep and has no cases")
+    return [load(path, overrides)]
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

@@ -98,23 +98,6 @@ def prepare(request: RunRequest) -> Experiment:
     return experiment
 
 
-def load_cases(request: RunRequest, case: str | None) -> list[Experiment]:
-    """All cases of a sweep, or the one that `case` names; of an experiment, that one.
-
-    Raises:
-        ConfigError: saying everything that is wrong.
-    """
-    from pbeauty.config.loader import load
-    from pbeauty.config.sweep import is_sweep, load_sweep
-
-    if is_sweep(request.config):
-        sweep = load_sweep(request.config, request.overrides)
-        return [one.experiment for one in ([sweep.pick(case)] if case else sweep.cases)]
-    if case:
-        raise ConfigError(f"{request.config} is no sweep and has no cases")
-    return [load(request.config, request.overrides)]
-
-
 def refuse_other_writers(experiments: Iterable[Experiment]) -> None:
     """Refuses experiments whose backgrounds are to be written by models that do not play: that is a job of its own.
 

@@ -19,7 +19,7 @@ from pbeauty.game.experiment import LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.game.population import groups_of
 from pbeauty.job import provenance
-from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, load_cases, plan_run, prepare
+from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, plan_run, prepare
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
@@ -121,9 +121,11 @@ def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
     folder = out.with_name(f".{out.name}.writing")
 
     def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
+        from pbeauty.config.sweep import load_cases
+
         if out.exists():
             raise ConfigError(f"{out} is there already; another --out writes anew")
-        experiment = writing(load_cases(request, case), str(request.config))
+        experiment = writing(load_cases(request.config, request.overrides, case), str(request.config))
         check_models(experiment, request.config.parent)
         plan, earlier = plan_run(experiment, replace(request, out=folder), until_end, interrupt)
         return replace(plan, only_backgrounds=True), earlier
