@@ -182,6 +182,18 @@ def test_on_other_ranks_it_is_the_same_game_and_a_signal_ends_it_with_its_rounds
             assert sorted(last_words(run, index)) == list(range(300))
 
 
+def test_the_example_of_sessions_plays_twenty_games(tmp_path, pytestconfig):
+    arguments = ("run", "configs/sessions.yaml", "--set", "game.rounds=2", "--out", tmp_path / "run")
+    done = mpirun(1, *arguments, timeout=LIMIT, folder=pytestconfig.rootpath)
+    assert (done.code, done.left) == (0, []), done
+    assert "360 participants in 20 sessions" in done.err
+    with Run(tmp_path / "run") as run:
+        targets = run.read("target")
+        assert targets.shape == (2, 20)
+        assert len(set(targets[0])) > 15, "sessions do not differ"
+        assert 8 < targets[1].mean() < targets[0].mean() - 2 < 30
+
+
 # --- several kinds ---------------------------------------------------------------------------------------------
 
 

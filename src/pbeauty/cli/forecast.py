@@ -20,6 +20,7 @@ from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
 from pbeauty.llm.model_files import cache_bytes_per_token, longest_context, weight_bytes
 from pbeauty.mpi.partition import partition_population, partition_warnings
+from pbeauty.storage.schema import PER_SESSION
 
 _CHARACTERS = 4
 """Per token."""
@@ -32,6 +33,8 @@ _UTILIZATION = 0.92
 """The share of a GPU's memory that vLLM takes unless told otherwise."""
 _ROUND_AT_MODERATOR = 22
 """Bytes of memory per participant that a round takes on rank 0."""
+_SESSION_AT_MODERATOR = 350
+"""Bytes of memory per session, likewise (measured at 50,000 to 200,000 sessions)."""
 _LONGEST_DAYS = 60
 
 
@@ -72,6 +75,7 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
             counts.update(of_group)
             longest[group.model] = max(longest[group.model], conversation)
     bytes_each = sum(column.itemsize for column in new_rows(1, model=bool(models)).values())
+    per_session = 8 * (len(PER_SESSION) + len(experiment.population))
     replies = counts["requests"] * _PER_REPLY + counts["output_tokens"] * (_CHARACTERS + 4)
     found: dict[str, Any] = {
         "ranks": ranks,
@@ -79,8 +83,10 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
         "engines": len(at_engines),
         "gpus": gpus,
         **{name: counts[name] for name in ("requests", "requests_at_most", "prompt_tokens", "output_tokens")},
-        "disk_bytes": experiment.count * experiment.game.rounds * bytes_each + replies + 100_000,
-        "moderator_memory_bytes": experiment.count * _ROUND_AT_MODERATOR,
+        "disk_bytes": experiment.game.rounds * (experiment.count * bytes_each + experiment.sessions * per_session)
+        + replies
+        + 100_000,
+        "moderator_memory_bytes": experiment.count * _ROUND_AT_MODERATOR + experiment.sessions * _SESSION_AT_MODERATOR,
         "gpu_memory": {name: _memory(models[name], longest[name], conditions.gpu_memory) for name in sorted(models)},
         "seconds": None,
         "gpu_hours": None,

@@ -53,7 +53,7 @@ _FEW = ("rounds", "trajectory", "ridgelines")
 _LONGEST_REPLY, _LONGEST_VALUE = 1500, 400
 _HIDDEN = ("ranks", "earlier_jobs")
 """What is in a run's provenance and not copied into its page: it is summed up."""
-_ROUNDS_SAMPLED = 2
+_ROUNDS_SAMPLED, _SESSIONS_NAMED = 2, 10
 _TEMPLATE = "report.html.j2"
 
 
@@ -84,7 +84,8 @@ class Sample:
     """One participant's round in words."""
 
     round: int
-    """From 1."""
+    """From 1, like the session, which is None where there is only one."""
+    session: int | None
     participant: int
     group: str
     kind: str
@@ -197,7 +198,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             path=analysis.path,
             marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
             headline=headline(one),
-            notes=analysis.notes,
+            notes=[*_ended(run), *analysis.notes],
             pictures=[picture(drawing) for drawing in shown],
             histograms=[picture(drawing) for drawing in rounds],
             tables=run_tables(one),
@@ -205,6 +206,21 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             prompts=list(_prompts(one.experiment)),
             experiment=dumps(one.experiment),
             provenance=_provenance(run.provenance),
+        )
+
+
+def _ended(run: Run) -> Iterator[str]:
+    """Which sessions ended before the others, and when."""
+    rounds = (run.read("n_valid") > 0).sum(axis=0)
+    ended = np.flatnonzero(rounds < run.round_count)
+    if ended.size:
+        some = ", ".join(
+            f"session {session + 1} with round {rounds[session] + 1}" for session in ended[:_SESSIONS_NAMED]
+        )
+        more = f" and {ended.size - _SESSIONS_NAMED:,} more" if ended.size > _SESSIONS_NAMED else ""
+        yield (
+            f"{ended.size:,} of {rounds.size:,} sessions ended early, since nobody in them gave a valid guess: "
+            f"{some}{more}. Later rounds are over the others."
         )
 
 
@@ -267,15 +283,16 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
         kinds = {"valid": asked & (status <= Status.RETRIED)}
     kinds |= {s.name.lower(): asked & (status == s) for s in Status if s != Status.OK}
     order = uniforms(run.experiment.seed, "samples", index, np.arange(guesses.size))
-    names, group = run.attributes["group"], run.codes("group")
+    names, group, size = run.attributes["group"], run.codes("group"), run.experiment.session_size
     drawn: list[tuple[str, int]] = []
     for kind, chosen in kinds.items():
         members = np.flatnonzero(chosen)
         drawn += [(kind, int(participant)) for participant in members[np.argsort(order[members])[:count]]]
+    several = run.experiment.sessions > 1
     return [
         Sample(
-            round, participant, names[group[participant]], kind, float(guesses[participant]),
-            Status(status[participant]).name.lower(), run.replies(round, participant),
+            round, participant // size + 1 if several else None, participant, names[group[participant]], kind,
+            float(guesses[participant]), Status(status[participant]).name.lower(), run.replies(round, participant),
         )
         for kind, participant in drawn
     ]  # fmt: skip

@@ -67,6 +67,25 @@ with pbeauty.open({str(folder)!r}) as run:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_frames_of_sessions_have_a_row_for_each_and_what_the_documentation_says_of_them(tmp_path):
+    guesses = np.array([[10.0, 20.0, 40.0, 50.0, 30.0, np.nan], [8.0, 10.0, 30.0, 20.0, np.nan, np.nan]])
+    folder = make(tmp_path / "run", guesses, experiment(2, sessions=3, rounds=2))
+    with pbeauty.open(folder) as run:
+        rounds, people = run.rounds, run.participants
+    assert list(rounds.index) == [(number, session) for number in (1, 2) for session in (1, 2, 3)]
+    assert rounds.loc[(1, 2), "mean"] == 45
+    assert list(rounds.loc[2, "n_valid"]) == [2, 2, 0]
+    assert list(people["session"]) == [1, 1, 2, 2, 3, 3]
+    done = subprocess.run(
+        [sys.executable, "-c", examples("results/README.md")[2]],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    shown = [line.split() for line in done.stdout.splitlines() if line[:1] in "12"]
+    means = [[15, 45, 30], [9, 25]]
+    expected = [np.mean(of) for of in means] + [np.std(of, ddof=1) / np.sqrt(len(of)) for of in means]
+    assert [float(value) for _, value in shown] == pytest.approx(expected, abs=1e-5)
+
+
 def test_replies(folder):
     with pbeauty.open(folder) as run:
         assert run.replies(1, 2) == [StoredReply(Purpose.ANSWER, "no"), StoredReply(Purpose.RETRY, "çü")]
@@ -93,7 +112,7 @@ def examples(name):
 
 
 def test_every_example_of_the_documentation_is_run():
-    assert [len(examples(name)) for name in ("README.md", "results/README.md")] == [1, 2]
+    assert [len(examples(name)) for name in ("README.md", "results/README.md")] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +121,7 @@ def test_every_example_of_the_documentation_is_run():
         ("README.md", 0, "1 40.75"),
         ("results/README.md", 0, "1 40.75"),
         ("results/README.md", 1, "I say 50"),
+        ("results/README.md", 2, "1    40.75"),
     ],
 )
 def test_examples_of_the_documentation_run(folder, name, number, told):

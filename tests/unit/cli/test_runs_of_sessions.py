@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpi
 import numpy as np
 import pytest
 from made import experiment, make
 
+from pbeauty.cli.forecast import forecast
 from pbeauty.cli.main import main
 from pbeauty.cli.watch import observe, show
+from pbeauty.config.loader import loads
 from pbeauty.game.records import Purpose
-from pbeauty.storage.run_reader import Run
 
 POPULATION = [{"name": "talkers", "count": 2, "kind": "llm"}, {"name": "noise", "count": 1, "kind": "uniform"}]
 GUESSES = [[50.0, 33.0, 70.0, 20.0, np.nan, 10.0, np.nan, np.nan, np.nan]]
@@ -64,14 +66,6 @@ def test_watching_says_how_many_sessions_there_are(run):
     assert lines[-2].split() == ["1", "33.00", "32.50", "22.00", "2", "5", "2.00"]
 
 
-def test_frames_have_a_row_for_each_session(run):
-    with Run(run) as opened:
-        rounds, people = opened.rounds, opened.participants
-    assert list(rounds.index) == [(number, session) for number in (1, 2) for session in (1, 2, 3)]
-    assert rounds.loc[(1, 2), "mean"] == 15
-    assert list(people["session"]) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
-
-
 GROUPS = """
 name: groups
 sessions: 4
@@ -92,6 +86,17 @@ def test_checking_counts_all_sessions_and_says_what_each_group_is_told(tmp_path,
     assert any(line.startswith("experts: 5 llm in each session (model demo,") for line in printed)
     assert not any("announce [" in line for line in printed)
     assert any(line.startswith("288 requests (at most 1,152)") for line in printed)
+
+
+def test_the_forecast_of_many_sessions_is_what_they_take(tmp_path):
+    text = "name: x\nsessions: 20000\ngame: {rounds: 3}\npopulation: [{name: a, count: 2, kind: uniform}]"
+    (tmp_path / "x.yaml").write_text(text)
+    done = mpi.alone("run", tmp_path / "x.yaml", "--out", tmp_path / "run")
+    assert done.code == 0, done
+    found = forecast(loads(text))
+    assert found["blocks"] == [40_000]
+    taken = (tmp_path / "run/run.h5").stat().st_size
+    assert 0.85 < taken / found["disk_bytes"] < 1.15
 
 
 def test_a_prompt_is_shown_for_each_group_that_is_told_something_else(tmp_path, capsys):
