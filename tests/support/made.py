@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from pbeauty.config.loader import loads
-from pbeauty.game.records import PLAY, Replies, Status, new_rows
+from pbeauty.game.records import COLUMNS, Replies, Status, new_rows
 from pbeauty.game.scoring import score
 from pbeauty.storage.hdf5 import describe, stored_file, write_digest
 from pbeauty.storage.replies import write_replies
@@ -26,8 +26,8 @@ def experiment(count, *, name="made", seed=1, sessions=1, rounds=1, population=N
 
 
 def table(rows):
-    """Rows as one structured array, PLAY[participant]."""
-    made = np.zeros(len(rows["guess"]), PLAY)
+    """Rows as one structured array, COLUMNS[participant]."""
+    made = np.zeros(len(rows["guess"]), COLUMNS)
     for name, values in rows.items():
         made[name] = values
     return made

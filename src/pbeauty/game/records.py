@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-PLAY = np.dtype(
+COLUMNS = np.dtype(
     [
         ("guess", np.float64),  # NaN where there is none
         ("status", np.uint8),  # a Status
@@ -23,7 +23,7 @@ PLAY = np.dtype(
 """The columns of a round, by participant."""
 
 Rows = dict[str, NDArray[Any]]
-"""A round of several participants, in id order: an array per field of `PLAY`; without a model, `guess` and `status`."""
+"""A round of several participants, in id order: an array per field of `COLUMNS`; without a model, `guess` and `status`."""
 
 BACKGROUNDS_ROUND = -1
 """The round index that stands for the backgrounds that models write before the first round."""
@@ -35,7 +35,9 @@ _PIECE = 1 << 13
 
 def new_rows(count: int, *, model: bool) -> Rows:
     """Rows of zeros for `count` participants; `model` says whether language models play in the game."""
-    return {name: np.zeros(count, PLAY[name]) for name in PLAY.names or () if model or name in ("guess", "status")}
+    return {
+        name: np.zeros(count, COLUMNS[name]) for name in COLUMNS.names or () if model or name in ("guess", "status")
+    }
 
 
 class Status(IntEnum):

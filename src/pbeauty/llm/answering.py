@@ -37,7 +37,7 @@ def play(
         Whether the round was played to its end.
     """
     participants.add_user_turn(announcement)
-    answers = _Answers(participants, announcement.round_index, rows, replies, loop.progress)
+    answers = _Round(participants, announcement.round_index, rows, replies, loop.progress)
     complete = loop.run(answers)
     if complete:
         participants.add_reply(replies.tokens, answers.last_reply)
@@ -68,7 +68,7 @@ class _Call(Request):
     """Of an extraction: what the patterns made of that reply."""
 
 
-class _Answers:
+class _Round:
     """Every participant is asked once, and each reply leads to a guess or to another call.
 
     A reply that patterns cannot read goes straight back as an extraction request (where the group wants that), then

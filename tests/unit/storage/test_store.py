@@ -21,7 +21,7 @@ from pbeauty import __version__
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.prompts import ANNOUNCEMENTS, EXTRACTION, RETRY, RULES, SYSTEM_PROMPTS, USER_PROMPTS
-from pbeauty.game.records import PLAY, Purpose, ReadingRule, Replies, Status
+from pbeauty.game.records import COLUMNS, Purpose, ReadingRule, Replies, Status
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage import hdf5, run_writer
@@ -46,7 +46,7 @@ ABOUT = {"host": "node-1", "gpus": [], "started": "2026-01-01T00:00:00Z"}
 
 
 def played(round_index=0, count=10):
-    rows = np.zeros(count, PLAY)
+    rows = np.zeros(count, COLUMNS)
     rows["guess"] = np.arange(count) + 10 * round_index
     rows["prompt_tokens"], rows["cached_tokens"], rows["output_tokens"] = 100, 60, np.arange(count)
     if count > 2:

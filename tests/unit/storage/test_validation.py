@@ -13,7 +13,7 @@ from made import altered
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError, RunFileError
-from pbeauty.game.records import PLAY, Purpose, Replies
+from pbeauty.game.records import COLUMNS, Purpose, Replies
 from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage.hdf5 import describe, read_errors
@@ -38,7 +38,7 @@ def play(folder):
     writer = RunWriter.create(folder, experiment, ABOUT)
     for round_index in range(2):
         replies = Replies()
-        rows = np.zeros(4, PLAY)
+        rows = np.zeros(4, COLUMNS)
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
