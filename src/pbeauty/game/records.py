@@ -23,7 +23,7 @@ COLUMNS = np.dtype(
 """The columns of a round, by participant."""
 
 Rows = dict[str, NDArray[Any]]
-"""A round of several participants, in id order: an array per field of `COLUMNS`; without a model, `guess` and `status`."""
+"""A round of several participants: an array for each field of `COLUMNS`; without a model, `guess` and `status`."""
 
 BACKGROUNDS_ROUND = -1
 """The round index that stands for the backgrounds that models write before the first round."""
