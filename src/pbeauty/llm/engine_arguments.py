@@ -20,7 +20,7 @@ from pbeauty.game.personas import Personas
 from pbeauty.game.population import group_of
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
-from pbeauty.llm.model_files import check_chat_template, longest_context, model_source
+from pbeauty.llm.model_files import architectures, check_chat_template, longest_context, model_source
 from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
 from pbeauty.llm.reasoning import check_parser
 
@@ -179,12 +179,18 @@ def load_template(model: Model, arguments: Mapping[str, Any]) -> tuple[ChatTempl
     Raises:
         ConfigError: if vLLM cannot load the model's configuration or its tokenizer.
     """
-    from vllm import EngineArgs
+    from vllm import EngineArgs, ModelRegistry
+    from vllm.platforms import current_platform
     from vllm.tokenizers import cached_tokenizer_from_config
 
     # vLLM sets its loggers up only when an engine starts; until then all warnings would be printed.
     logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR").upper())
     try:
+        if current_platform.is_cpu():
+            # Lest it touches a GPU, vLLM first looks at a model's class in another process, which takes it 5 s.
+            for name in architectures(model):
+                if known := ModelRegistry.models.get(name):
+                    ModelRegistry.register_model(name, known.load_model_cls())
         config = EngineArgs(**arguments).create_model_config()
         tokenizer = cached_tokenizer_from_config(config)
     except Exception as error:  # of whatever library reads them

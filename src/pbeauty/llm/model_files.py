@@ -95,6 +95,12 @@ def is_here(model: Model) -> bool:
     return _folder(model.path).exists() or _cached(model) is not None
 
 
+def architectures(model: Model) -> list[str]:
+    """The names that a model's config.json gives its classes; none where that does not say."""
+    names = _config(model).get("architectures")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
 def longest_context(model: Model) -> int | None:
     """The tokens of the longest context that a model can have, from its config.json; None where that does not say."""
     config = _config(model)
