@@ -21,7 +21,8 @@ from pbeauty.llm.placement import NodeRank
 DEMO = Path(conversations.__file__).parent
 NUMBER = r"-?\d+(?:\.\d+)?"
 STYLES = ("direct", "step-by-step")
-PLAYERS = 300
+PLAYERS = {"direct": 300, "step-by-step": 120}
+"""Replies step by step take five times as long."""
 
 # --- the folder --------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ def test_script_trains_a_folder_that_loads(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def engine():
-    return Engine(Model(), NodeRank(0, 1), seed=1).llm
+    return Engine(Model(), NodeRank(0, 2), seed=1).llm
 
 
 def ask(engine, conversations, max_tokens):
@@ -189,8 +190,9 @@ def read(style, reply, game):
     return float(found[1]) if found and game.low <= float(found[1]) <= game.high else np.nan
 
 
-def play(engine, game, style, system=None, players=PLAYERS, told_target=None):
-    """Plays a game; float64[round, player] guesses, and the replies of the last round."""
+def play(engine, game, style, system=None, share=1.0, told_target=None):
+    """Plays a game with a share of `PLAYERS`; float64[round, player] guesses, and the replies of the last round."""
+    players = round(share * PLAYERS[style])
     told_facts, last, replies, rounds = prompt_variables(game, players), None, [], []
     opening = message("system", system or system_message("classic", told_facts))
     conversations = [[opening] for _ in range(players)]
@@ -234,23 +236,23 @@ def test_plays_as_people_did(engine, style, multiplier, first, later):
 @pytest.mark.parametrize("style", STYLES)
 def test_follows_the_announced_target(engine, style):
     game = Game(rounds=2)
-    means = [np.nanmean(play(engine, game, style, players=150, told_target=told)[0][1]) for told in (10, 40)]
+    means = [np.nanmean(play(engine, game, style, share=0.5, told_target=told)[0][1]) for told in (10, 40)]
     assert 6 <= means[0] <= 15 and 28 <= means[1] <= 48
     assert 2.2 <= means[1] / means[0] <= 5
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_stays_readable_over_ten_rounds(engine, style):
-    guesses, _ = play(engine, Game(rounds=10), style, players=60)
+    guesses, _ = play(engine, Game(rounds=10), style, share=0.2)
     assert np.isfinite(guesses).mean() >= 0.98
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_stays_readable_with_prompts_and_games_it_has_not_seen(engine, style):
     stranger = "You are Zoltán, 45, a beekeeper. Guess what 2/3 of the crowd's mean on 0..100 will be ☃ lorem ipsum!"
-    assert np.isfinite(play(engine, Game(rounds=2), style, system=stranger, players=100)[0]).mean() >= 0.97
+    assert np.isfinite(play(engine, Game(rounds=2), style, system=stranger, share=0.4)[0]).mean() >= 0.97
     game = Game(multiplier="57/90", offset=7, low=0, high=150, aggregate="median", announce=("median", "target"))
-    assert np.isfinite(play(engine, game, style, players=100)[0]).mean() >= 0.95
+    assert np.isfinite(play(engine, game, style, share=0.4)[0]).mean() >= 0.95
 
 
 def test_extracts_numbers(engine):

@@ -28,7 +28,7 @@ def engine():
     # So few tokens a step that prompts side by side would be split, were that allowed.
     return Engine(
         Model(engine={"max_model_len": 2048, "max_num_batched_tokens": 2048, "max_num_seqs": 64}),
-        NodeRank(0, 1),
+        NodeRank(0, 2),
         seed=1,
     )
 
@@ -113,6 +113,18 @@ def test_groups_with_their_own_prompts_and_sampling_share_a_batch(engine):
     warm, cold, slow = (table(play.rows)[first : first + 30] for first in (0, 30, 60))
     assert len(np.unique(warm["guess"])) > 5 and len(np.unique(cold["guess"])) == 1
     assert slow["output_tokens"].mean() > 3 * warm["output_tokens"].mean()
+
+
+def test_participants_on_several_ranks_answer_as_they_do_on_one(engine):
+    game = loads("name: t\nseed: 6\npopulation: [{name: g, count: 60, kind: llm}]")
+
+    def guesses(ranks):
+        blocks = [block for block in partition_population(game, ranks) if block]
+        answers = [Participants(game, block, engine).answer(Announcement(0, {})) for block in blocks]
+        return np.concatenate([found.rows["guess"] for found in answers])
+
+    # Equal prompts and equal seeds: what differs is the company in the engine's batch, in the last bits.
+    assert np.mean(guesses(1) == guesses(4)) > 0.9
 
 
 @pytest.mark.parametrize("extraction", ["pattern", "pattern-then-model", "model"])

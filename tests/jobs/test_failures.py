@@ -1,5 +1,6 @@
 """What goes wrong, under the real launcher: told once, with the right exit code, and nothing left hanging."""
 
+import json
 import os
 import re
 import shutil
@@ -42,6 +43,7 @@ population:
   - {name: c, count: 5, kind: llm, model: third}
 """
 RANKS = [1, 3]
+STREAMS = ("out", "err", "code")
 LIMIT = 45
 """Seconds after which a job counts as hanging; none of these takes more than a few."""
 
@@ -95,29 +97,99 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize(("fault", "ranks"), [*((fault, 3) for fault in BAD_FILES), ("two-faults", 1)])
-def test_a_bad_experiment_file_is_refused(fault, ranks, tmp_path):
-    text, words = BAD_FILES[fault]
-    config = write(tmp_path, text)
-    refuse(ranks, [config, "--out", tmp_path / "run"], *words, config)
-    assert not (tmp_path / "run").exists()
+BAD_OVERRIDES = {
+    "no-value": ("game.rounds", "--set game.rounds: expected KEY=VALUE"),
+    "no-such-key": ("game.ronds=3", "game.ronds: unknown key; did you mean 'rounds'?"),
+    "no-such-group": ("population.7.count=3", "'7' is not an entry of a list of 1"),
+}
+REQUESTS = """
+import contextlib, json, sys
+from pathlib import Path
+from mpi4py import MPI
+from pbeauty.cli.main import main
+folder = Path(sys.argv[1])
+for name, arguments in json.loads((folder / "requests.json").read_text()).items():
+    here = folder / name / str(MPI.COMM_WORLD.rank)
+    here.mkdir(parents=True)
+    with open(here / "out", "w") as out, open(here / "err", "w") as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(arguments)
+    (here / "code").write_text(str(code))
+"""
+
+
+def bad_requests(folder):
+    """What must be refused, by name: the arguments, and words of the message."""
+    (folder / "good.yaml").write_text(SCRIPTED)
+    (folder / "file").touch()
+    found = {
+        "no-file": ([folder / "none.yaml"], ["No such file", folder / "none.yaml"]),
+        "no-folder": (
+            [folder / "good.yaml", "--out", folder / "file/run"],
+            [f"cannot create the result folder {folder / 'file/run'}"],
+        ),
+        "no-results": (
+            [folder / "good.yaml", "--set", "results=/proc"],
+            ["cannot create the result folder /proc/scripted"],
+        ),
+        # It exists, and takes no files, not even from root.
+        "not-writable": (
+            [folder / "good.yaml", "--out", "/proc/self"],
+            ["cannot write to the result folder /proc/self"],
+        ),
+    }
+    for name, (override, message) in BAD_OVERRIDES.items():
+        found[name] = ([folder / "good.yaml", "--set", override], [message])
+    (folder / "no-config").mkdir()
+    texts = {
+        **BAD_FILES,
+        "three-models": (THREE_MODELS, ["start at least 4 ranks, not"]),
+        "model-missing": (LLM.replace("PATH", f"{folder}/gone"), [f"model path {folder}/gone", "no such folder"]),
+        "model-no-config": (
+            LLM.replace("PATH", f"{folder}/no-config"),
+            [
+                f"model path {folder}/no-config",
+                f"cannot read {folder}/no-config/config.json: No such file or directory",
+            ],
+        ),
+        "model-a-file": (LLM.replace("PATH", f"{folder}/file"), [f"model path {folder}/file", "Not a directory"]),
+        "model-empty-path": (LLM.replace("PATH", "''"), ["models.small.path: "]),
+    }
+    for name, (text, words) in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+        told = [folder / f"{name}.yaml"] if name in BAD_FILES else []
+        found[name] = ([folder / f"{name}.yaml", "--out", folder / f"run-{name}"], [*words, *told])
+    return found
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_missing_experiment_file_is_refused(ranks, tmp_path):
-    refuse(ranks, [tmp_path / "none.yaml"], "No such file", tmp_path / "none.yaml")
+def test_a_bad_request_is_refused(ranks, tmp_path):
+    """Many in one job: exit code 2 on all ranks, one message that holds each word once, no traceback, no results."""
+    (tmp_path / "requests").mkdir()
+    requests = bad_requests(tmp_path / "requests")
+    arguments = {name: ["run", *map(str, given)] for name, (given, _) in requests.items()}
+    (tmp_path / "requests.json").write_text(json.dumps(arguments))
+    (tmp_path / "requests.py").write_text(REQUESTS)
+    done = mpirun(ranks, tmp_path, program=(sys.executable, str(tmp_path / "requests.py")), timeout=LIMIT)
+    assert (done.code, done.out, done.err, done.left) == (0, "", "", [])
+    for name, (_, words) in requests.items():
+        read = {what: [(tmp_path / name / f"{rank}/{what}").read_text() for rank in range(ranks)] for what in STREAMS}
+        assert read["code"] == ["2"] * ranks, name
+        assert read["out"] == [""] * ranks, name
+        told, *others = read["err"]
+        assert others == [""] * (ranks - 1), f"{name}: told more than once"
+        assert told.startswith("pbeauty: ") and told.count("pbeauty: ") == 1 and "Traceback" not in told, told
+        for word in words:
+            assert told.count(str(word)) == 1, f"{name}: {word!r} in:\n{told}"
+        assert name not in BAD_FILES or not (tmp_path / f"requests/run-{name}").exists()
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("game.rounds", "--set game.rounds: expected KEY=VALUE"),
-        ("game.ronds=3", "game.ronds: unknown key; did you mean 'rounds'?"),
-        ("population.7.count=3", "'7' is not an entry of a list of 1"),
-    ],
-)
-def test_a_bad_override_is_refused(override, message, tmp_path):
-    refuse(3, [write(tmp_path, SCRIPTED), "--set", override, "--out", tmp_path / "run"], message)
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_bad_request_ends_the_job(ranks, tmp_path):
+    text, words = BAD_FILES["two-faults"]
+    config = write(tmp_path, text)
+    refuse(ranks, [config, "--out", tmp_path / "run"], *words, config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
@@ -125,26 +197,6 @@ def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
     assert done.code == 2
     assert done.left == []
     assert "Traceback" not in done.err
-
-
-@pytest.mark.parametrize(
-    ("kind", "ranks"), [("missing", 3), ("no-config", 3), ("a-file", 3), ("empty-path", 3), ("missing", 1)]
-)
-def test_an_unreadable_model_is_refused(kind, ranks, tmp_path):
-    path = tmp_path / "model"
-    words = [f"model path {path}"]
-    if kind == "missing":
-        words += ["no such folder"]
-    elif kind == "no-config":
-        path.mkdir()
-        words += [f"cannot read {path / 'config.json'}: No such file or directory"]
-    elif kind == "a-file":
-        path.touch()
-        words += ["Not a directory"]
-    config = write(tmp_path, LLM.replace("PATH", "''" if kind == "empty-path" else str(path)))
-    if kind == "empty-path":
-        words = ["models.small.path: "]
-    refuse(ranks, [config, "--out", tmp_path / "run"], *words)
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -158,26 +210,6 @@ def test_more_gpus_than_there_are_is_refused(ranks, tmp_path):
         environ={"CUDA_VISIBLE_DEVICES": ""},
     )
     assert f"need {2 * max(1, ranks - 1)} GPUs, but 0 are visible" in done.err
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_more_models_than_ranks_is_refused(ranks, tmp_path):
-    config = write(tmp_path, THREE_MODELS)
-    refuse(ranks, [config, "--out", tmp_path / "run"], f"start at least 4 ranks, not {ranks}")
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_folder_that_cannot_be_made_is_refused(ranks, tmp_path):
-    (tmp_path / "file").touch()
-    config = write(tmp_path, SCRIPTED)
-    refuse(ranks, [config, "--out", tmp_path / "file/run"], f"cannot create the result folder {tmp_path / 'file/run'}")
-    refuse(ranks, [config, "--set", "results=/proc"], "cannot create the result folder /proc/scripted")
-
-
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_folder_that_cannot_be_written_is_refused(ranks, tmp_path):
-    """/proc/self exists and takes no files, not even from root."""
-    refuse(ranks, [write(tmp_path, SCRIPTED), "--out", "/proc/self"], "cannot write to the result folder /proc/self")
 
 
 def test_a_finished_run_is_not_overwritten(tmp_path):
@@ -298,7 +330,7 @@ from pbeauty.job.participants import Participants
 played = Participants.answer
 def play(self, announcement, *arguments, **options):
     play = played(self, announcement, *arguments, **options)
-    if announcement.round_index == 2:
+    if announcement.round_index == {round_index}:
         play.rows["guess"][:], play.rows["status"][:] = float("nan"), Status.UNPARSABLE
     return play
 Participants.answer = play
@@ -310,17 +342,17 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 """
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(ranks, tmp_path):
+@pytest.mark.parametrize(("ranks", "number"), [(1, 1), (3, 3)])
+def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(ranks, number, tmp_path):
     arguments = ["run", write(tmp_path, SCRIPTED), "--set", "plots=true", "--out", tmp_path / "run"]
-    done = mpirun(ranks, *arguments, program=program(tmp_path, NOBODY))
+    done = mpirun(ranks, *arguments, program=program(tmp_path, NOBODY.format(round_index=number - 1)))
     assert (done.code, done.left) == (1, []), done
-    message = "round 3: no participant gave a valid guess, so the round has no target (50 unparsable)"
+    message = f"round {number}: no participant gave a valid guess, so the round has no target (50 unparsable)"
     assert f"pbeauty: {message}; the rounds before it are kept" in done.err
     assert "Traceback" not in done.err
     assert done.out.splitlines()[-1] == f"results: {tmp_path / 'run'}"
-    assert rounds_kept(tmp_path / "run") == 2
-    assert len(list((tmp_path / "run/plots").glob("round-*.pdf"))) == 2
+    assert rounds_kept(tmp_path / "run") == number - 1
+    assert len(list((tmp_path / "run").glob("plots/round-*.pdf"))) == number - 1
 
 
 @pytest.mark.parametrize(("ranks", "rank"), [(1, 0), (4, 1), (4, 2)])

@@ -26,11 +26,6 @@ population:
   - {name: cut, count: 10, kind: llm, user_prompt: step-by-step, extraction: pattern, retries: 0,
      sampling: {max_tokens: 1}}
 """
-NOBODY = """
-name: nobody
-population: [{name: cut, count: 6, kind: llm, user_prompt: step-by-step, extraction: pattern,
-  sampling: {max_tokens: 1}, retries: 0}]
-"""
 LIMIT = 240
 """Seconds after which a job counts as hanging; an engine takes 10 to 20 to start."""
 
@@ -152,20 +147,13 @@ def test_prompts_and_provenance_are_kept(quickstart):
         assert yaml.safe_load(file.attrs["experiment"])["models"]["demo"]["path"] == "demo"
 
 
-def test_the_same_seed_on_the_same_ranks_gives_the_same_game(quickstart, tmp_path, pytestconfig):
-    *_, folder = quickstart
-    arguments = ("run", QUICKSTART, "--out", tmp_path / "run")
-    assert mpirun(3, *arguments, timeout=LIMIT, folder=pytestconfig.rootpath).code == 0
-    assert_same(results(tmp_path / "run"), results(folder))
-
-
-def test_on_other_ranks_it_is_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(
+def test_the_same_seed_plays_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(
     quickstart, tmp_path, pytestconfig
 ):
     *_, folder = quickstart
     arguments = ("run", QUICKSTART, "--set", "game.rounds=1000", "--out", tmp_path / "run")
-    with start(2, *arguments, folder=pytestconfig.rootpath) as job:
-        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2, timeout=LIMIT)
+    with start(3, *arguments, folder=pytestconfig.rootpath) as job:
+        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 4, timeout=LIMIT)
         job.send(signal.SIGTERM)
         done = job.end(LIMIT)
     assert done.code != 0
@@ -173,13 +161,12 @@ def test_on_other_ranks_it_is_the_same_game_and_a_signal_ends_it_with_its_rounds
     assert "Traceback" not in done.err
     kept = rounds_kept(tmp_path / "run")
     assert f"stopped by SIGTERM after {kept} finished round(s)" in done.err
-    with Run(tmp_path / "run") as run, Run(folder) as other:
+    with Run(tmp_path / "run") as run:
         assert not run.finished
-        # Equal prompts and equal seeds: what differs is the company in an engine's batch, in the last bits.
-        assert np.mean(run.guesses[0] == other.guesses[0]) > 0.9
-        assert abs(run.outcome(0).mean - other.outcome(0).mean) < 1.5
         for index in range(kept):
             assert sorted(last_words(run, index)) == list(range(300))
+    short, long = results(folder), results(tmp_path / "run")
+    assert_same({name: values if "rounds" not in name else values[:4] for name, values in long.items()}, short)
 
 
 def test_the_example_of_sessions_plays_twenty_games(tmp_path, pytestconfig):
@@ -231,13 +218,3 @@ def test_unreadable_replies_are_asked_again_and_counted(kinds):
                     assert len(purposes) == 3, "given up too early"
             assert all([purpose for purpose, _ in calls[participant]] == ["answer"] for participant in range(101, 111))
             assert run.outcome(index).n_valid == np.sum(status <= Status.RETRIED)
-
-
-def test_a_first_round_without_a_valid_guess_ends_the_run(tmp_path):
-    (tmp_path / "nobody.yaml").write_text(NOBODY)
-    done = mpirun(1, "run", tmp_path / "nobody.yaml", "--out", tmp_path / "run", timeout=LIMIT)
-    assert (done.code, done.left) == (1, []), done
-    assert "pbeauty: round 1: no participant gave a valid guess" in done.err
-    assert "(6 truncated)" in done.err
-    assert "Traceback" not in done.err
-    assert rounds_kept(tmp_path / "run") == 0
