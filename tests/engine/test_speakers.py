@@ -34,11 +34,11 @@ MAGISTRAL = (
 
 
 def player(folder, count=4, rounds=2, model="", **group):
-    """Participants who are the model in `folder`."""
+    """Participants who are the model in `folder`. Engines with so small a cache need not be closed, which takes 2 s."""
     settings = {"name": "speakers", "count": count, "kind": "llm", "model": "m", "retries": 0, **group}
     game = loads(
         f"name: t\nseed: 1\ngame: {{rounds: {rounds}}}\npopulation: [{settings}]\n"
-        f"models: {{m: {{path: {folder}, {model}}}}}"
+        f"models: {{m: {{path: {folder}, engine: {{num_gpu_blocks_override: 512}}, {model}}}}}"
     )
     engine = Engine(game.models["m"], NodeRank(0, 1), seed=1)
     personas = assign_personas(game, {}) if has_personas(game) else None
@@ -48,16 +48,12 @@ def player(folder, count=4, rounds=2, model="", **group):
 @pytest.fixture
 def play(tmp_path):
     """Plays a round of a checkpoint that says phrases; the block, and its answers."""
-    engines = []
 
     def playing(*phrases, checkpoint=None, **settings):
         block = player(speaker.make(tmp_path / "m", *phrases, **(checkpoint or {})), **settings)
-        engines.append(block.llm.engine)
         return block, block.answer(Announcement(0, {}))
 
-    yield playing
-    for engine in engines:
-        engine.close()
+    return playing
 
 
 def texts(answers, purpose=Purpose.ANSWER):
@@ -190,7 +186,6 @@ def test_a_written_background_is_stripped_of_its_thought_and_then_judged(tmp_pat
     settings = {"personas": personas, "system_prompt": "background"}
     block = player(speaker.make(tmp_path / "m", WRITTEN, template=KNOWS_THOUGHTS), **settings)
     made = block.write_backgrounds(lambda progress: True).backgrounds
-    block.llm.engine.close()
     assert {bytes(made.text[row]).decode() for row in range(4)} == {WRITTEN[-1]}
     assert set(made.source) == {Source.WRITTEN}
 
@@ -201,7 +196,6 @@ def test_a_background_whose_thought_alone_is_long_enough_is_none(tmp_path):
     settings = {"personas": personas, "system_prompt": "background"}
     block = player(speaker.make(tmp_path / "m", phrase), **settings)
     made = block.write_backgrounds(lambda progress: True).backgrounds
-    block.llm.engine.close()
     assert set(made.source) == {Source.IN_WORDS}
 
 
