@@ -33,7 +33,7 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command and returns its exit code; given nothing, that of this process, which may end here."""
     given = sys.argv[1:] if arguments is None else arguments
     code = DONE
     for stream in (sys.stdout, sys.stderr):
@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from pbeauty.job.display import discard_output
 
         discard_output(sys.stdout)
+    if arguments is None and "vllm" in sys.modules:
+        from pbeauty.mpi.world import exit_at_once
+
+        exit_at_once(code)
     return code
 
 

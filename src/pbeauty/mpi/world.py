@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pbeauty.errors import FAILED, ConfigError, JobError, PbeautyError
 from pbeauty.mpi.watchdog import SECONDS_TO_BE_HEARD
@@ -68,6 +70,17 @@ def on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
         time.sleep(SECONDS_TO_BE_HEARD)
         comm.Abort(FAILED)  # which comes back under some MPI libraries
         os._exit(FAILED)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """Ends this process without taking apart all that vLLM has loaded, which keeps an interpreter busy for 3 s."""
+    atexit._run_exitfuncs()
+    if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def check_world_size(size: int, environ: Mapping[str, str] = os.environ) -> None:
