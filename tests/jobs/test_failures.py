@@ -148,8 +148,8 @@ def bad_requests(folder):
         "model-no-config": (
             LLM.replace("PATH", f"{folder}/no-config"),
             [
-                f"model path {folder}/no-config",
-                f"cannot read {folder}/no-config/config.json: No such file or directory",
+                f"model path {folder}/no-config: cannot read its config.json",
+                f"No such file or directory: '{folder}/no-config/config.json'",
             ],
         ),
         "model-a-file": (LLM.replace("PATH", f"{folder}/file"), [f"model path {folder}/file", "Not a directory"]),
@@ -318,10 +318,10 @@ import os, signal
 from pbeauty.game import scripted
 from mpi4py import MPI
 played = scripted.guess
-def guess(*arguments, round_index, **options):
-    if round_index == 1 and MPI.COMM_WORLD.rank == {rank}:
+def guess(experiment, group, announcement, ids):
+    if announcement.round_index == 1 and MPI.COMM_WORLD.rank == {rank}:
         {fault}
-    return played(*arguments, round_index=round_index, **options)
+    return played(experiment, group, announcement, ids)
 scripted.guess = guess
 """
 NOBODY = """
