@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -30,12 +31,16 @@ _COMMANDS = {
     "report": ("report", "write one self-contained HTML page about runs"),
 }
 """Module and purpose of each command. A module's second command has its name in those of its functions."""
+_ENGINES = {"run", "bench", "personas"}
+"""Commands that load models."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; given nothing, that of this process, which may end here."""
     given = sys.argv[1:] if arguments is None else arguments
     code = DONE
+    if not _ENGINES & set(given[:1]):  # nothing else has use for the thread that numpy would start for every core
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's character set lacks is no error
             stream.reconfigure(errors="backslashreplace")
