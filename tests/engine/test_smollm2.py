@@ -1,4 +1,4 @@
-"""A real language model, SmolLM2-135M-Instruct: a game of `configs/smollm2.yaml` with a dozen participants.
+"""A real language model, SmolLM2-135M-Instruct: a game of `configs/smollm2.yaml` with eight participants.
 
 The checkpoint is made once, as `make smollm2` makes it, and kept in `build/`.
 """
@@ -19,8 +19,8 @@ from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import ReadingRule, Status
 
 CONFIG = "configs/smollm2.yaml"
-GUIDED = 8
-SMALLER = [f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 2, 2))]
+GUIDED, COUNT = 6, 8
+SMALLER = [f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 1, 1))]
 SMALLER.append("population.2.sampling.max_tokens=48")
 LIMIT = 300
 """Seconds after which something counts as hanging."""
@@ -54,7 +54,7 @@ def played(checkpoint, tmp_path_factory, pytestconfig):
 def test_everybody_is_counted_in_both_rounds(played):
     _, run = played
     rounds = run["rounds"]
-    assert rounds["guess"].shape == (2, 12)
+    assert rounds["guess"].shape == (2, COUNT)
     valid = rounds["status"][:] <= Status.RETRIED
     np.testing.assert_array_equal(np.isnan(rounds["guess"][:]), ~valid)
     np.testing.assert_array_equal(rounds["reading"][:] == ReadingRule.NONE, ~valid)
@@ -81,7 +81,7 @@ def test_prompts_and_replies_are_those_of_the_models_own_template_and_tokenizer(
         {"role": "user", "content": user_message("direct", 0, variables, {})},
     ]
     prompt = tokenizer.apply_chat_template(first, add_generation_prompt=True, tokenize=True, return_dict=False)
-    assert tokenizer.decode(prompt).startswith("<|im_start|>system\n12 players")
+    assert tokenizer.decode(prompt).startswith(f"<|im_start|>system\n{COUNT} players")
     assert (run["rounds/prompt_tokens"][0, :GUIDED] == len(prompt)).all()
     for replies in (block for number in run["replies"].values() for block in number.values()):
         text, bounds = replies["text"][:].tobytes(), replies["text_offsets"][:]
