@@ -15,7 +15,7 @@ from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import Difference, Estimate
 from pbeauty.analysis.references import Pool, human_means, load, published_as, published_rules
-from pbeauty.analysis.run_analysis import Analysis
+from pbeauty.analysis.run_analysis import Analysis, Clustered
 from pbeauty.game.experiment import Experiment, Game
 
 MOST_IN_PAIRS = 10
@@ -76,7 +76,8 @@ def _with_pool(cell: GroupStats, pool: Pool, confidence: float) -> Comparison:
 
 
 def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comparison]:
-    """People in the same period. Their sessions are the units, since those who play together move together.
+    """People in the same period. Their sessions are the units, since those who play together move together; a test
+    takes several of ours.
 
     From the second round on: in the first, these people are among the pools.
     """
@@ -87,6 +88,8 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     expected = intervals.prediction(means, confidence)
     theirs = Estimate(expected.value, max(expected.low, game.low), min(expected.high, game.high))
     gap = Difference(Estimate(cell.mean.value - theirs.value))
+    if cell.by_session.n.size > 1:
+        gap = _less(cell, intervals.sessions(means), confidence)
     name = f"mean of {len(means)} sessions, period {cell.round}"
     return [Comparison("people by round", name, people.source.marked, cell.round, theirs, len(means), gap)]
 
@@ -131,8 +134,9 @@ class Contrast:
 def contrasts(analysis: Analysis) -> list[Contrast]:
     """Every pair of groups once, in the first round and over all rounds.
 
-    In the first round by Welch's t; over all rounds, with standard errors clustered by participant. Nothing of kinds of
-    more than `MOST_IN_PAIRS` groups, and where groups play, whose numbers are no samples.
+    In a run of several sessions by the differences within each, with Student's t. In one session, in the first round by
+    Welch's t; over all rounds, with standard errors clustered by participant. Nothing of kinds of more than
+    `MOST_IN_PAIRS` groups, and where groups play, whose numbers are no samples.
     """
     found: list[Contrast] = []
     for by in analysis.ways if analysis.game.players == "individuals" else []:
@@ -144,17 +148,28 @@ def contrasts(analysis: Analysis) -> list[Contrast]:
 
 def _pairs(analysis: Analysis, by: str, start: Sequence[GroupStats]) -> Iterator[Contrast]:
     over = {o.label: o for o in analysis.over_rounds if o.by == by}
-    for one, other in combinations(start, 2):
-        limits = one.limits.less(other.limits) if one.bounds or other.bounds else None
-        gap = intervals.difference(one.moments, other.moments, analysis.confidence, limits)
-        yield Contrast(by, one.label, other.label, "1", gap)
-        if analysis.rounds > 1:
-            pair = [over[label] for label in (one.label, other.label)]
-            averages = [(o.average.value, o.error, float(o.n)) for o in pair]
-            cells = [analysis.of(by, label) for label in (one.label, other.label)]
-            limits = _average(cells[0]).less(_average(cells[1])) if any(c.bounds for c in chain(*cells)) else None
-            gap = intervals.difference(averages[0], averages[1], analysis.confidence, limits)
-            yield Contrast(by, one.label, other.label, f"1-{analysis.rounds}", gap)
+    for pair in combinations([cell.label for cell in start], 2):
+        cells = [analysis.of(by, label) for label in pair]
+        for rounds in sorted({1, analysis.rounds}):
+            one, other = played = [mine[:rounds] for mine in cells]
+            limits = _average(one).less(_average(other)) if any(cell.bounds for cell in chain(*played)) else None
+            if analysis.sessions > 1:
+                moments = _paired(one, other), (0.0, 0.0, math.inf)
+            elif rounds == 1:
+                moments = one[0].moments, other[0].moments
+            else:
+                moments = tuple((o.average.value, o.error, float(o.n)) for o in (over[label] for label in pair))
+            gap = intervals.difference(*moments, analysis.confidence, limits)
+            yield Contrast(by, *pair, "1" if rounds == 1 else f"1-{rounds}", gap)
+
+
+def _paired(one: Sequence[GroupStats], other: Sequence[GroupStats]) -> tuple[float, float, float]:
+    """Moments of the difference of two groups over some rounds, by session, whose members share its announcements."""
+    differences = Clustered(one[0].by_session.n.size, len(one))
+    for index, (mine, yours) in enumerate(zip(one, other, strict=True)):
+        differences.add(index, mine.by_session.mean - yours.by_session.mean)
+    found = differences.result("", "", intervals.CONFIDENCE)
+    return found.average.value, found.error, float(found.n)
 
 
 def _average(cells: Sequence[GroupStats]) -> intervals.Bounds:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.group_stats import GroupStats
+from pbeauty.analysis.group_stats import BySession
 from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
 
 FEWEST_SESSIONS = 5
@@ -65,19 +65,18 @@ class Effect:
 # --- how much sessions vary ------------------------------------------------------------------------------------
 
 
-def components_of(number: int, cases: Sequence[Sequence[GroupStats]], confidence: float) -> Components:
+def components_of(number: int, cases: Sequence[BySession], confidence: float) -> Components:
     """The components in one round, from the figures of each session of each case."""
-    cells = [cell for sessions in cases for cell in sessions]
-    means = [np.array([cell.mean.value for cell in sessions]) for sessions in cases]
-    within = [np.square([cell.moments[1] for cell in sessions]) for sessions in cases]
-    freedom = len(cells) - len(cases)
+    means, within = [case.mean for case in cases], [np.square(case.error) for case in cases]
+    total = sum(y.size for y in means)
+    freedom = total - len(cases)
     observed, between = math.nan, NONE
     if freedom >= FEWEST_SESSIONS - 1:
         observed = math.sqrt(sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom)
         between = between_sessions(means, within, confidence)
-    guesses = math.sqrt(float(np.mean([cell.sd.value**2 for cell in cells])))
+    guesses = math.sqrt(float(np.mean(np.square(np.concatenate([case.sd for case in cases])))))
     sampling = math.sqrt(float(np.concatenate(within).mean()))
-    return Components(number, len(cells), freedom, guesses, observed, between, sampling)
+    return Components(number, total, freedom, guesses, observed, between, sampling)
 
 
 def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confidence: float = CONFIDENCE) -> Estimate:
@@ -128,7 +127,10 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
 
 
 def effects_of(
-    number: int, cases: Sequence[tuple[Mapping[str, str], Sequence[float]]], varied: Sequence[str], confidence: float
+    number: int,
+    cases: Sequence[tuple[Mapping[str, str], Sequence[float] | Floats]],
+    varied: Sequence[str],
+    confidence: float,
 ) -> Iterator[Effect]:
     """An effect for each varied key; none with too few sessions.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Counts, Estimate
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import ReadingRule, Status
-from pbeauty.game.scoring import Outcome
+from pbeauty.game.scoring import Outcome, outcome_of
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
@@ -46,6 +45,41 @@ def binned(ordered: Floats, game: Game) -> Binned:
     return Binned(edges, np.diff(places, prepend=0, append=ordered.size))
 
 
+@dataclass(frozen=True)
+class BySession:
+    """A group in one round, in each session of a run: arrays over sessions, in the game's units."""
+
+    n: Counts
+    """Its participants; 0 where the session had ended before."""
+    n_valid: Counts
+    """Those of them with a valid guess; where it is 0, the next three are NaN."""
+    mean: Floats
+    sd: Floats
+    """Divisor n, as in run.h5."""
+    error: Floats
+    """Standard error of the mean by sampling participants; NaN of a single guess, and of groups' numbers."""
+    target: Floats
+    """The session's own, for all groups."""
+    reference: Floats
+    """Where level 0 is (`levels.references`)."""
+
+    def where(self, which: Any) -> BySession:
+        """Some of the sessions: bool[session]."""
+        return BySession(*(values[which] for values in vars(self).values()))
+
+    @property
+    def heard(self) -> BySession:
+        """Those with a valid guess."""
+        return self.where(self.n_valid > 0)
+
+    def limits(self, game: Game) -> Bounds:
+        """Of the mean of the sessions' means, whatever the unusable replies would have said (Manski 1989)."""
+        asked = self.where(self.n > 0)
+        valid, missing = np.where(asked.n_valid, asked.n_valid * asked.mean, 0), asked.n - asked.n_valid
+        low, high = (float(np.mean((valid + missing * end) / asked.n)) for end in (game.low, game.high))
+        return Bounds(low, high)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figures:
     """A round, or a group in it, over its sessions; those without a valid guess of it are left out."""
@@ -69,7 +103,7 @@ class Figures:
     median: float = math.nan
     upper_quartile: float = math.nan
     target: float = math.nan
-    """Mean of the sessions' targets."""
+    """Mean of the sessions' targets, which are the same for all groups."""
     targets: Bounds | None = None
     """From the least target to the greatest; None in a run of one session."""
     n_winners: int | None = None
@@ -108,8 +142,8 @@ def over_sessions(outcome: Outcome, confidence: float = CONFIDENCE, *, sample: b
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GroupStats:
+@dataclass(frozen=True, kw_only=True)
+class GroupStats(Figures):
     """One group in one round. Guesses are in units of the game; shares are of valid guesses unless said otherwise.
 
     Those of everybody are the round's own, out of run.h5; where groups play, they are of the groups' numbers.
@@ -122,48 +156,38 @@ class GroupStats:
     label: str
     """Which of them this is; `all` for everybody."""
     n: int
-    """Participants."""
-    n_valid: int
-    """Those of them with a valid guess; where it is 0, all figures of guesses are NaN or None."""
+    """Participants who were asked: not those of sessions that had ended."""
     statuses: dict[str, Estimate]
-    """Shares of all participants, by status."""
+    """Shares of those asked, by status; intervals here and of other shares are by session where there are several."""
     unusable: Estimate
-    """Share of all participants without a valid guess."""
-    mean: Estimate = NONE
+    """Share of those asked without a valid guess."""
+    by_session: BySession
     bounds: Bounds | None = None
     """Of the mean, whatever the unusable replies would have said; None without any, and where groups play."""
-    sd: Estimate = NONE
-    """Standard deviation, divisor n as in `run.h5`."""
-    min: float = math.nan
-    max: float = math.nan
-    lower_quartile: float = math.nan
-    median: float = math.nan
-    upper_quartile: float = math.nan
     mode: float = math.nan
     """The most frequent guess, after rounding to a hundredth of the range."""
     mode_share: float = math.nan
-    target: float = math.nan
-    """The game's own, which is the same for all groups of a round."""
-    n_winners: int | None = None
-    """Players of the game who won and belong to the group; None where groups play, and these are no such groups."""
     convergence: float = math.nan
     """Distance of the mean to the equilibrium over that of the round before: 1 stands still, 0 is there, more than 1
     moves away, less than 0 went past it."""
     levels: dict[str, Estimate] = field(default_factory=dict)
-    """Shares by level (`pbeauty.analysis.levels`); empty where all levels guess the same."""
+    """Shares by level (`pbeauty.analysis.levels`), from the announcement of each session; empty where all levels guess
+    the same."""
     tau: Estimate = NONE
     """The cognitive hierarchy's tau by the mean, or `hierarchy.ABOVE` or `hierarchy.BELOW`."""
     counted: Binned | None = None
-    """The distribution itself, in bins."""
+    """The distribution itself, in bins, over all sessions."""
 
     @property
     def moments(self) -> tuple[float, float, float]:
-        """Mean, its standard error, and n: what `intervals.difference` takes of independent participants.
+        """Mean, its standard error, and n: what `intervals.difference` takes.
 
-        The error is NaN of a single guess, and of the groups' numbers where groups play, which are no sample.
+        n are guesses in a run of one session and sessions in one of several. The error is NaN of a single one, and of
+        the groups' numbers of one session where groups play, which are no sample.
         """
-        known = not math.isnan(self.mean.low)
-        return self.mean.value, self.sd.value / math.sqrt(self.n_valid - 1) if known else math.nan, float(self.n_valid)
+        if self.by_session.n.size > 1:
+            return intervals.sessions(self.by_session.heard.mean)
+        return self.mean.value, float(self.by_session.error[0]), float(self.n_valid)
 
     @property
     def limits(self) -> Bounds:
@@ -189,11 +213,14 @@ class Round:
 
     def __init__(self, run: Run, index: int, confidence: float) -> None:
         self.index, self.confidence = index, confidence
-        self.game, self.outcome = run.experiment.game, _first(run.outcome(index))
+        self.game, self.outcome = run.experiment.game, run.outcome(index)
         self.as_groups = self.game.players == "groups"
-        self.numbers = dict(zip(run.attributes["group"], run.group_numbers(index)[0].tolist(), strict=True))
+        self.everybody = over_sessions(self.outcome, confidence, sample=not self.as_groups)
+        numbers = run.group_numbers(index)
+        self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
         self.references = levels.references(run, index)
+        self.session = np.repeat(np.arange(len(numbers), dtype=np.int32), run.experiment.session_size)
         self.guesses, self.status = run.guesses[index], run.status[index]
         self.guesses[self.status > Status.RETRIED] = np.nan
         self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
@@ -209,69 +236,89 @@ class Round:
             members: what selects its participants from an array.
             before: the group's figures of the round before.
         """
-        confidence, guesses = self.confidence, self.guesses[members]
-        n = guesses.size
-        counts = np.bincount(self.status[members], minlength=len(Status))
-        valid = np.sort(guesses[~np.isnan(guesses)])
-        known: dict[str, Any] = {
-            "round": self.index + 1, "by": by, "label": label, "n": n, "n_valid": valid.size,
-            "statuses": {s.name.lower(): intervals.share(int(counts[s]), n, confidence) for s in Status},
-            "unusable": intervals.share(n - valid.size, n, confidence),
-        }  # fmt: skip
-        if not valid.size:
-            return GroupStats(**known)
-        own = self.outcome if by == EVERYBODY else _outcome(valid, self.outcome)
+        guesses, status, session = (values[members] for values in (self.guesses, self.status, self.session))
+        statuses = self._count(session, status, Status.NOT_ASKED)
+        n, valid = statuses.sum(axis=1), ~np.isnan(guesses)
+        guesses, session = guesses[valid], session[valid]
+        n_valid = np.bincount(session, minlength=n.size)
         averaged = by == EVERYBODY and self.as_groups  # over the groups' numbers, which are no sample of anything
-        mean = Estimate(own.mean) if averaged else intervals.mean(own.mean, own.std, valid.size, confidence)
+        own, won = self.outcome, self.outcome.n_winners.sum()
+        if by != EVERYBODY:
+            own, won = outcome_of(self.game, guesses, n_valid, n_valid), self._winners(by, label, guesses, session)
+        figures = vars(over_sessions(own, self.confidence, sample=not averaged)) | {
+            "target": self.everybody.target,
+            "targets": self.everybody.targets,
+            "n_winners": None if won is None else int(won),
+        }
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.where((n_valid > 1) & (not averaged), own.std / np.sqrt(n_valid - 1), np.nan)
+        known: dict[str, Any] = {
+            "round": self.index + 1, "by": by, "label": label, "n": int(n.sum()),
+            "statuses": {Status(s).name.lower(): self._share(column, n) for s, column in enumerate(statuses.T)},
+            "unusable": self._share(n - n_valid, n),
+            "by_session": BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, self.references),
+        }  # fmt: skip
+        if not guesses.size:
+            return GroupStats(**known)
+        guesses.sort()
+        if n.size == 1 and not averaged:
+            figures["sd"] = intervals.deviation(guesses, figures["sd"].value, self.confidence)
         past = math.nan if before is None else before.mean.value - self.equilibrium
-        mode, mode_share = self._mode(valid)
-        ends = (self.game.low, self.game.high)
+        mode, mode_share = self._mode(guesses)
+        heard = known["by_session"].heard
         return GroupStats(
             **known,
-            mean=mean,
-            bounds=None if averaged or n == valid.size else intervals.bounds(
-                own.mean, valid.size, n - valid.size, ends
-            ),
-            sd=Estimate(own.std) if averaged else intervals.deviation(valid, own.std, confidence),
-            **{name: getattr(own, name) for name in ("min", "max", "lower_quartile", "median", "upper_quartile")},
+            **figures,
+            bounds=None if averaged or (n == n_valid).all() else known["by_session"].limits(self.game),
             mode=mode,
             mode_share=mode_share,
-            target=self.outcome.target,
-            n_winners=self._winners(by, label, valid),
-            convergence=(own.mean - self.equilibrium) / past if past else math.nan,
-            levels=self._levels(self.codes[members], valid.size),
-            tau=tau_by_mean(self.game, mean, float(self.references[0])),
-            counted=binned(valid, self.game),
-        )  # fmt: skip
+            convergence=(figures["mean"].value - self.equilibrium) / past if past else math.nan,
+            levels=self._levels(members, n_valid),
+            tau=tau_by_mean(self.game, figures["mean"], heard.reference, heard.mean, self.confidence),
+            counted=binned(guesses, self.game),
+        )
 
     def readings(self) -> Readings | None:
         """How replies were read; None where no language model gave a guess."""
         if not self.reading.any():
             return None
         read = ~np.isnan(self.guesses) & (self.reading != ReadingRule.NONE)
-        rules, guesses = self.reading[read], self.guesses[read]
-        counts = np.bincount(rules, minlength=len(ReadingRule))
-        strict = guesses[np.isin(rules, [rule for rule in ReadingRule if rule.strict])]
-        mean, sd = (float(strict.mean()), float(strict.std())) if strict.size else (math.nan, math.nan)
+        counts = np.bincount(self.reading[read], minlength=len(ReadingRule))
+        strict = read & np.isin(self.reading, [rule for rule in ReadingRule if rule.strict])
+        n_strict, n_read = (
+            np.bincount(self.session[which], minlength=self.references.size) for which in (strict, read)
+        )
         return Readings(
             self.index + 1,
-            {rule.name.lower().replace("_", " "): int(counts[rule]) / rules.size for rule in ReadingRule if rule},
-            float(guesses.mean()),
-            intervals.mean(mean, sd, strict.size, self.confidence),
+            {
+                rule.name.lower().replace("_", " "): int(counts[rule]) / int(counts.sum())
+                for rule in ReadingRule
+                if rule
+            },
+            over_sessions(outcome_of(self.game, self.guesses[read], n_read, n_read)).mean.value,
+            over_sessions(outcome_of(self.game, self.guesses[strict], n_strict, n_strict), self.confidence).mean,
         )
 
-    def _wins(self) -> Callable[[Floats], NDArray[np.bool_]]:
-        """Which numbers, float64[number], win: by the game's own rule, as `game/scoring.py` has it."""
-        nearest = abs(self.outcome.winning_guess - self.outcome.target)
-        within = nearest if self.game.tolerance is None else self.game.tolerance
-        return lambda numbers: np.abs(numbers - self.outcome.target) <= within
+    def _count(self, session: NDArray[np.int32], codes: NDArray[np.uint8], kinds: int) -> Counts:
+        """How many of the codes below `kinds` there are, int64[session, code]."""
+        some = codes < kinds
+        counts = np.bincount(session[some] * kinds + codes[some], minlength=self.references.size * kinds)
+        return counts.reshape(-1, kinds)
 
-    def _winners(self, by: str, label: str, valid: Floats) -> int | None:
-        if by == EVERYBODY:
-            return self.outcome.n_winners
+    def _share(self, counts: Counts, n: Counts) -> Estimate:
+        """A share of `n`, both int64[session]."""
+        if n.size == 1:
+            return intervals.share(int(counts[0]), int(n[0]), self.confidence)
+        return intervals.share_by_session(counts, n, self.confidence)
+
+    def _winners(self, by: str, label: str, guesses: Floats, session: NDArray[np.int32]) -> int | None:
+        """Winners of a group, by the game's own rule, as `game/scoring.py` has it."""
+        target = self.outcome.target
+        nearest = np.abs(self.outcome.winning_guess - target)
+        within = nearest if self.game.tolerance is None else np.full(target.size, self.game.tolerance)
         if not self.as_groups:
-            return int(np.count_nonzero(self._wins()(valid)))
-        return int(self._wins()(np.array(self.numbers[label]))) if by == "group" else None
+            return np.count_nonzero(np.abs(guesses - target[session]) <= within[session])
+        return np.count_nonzero(np.abs(self.numbers[label] - target) <= within) if by == "group" else None
 
     def _mode(self, ordered: Floats) -> tuple[float, float]:
         width = (self.game.high - self.game.low) / 100
@@ -280,28 +327,8 @@ class Round:
         counts = np.diff(places, prepend=0, append=ordered.size)
         return float(values[counts.argmax()]), int(counts.max()) / ordered.size
 
-    def _levels(self, codes: NDArray[np.uint8], n_valid: int) -> dict[str, Estimate]:
+    def _levels(self, members: Any, n_valid: Counts) -> dict[str, Estimate]:
         if math.isnan(self.equilibrium):
             return {}
-        counts = np.bincount(codes, minlength=len(levels.LABELS))
-        return {
-            label: intervals.share(int(count), n_valid, self.confidence)
-            for label, count in zip(levels.LABELS, counts, strict=False)
-        }
-
-
-def _first(outcome: Outcome) -> Any:
-    """The first session's."""
-    return replace(outcome, **{name: value[0].item() for name, value in vars(outcome).items()})
-
-
-def _outcome(ordered: Floats, of_round: Outcome) -> Outcome:
-    """The same figures of a part of the guesses, float64[guess], ascending."""
-    lower, median, upper = (float(value) for value in np.quantile(ordered, (0.25, 0.5, 0.75)))
-    # The mean of equal numbers can miss them by rounding, and would then have a spread.
-    mean = float(ordered.mean()) if ordered[0] < ordered[-1] else float(ordered[0])
-    return replace(
-        of_round, mean=mean, median=median, std=float(np.sqrt(np.mean(np.square(ordered - mean)))),
-        lower_quartile=lower, upper_quartile=upper, min=float(ordered[0]), max=float(ordered[-1]),
-        n_valid=ordered.size, n_winners=0,
-    )  # fmt: skip
+        counts = self._count(self.session[members], self.codes[members], len(levels.LABELS))
+        return {label: self._share(column, n_valid) for label, column in zip(levels.LABELS, counts.T, strict=True)}

@@ -9,44 +9,84 @@ since the model is one of first play.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pbeauty.analysis.intervals import NONE, Estimate
+from pbeauty.analysis import intervals
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import hierarchy_guesses, poisson_shares
 
 LARGEST_TAU = 10.0
 """Beyond it one more step of reasoning hardly moves a guess."""
+_NODES = 257
+"""References that predictions are computed for."""
 ABOVE, BELOW = math.inf, -math.inf
 """A tau above `LARGEST_TAU`; a mean on the far side of level 0's, which no tau predicts."""
 
 
-def predicted_mean(game: Game, tau: float, reference: float) -> float:
-    """The mean guess of a population with this tau; in the first round the reference is the range's midpoint."""
-    return float(poisson_shares(tau) @ hierarchy_guesses(game, tau, reference))
+Floats = NDArray[np.float64]
 
 
-def tau_by_mean(game: Game, mean: Estimate, reference: float) -> Estimate:
-    """The tau whose predicted mean is the sample's; its interval is the mean's, through the same function.
+def predicted_mean(game: Game, tau: float, reference: float | Floats) -> Any:
+    """The mean guess of a population with this tau, from each reference; at first that is the range's midpoint."""
+    return poisson_shares(tau) @ hierarchy_guesses(game, tau, np.asarray(reference, float))
 
-    That function is monotone, so that the interval keeps the confidence of the mean's. Value and ends may be `ABOVE`
-    or `BELOW`. Nothing where all levels guess the same, and in a game of medians, of which the model says nothing.
+
+def tau_by_mean(
+    game: Game, mean: Estimate, reference: float | Floats, means: Floats | None = None, confidence: float = CONFIDENCE
+) -> Estimate:
+    """The tau whose predicted mean is the sample's; of several sessions, the one of which that holds on average.
+
+    The interval of one session is its mean's, through the same monotone function. That of several holds every tau at
+    which the sessions' means less their predicted ones are 0 on average, by Student's t: so it keeps the confidence of
+    an interval of a mean. Value and ends may be `ABOVE` or `BELOW`. Nothing where all levels guess the same, and in a
+    game of medians, of which the model says nothing.
+
+    Args:
+        game: the rules.
+        mean: of the guesses, or of the sessions' means.
+        reference: where level 0 is, or that of each session.
+        means: of the sessions, float64[session]; None of a single one.
+        confidence: in (0, 1).
     """
     from scipy.optimize import brentq
+    from scipy.stats import t
 
-    start, end = (predicted_mean(game, tau, reference) for tau in (0.0, LARGEST_TAU))
+    references = np.atleast_1d(reference)
+    # Predictions are piecewise linear in the reference, so that those of many are read off from some.
+    nodes = references if references.size <= _NODES else np.linspace(references.min(), references.max(), _NODES)
+
+    def predicted(tau: float) -> Floats:
+        found = predicted_mean(game, tau, nodes)
+        return found if nodes is references else np.interp(references, nodes, found)
+
+    start, end = (float(predicted(tau).mean()) for tau in (0.0, LARGEST_TAU))
     if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
         return NONE
+    sign = 1 if end > start else -1
+    width = float(t.ppf(0.5 + confidence / 2, references.size - 1)) if references.size > 1 else 0.0
 
-    def solve(value: float) -> float:
-        if math.isnan(value):
+    def solve(side: int) -> float:
+        """The tau at the estimate (0) or at an end of the mean's interval (-1, 1)."""
+
+        def excess(tau: float) -> float:
+            found = predicted(tau)
+            if means is None or means.size == 1:
+                reach = mean.high - mean.value
+            else:
+                reach = width * intervals.standard_error(means - found)
+            return float(found.mean()) - mean.value - (side * reach if side else 0.0)
+
+        if math.isnan(excess(0.0)):
             return math.nan
-        if (value - start) * np.sign(end - start) < 0:
+        if excess(0.0) * sign > 0:
             return BELOW
-        if (value - end) * np.sign(end - start) > 0:
+        if excess(LARGEST_TAU) * sign < 0:
             return ABOVE
-        return float(brentq(lambda tau: predicted_mean(game, tau, reference) - value, 0.0, LARGEST_TAU, xtol=1e-6))
+        return float(brentq(excess, 0.0, LARGEST_TAU, xtol=1e-6))
 
-    low, high = sorted((solve(mean.low), solve(mean.high)))
-    return Estimate(solve(mean.value), low, high)
+    low, high = sorted((solve(-1), solve(1)))
+    return Estimate(solve(0), low, high)

@@ -5,7 +5,7 @@ bounded and heaped on a few numbers (tests/unit/analysis/test_coverage.py simula
 `FEWEST_FOR_SHARES` participants on, standard deviations from `FEWEST_FOR_SD` guesses on, quantiles and modes never.
 
 Those from one session take its participants as independent draws, which they are given what all of them were told. How
-another session would go is known from several sessions only: `pbeauty.analysis.variation`.
+another session would go is known from several: then a session is one observation.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 FEWEST_FOR_SHARES = 100
 """Below, Wilson's interval of a small share misses its confidence by several percent."""
+FEWEST_SESSIONS_FOR_SHARES = 20
+"""Below, the same of the share of a rare kind in several sessions, which may be in one of them alone."""
 FEWEST_FOR_SD = 1000
 """Below, a few far guesses, which a sample may lack, make the interval of a standard deviation too narrow."""
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -126,26 +129,36 @@ def share(count: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     """A share of n with Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001)."""
     if not n:
         return NONE
-    p = count / n
-    if n < FEWEST_FOR_SHARES:
+    return _wilson(count / n, n, normal(confidence)) if n >= FEWEST_FOR_SHARES else Estimate(count / n)
+
+
+def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) -> Estimate:
+    """A share over all sessions, with Wilson's interval for as many independent ones as would vary as much.
+
+    Where members of a session are alike, that is fewer than there are (Dean & Pagano 2015).
+
+    Args:
+        counts: int64[session].
+        n: of how many, int64[session].
+        confidence: in (0, 1).
+    """
+    from scipy.stats import t
+
+    total, sessions = int(n.sum()), int(np.count_nonzero(n))
+    if not total:
+        return NONE
+    p = float(counts.sum()) / total
+    if sessions < FEWEST_SESSIONS_FOR_SHARES:
         return Estimate(p)
-    z = normal(confidence)
+    variance = float(np.square((counts - p * n) / total).sum()) * sessions / (sessions - 1)
+    size = p * (1 - p) / variance if variance else total
+    return _wilson(p, size, float(t.ppf(0.5 + confidence / 2, sessions - 1)))
+
+
+def _wilson(p: float, n: float, z: float) -> Estimate:
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return Estimate(p, max(0.0, min(middle - reach, p)), min(1.0, max(middle + reach, p)))
-
-
-def bounds(value: float, n: int, missing: int, ends: tuple[float, float]) -> Bounds:
-    """The mean had all missing guesses been at the low end of the range, and at the high end.
-
-    Args:
-        value: the mean of the valid guesses.
-        n: how many they are, at least one.
-        missing: replies without a valid guess.
-        ends: of the range of guesses.
-    """
-    low, high = ((n * value + missing * end) / (n + missing) for end in ends)
-    return Bounds(low, high)
 
 
 def difference(

@@ -2,7 +2,7 @@
 
 A `GroupStats` is one group in one round, an `OverRounds` one group in all of them. Groups are everybody, the population
 groups, the models, and each attribute of personas. Rounds are read one at a time, so that memory is bounded by one
-round, however many there are: about 100 bytes per participant.
+round, however many there are: about 100 bytes per participant, and as many per session, group and round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OverRounds:
-    """One group over all finished rounds; standard errors are clustered by participant, who plays in all of them."""
+    """One group over all finished rounds; standard errors are clustered, by session where there are several, and by
+    participant, who plays in all rounds, where there is one."""
 
     by: str
     label: str
@@ -41,7 +42,7 @@ class OverRounds:
     error: float
     """Its standard error."""
     n: int
-    """Participants with a valid guess in any round."""
+    """Sessions with a valid guess in any round; participants, in a run of one session."""
     trend: Estimate
     """Slope of the group's mean guess per round, by least squares; NaN with one round."""
 
@@ -54,7 +55,9 @@ class Analysis:
     name: str
     seed: int
     game: Game
+    sessions: int
     participants: int
+    """Of all sessions together."""
     rounds: int
     """Finished ones."""
     finished: bool
@@ -115,28 +118,27 @@ class _Partition:
                 yield label, chosen
 
 
-class _Clustered:
-    """Weighted sums of a group's means over rounds, with standard errors clustered by participant.
+class Clustered:
+    """Weighted sums over rounds of means over units, participants or sessions, with standard errors clustered by unit.
 
-    On sum_t w_t mean_t, participant i has the influence sum_t w_t (guess_it - mean_t) / n_t over the rounds with a
-    valid guess; the squares of these add up to the variance (Liang and Zeger 1986).
+    On sum_t w_t mean_t, unit i has the influence sum_t w_t (value_it - mean_t) / n_t over the rounds with a value; the
+    squares of these add up to the variance (Liang and Zeger 1986).
     """
 
-    def __init__(self, participants: int, rounds: int) -> None:
+    def __init__(self, units: int, rounds: int) -> None:
         steps = np.arange(rounds) - (rounds - 1) / 2
         spread = float(steps @ steps)
         self.weights = np.array([np.full(rounds, 1 / rounds), steps / spread if spread else np.full(rounds, np.nan)])
         self.sums = np.zeros(2)
-        self.influence = np.zeros((2, participants))
-        self.seen = np.zeros(participants, bool)
+        self.influence = np.zeros((2, units))
+        self.seen = np.zeros(units, bool)
 
-    def add(self, index: int, guesses: Floats) -> None:
-        """Adds a round, from 0: float64[member], NaN where there is none."""
-        valid = ~np.isnan(guesses)
-        count = max(int(valid.sum()), 1)
-        mean = float(guesses[valid].mean()) if valid.any() else math.nan
+    def add(self, index: int, values: Floats) -> None:
+        """Adds a round, from 0: float64[unit], NaN where there is none."""
+        valid = ~np.isnan(values)
+        mean = float(values[valid].mean()) if valid.any() else math.nan
         self.sums += self.weights[:, index] * mean
-        self.influence[:, valid] += self.weights[:, index : index + 1] * (guesses[valid] - mean) / count
+        self.influence[:, valid] += self.weights[:, index : index + 1] * (values[valid] - mean) / max(valid.sum(), 1)
         self.seen |= valid
 
     def result(self, by: str, label: str, confidence: float) -> OverRounds:
@@ -162,7 +164,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     cells: list[GroupStats] = []
     readings: list[Readings] = []
     last: dict[tuple[str, str], GroupStats] = {}
-    clustered: dict[tuple[str, str], _Clustered] = {}
+    clustered: dict[tuple[str, str], Clustered] = {}
     moved = np.zeros((len(levels.LABELS),) * 2, np.int64)
     codes: NDArray[np.uint8] | None = None
     for index in range(run.round_count):
@@ -172,13 +174,16 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
                 key = (partition.by, label)
                 cells.append(one.stats(*key, chosen, last.get(key)))
                 last[key] = cells[-1]
-                guesses = one.guesses[chosen]
-                clustered.setdefault(key, _Clustered(guesses.size, run.round_count)).add(index, guesses)
+                units = one.guesses[chosen] if run.experiment.sessions == 1 else cells[-1].by_session.mean
+                clustered.setdefault(key, Clustered(units.size, run.round_count)).add(index, units)
         if found := one.readings():
             readings.append(found)
         if codes is not None and index > 1:
             moved += levels.transitions(codes, one.codes)
         codes = one.codes
+    ended = int(np.count_nonzero(last[EVERYBODY, EVERYBODY].by_session.n_valid == 0)) if last else 0
+    if ended:
+        notes.append(f"{ended:,} of {run.experiment.sessions:,} sessions ended with a round without a valid guess")
     if math.isnan(equilibrium(game)):
         notes.append("p = 1 and no offset: every number is an equilibrium, so there is no level or tau")
     if game.players == "groups":
@@ -190,6 +195,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         name=run.experiment.name,
         seed=run.experiment.seed,
         game=game,
+        sessions=run.experiment.sessions,
         participants=run.experiment.count,
         rounds=run.round_count,
         finished=run.finished,

@@ -1,8 +1,9 @@
 """Several runs together: cases beside each other, how much sessions vary, and what that varies with.
 
-Runs whose resolved experiments differ in nothing but the seed are sessions of one case. The participants of a session
-share its announcements and move together, so that a session is one independent observation: the unit throughout is a
-session's mean guess in a round. Two runs of one case and one seed are the same session, and counted once.
+Runs whose resolved experiments differ in nothing but the seed and the number of sessions are one case, with the
+sessions of all of them. The participants of a session share its announcements and move together, so that a session is
+one independent observation: the unit throughout is a session's mean guess in a round. Two runs of one case and one seed
+have the same sessions, and those of the one with more of them are counted.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import numpy as np
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.components import FEWEST_SESSIONS, Components, Effect, components_of, effects_of
-from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Difference, Estimate
+from pbeauty.analysis.group_stats import BySession, GroupStats
+from pbeauty.analysis.hierarchy import tau_by_mean
+from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate
 from pbeauty.analysis.run_analysis import DEMO, Analysis
 from pbeauty.game.experiment import Experiment
 
-_NOT_A_SETTING = ("name", "seed", "results", "patience", "margin", "plots")
+_NOT_A_SETTING = ("name", "seed", "sessions", "results", "patience", "margin", "plots")
 """Keys that make no case of their own."""
 _LONGEST = 60
+_NO_SESSIONS = np.empty(0)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Runs of the same experiment but for the seed."""
+    """Runs of the same experiment but for the seed and the number of sessions."""
 
     settings: dict[str, str]
     """What tells the case from the others; empty if there is only one."""
@@ -44,11 +47,21 @@ class Case:
         """The values alone."""
         return " · ".join(self.settings.values()) or "one case"
 
-    def sessions(self, round_number: int) -> list[GroupStats]:
-        """The figures of every independent session in a round, from 1, that has a valid guess there."""
-        distinct = {analysis.seed: analysis for analysis in reversed(self.analyses)}
-        cells = (cell for analysis in reversed(distinct.values()) for cell in analysis.of())
-        return [cell for cell in cells if cell.round == round_number and cell.n_valid]
+    def cells(self, round_number: int) -> list[GroupStats]:
+        """Everybody in a round, from 1, in each run; of runs with one seed, in that with most sessions."""
+        runs: dict[int, list[Analysis]] = {}
+        for one in self.analyses:
+            runs.setdefault(one.seed, []).append(one)
+        chosen = [max(alike, key=lambda one: one.sessions) for alike in runs.values()]
+        return [cell for analysis in chosen for cell in analysis.of() if cell.round == round_number]
+
+    def sessions(self, round_number: int) -> BySession:
+        """The figures of everybody in a round, from 1, in each session that had not ended before."""
+        cells = [vars(cell.by_session).values() for cell in self.cells(round_number)]
+        found = BySession(
+            *(np.concatenate(values) for values in zip(*cells, strict=True)) if cells else [_NO_SESSIONS] * 7
+        )
+        return found.where(found.n > 0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class CaseStats:
     bounds: Bounds | None
     """Of the mean, whatever the unusable replies would have said; None without any."""
     tau: Estimate
-    """Mean of the sessions' tau, likewise; NaN where one of several is beyond what is estimated."""
+    """By the sessions' means (`hierarchy.tau_by_mean`), with an interval likewise."""
     difference: Difference | None
     """Mean less that of the first case, in the first round and the last; None of that case itself, and of one with
     another range. By Welch's t over sessions if both have several; in the first round over participants if not."""
@@ -136,12 +149,12 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     stats, components, effects = [], [], []
     for number in rounds:
         found = [(case, case.sessions(number)) for case in cases]
-        found = [(case, sessions) for case, sessions in found if sessions]
-        stats += _case_stats(found, confidence, compared=number in (1, rounds[-1]))
+        found = [(case, sessions) for case, sessions in found if sessions.n_valid.any()]
+        stats += _case_stats(found, number, confidence, compared=number in (1, rounds[-1]))
         if found:
-            components.append(components_of(number, [sessions for _, sessions in found], confidence))
-            values = [(case.settings, [cell.mean.value for cell in sessions]) for case, sessions in found]
-            effects += effects_of(number, values, varied, confidence)
+            heard = [(case.settings, sessions.heard) for case, sessions in found]
+            components.append(components_of(number, [sessions for _, sessions in heard], confidence))
+            effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], varied, confidence)
     adjusted = intervals.holm([effect.p_value for effect in effects])
     effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
     return Variation(cases, varied, intervals.adjusted(stats), components, effects, list(_notes(cases, runs)))
@@ -149,11 +162,12 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
 
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
     unfinished = sum(not analysis.finished for _, analysis in runs)
-    sessions = sum(len({a.seed for a in case.analyses}) for case in cases)
+    distinct = sum(len({one.seed for one in case.analyses}) for case in cases)
+    sessions = sum(case.sessions(1).n.size for case in cases)
     if unfinished:
         yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
-    if len(runs) > sessions:
-        yield f"{len(runs) - sessions} run(s) have the seed of another run of the same case, and are not counted again"
+    if len(runs) > distinct:
+        yield f"{len(runs) - distinct} run(s) have the seed of another run of the same case, and are not counted again"
     if sessions - len(cases) < FEWEST_SESSIONS - 1:
         yield (
             "too few sessions to tell chance from what varies: there are variance components from "
@@ -164,52 +178,46 @@ def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analys
 
 
 def _case_stats(
-    found: Sequence[tuple[Case, list[GroupStats]]], confidence: float, *, compared: bool
+    found: Sequence[tuple[Case, BySession]], number: int, confidence: float, *, compared: bool
 ) -> Iterator[CaseStats]:
-    for case, sessions in found:
+    for case, asked in found:
         start, first = found[0]
-        value, error, n = _moments(sessions)
-        limits = _limits(sessions)
-        taus = np.array([cell.tau.value for cell in sessions])
-        single = n == 1 and sessions[0].round == 1
-        if n == 1:
-            tau = sessions[0].tau if single else Estimate(sessions[0].tau.value)
-        else:
-            known = np.isfinite(taus).all()
-            spread = intervals.standard_error(taus) if known else math.nan
-            tau = intervals.student(float(taus.mean()), spread, n - 1, confidence) if known else NONE
-        games = [one.analyses[0].game for one in (case, start)]
-        comparable = compared and case is not start and len({(game.low, game.high) for game in games}) == 1
+        game, sessions = case.analyses[0].game, asked.heard
+        value, error, n = intervals.sessions(sessions.mean)
+        mean = intervals.student(value, error, n - 1, confidence)
+        if n == 1 and number == 1:
+            mean = intervals.student(value, float(sessions.error[0]), float(sessions.n_valid[0]) - 1, confidence)
+        origin = start.analyses[0].game
+        comparable = compared and case is not start and (game.low, game.high) == (origin.low, origin.high)
         yield CaseStats(
-            case.label, sessions[0].round, int(n),
-            unusable=1 - sum(cell.n_valid for cell in sessions) / sum(cell.n for cell in sessions),
-            mean=sessions[0].mean if single else intervals.student(value, error, n - 1, confidence),
-            bounds=limits if any(cell.bounds for cell in sessions) else None,
-            tau=tau,
-            difference=_difference(sessions, first, confidence) if comparable else None,
+            case.label, number, int(n),
+            unusable=1 - float(asked.n_valid.sum() / asked.n.sum()),
+            mean=mean,
+            bounds=asked.limits(game) if _unusable(case, asked) else None,
+            tau=tau_by_mean(game, mean, sessions.reference, sessions.mean, confidence),
+            difference=_difference((case, asked), (start, first), number, confidence) if comparable else None,
         )  # fmt: skip
 
 
-def _moments(sessions: Sequence[GroupStats]) -> tuple[float, float, float]:
-    return intervals.sessions([cell.mean.value for cell in sessions])
+def _unusable(case: Case, sessions: BySession) -> bool:
+    """Whether replies of players are unusable; groups have numbers whatever becomes of some replies."""
+    return case.analyses[0].game.players == "individuals" and bool((sessions.n_valid < sessions.n).any())
 
 
-def _limits(sessions: Sequence[GroupStats]) -> Bounds:
-    low, high = (float(np.mean([getattr(cell.limits, end) for cell in sessions])) for end in ("low", "high"))
-    return Bounds(low, high)
+def _difference(
+    one: tuple[Case, BySession], other: tuple[Case, BySession], number: int, confidence: float
+) -> Difference:
+    both = [sessions.heard for _, sessions in (one, other)]
+    limits = None
+    if _unusable(*one) or _unusable(*other):
+        game = one[0].analyses[0].game
+        limits = one[1].limits(game).less(other[1].limits(game))
+    alone = number == 1 and min(sessions.n.size for sessions in both) == 1
+    moments = [_pooled(sessions) if alone else intervals.sessions(sessions.mean) for sessions in both]
+    return intervals.difference(*moments, confidence, limits)
 
 
-def _difference(sessions: list[GroupStats], first: list[GroupStats], confidence: float) -> Difference:
-    missing = any(cell.bounds for cell in (*sessions, *first))
-    limits = _limits(sessions).less(_limits(first)) if missing else None
-    if min(len(sessions), len(first)) == 1 and sessions[0].round == 1:
-        one, other = (_pooled(cells) for cells in (sessions, first))
-    else:
-        one, other = _moments(sessions), _moments(first)
-    return intervals.difference(one, other, confidence, limits)
-
-
-def _pooled(cells: Sequence[GroupStats]) -> tuple[float, float, float]:
+def _pooled(sessions: BySession) -> tuple[float, float, float]:
     """Mean of sessions' means with its standard error over participants, who in the first round are independent."""
-    values, errors, sizes = zip(*(cell.moments for cell in cells), strict=True)
-    return float(np.mean(values)), math.sqrt(float(np.square(errors).sum())) / len(cells), float(sum(sizes))
+    error = math.sqrt(float(np.square(sessions.error).sum())) / sessions.n.size
+    return float(sessions.mean.mean()), error, float(sessions.n_valid.sum())

@@ -84,9 +84,9 @@ def score(game: Game, guesses: Floats, status: NDArray[np.uint8], counts: Sequen
     numbers = _means(valid, lengths)
     n_valid = lengths.sum(axis=1)
     if game.players == "individuals":
-        outcome = _outcome(game, valid, n_valid, n_valid)
+        outcome = outcome_of(game, valid, n_valid, n_valid)
     else:
-        outcome = _outcome(game, numbers[lengths > 0], np.count_nonzero(lengths, axis=1), n_valid)
+        outcome = outcome_of(game, numbers[lengths > 0], np.count_nonzero(lengths, axis=1), n_valid)
     return Scored(outcome, {code: int(totals[code]) for code in Status}, numbers)
 
 
@@ -182,7 +182,7 @@ def _means(numbers: Floats, lengths: NDArray[np.int64]) -> Floats:
     return means.reshape(lengths.shape)
 
 
-def _outcome(game: Game, numbers: Floats, players: NDArray[np.int64], n_valid: NDArray[np.int64]) -> Outcome:
+def outcome_of(game: Game, numbers: Floats, players: NDArray[np.int64], n_valid: NDArray[np.int64]) -> Outcome:
     """The outcome of the numbers of all players, which are put in another order.
 
     Args:

@@ -14,7 +14,7 @@ from pbeauty.analysis import intervals
 from pbeauty.analysis.components import between_sessions, effects_of
 from pbeauty.analysis.hierarchy import predicted_mean, tau_by_mean
 from pbeauty.analysis.intervals import Estimate
-from pbeauty.analysis.run_analysis import _Clustered
+from pbeauty.analysis.run_analysis import Clustered
 from pbeauty.game.experiment import Game
 
 VALUES = np.arange(101.0)
@@ -149,7 +149,7 @@ def test_clustered_by_participant(n):
         own = generator.normal(0, 6, n)
         guesses = np.rint(np.clip(centres[:, None] + own + generator.choice([-5, 0, 5], (4, n)), 0, 100))
         guesses[generator.random((4, n)) < 0.1] = np.nan
-        clustered = _Clustered(n, 4)
+        clustered = Clustered(n, 4)
         for index in range(4):
             clustered.add(index, guesses[index])
         found = clustered.result("all", "all", 0.95)
