@@ -15,18 +15,18 @@ import numpy as np
 from pbeauty.analysis.comparison import Comparison, Contrast, compare, contrasts
 from pbeauty.analysis.components import Power, power
 from pbeauty.analysis.contamination import Probe, probes
-from pbeauty.analysis.group_stats import Binned
+from pbeauty.analysis.group_stats import Binned, BySession
 from pbeauty.analysis.run_analysis import Analysis, analyse
 from pbeauty.analysis.variation import Variation, settings, vary
 from pbeauty.game.experiment import Experiment, Game
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 CAUTIONS = (
-    "Intervals of one run are for other participants who are told the same. How another session would go takes "
-    "several: runs that differ in nothing but the seed.",
+    "Intervals of one session are for other participants who are told the same. How another session would go takes "
+    "several: `sessions` of a run, or runs that differ in nothing but the seed. Intervals are then over sessions.",
     "Intervals hold for one figure at a time: of twenty at 95 %, one misses by chance. p-values of one table are "
     "adjusted for all that stand in it by Holm's method.",
 )
@@ -99,6 +99,7 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
         "runs": [
             plain(one.analysis) | {
                 "unfinished": one.analysis.unfinished,
+                "by_session": _by_session(one.analysis),
                 "comparisons": plain(one.comparisons),
                 "contrasts": plain(one.contrasts),
             }
@@ -110,8 +111,15 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _by_session(analysis: Analysis) -> list[dict[str, Any]]:
+    """Everybody by session: an object of lists for each round; none of a run of one session."""
+    names = ("n", "n_valid", "mean", "sd", "target")
+    cells = analysis.of() if analysis.sessions > 1 else []
+    return [{"round": c.round} | {name: plain(getattr(c.by_session, name).tolist()) for name in names} for c in cells]
+
+
 def plain(value: Any) -> Any:
-    """Records as JSON values: dataclasses and rules as objects, NaN as null, without the raw counts.
+    """Records as JSON values: dataclasses and rules as objects, NaN as null, without counts and sessions as arrays.
 
     Infinite is only a tau beyond what is estimated: `above` or `below`.
     """
@@ -119,7 +127,7 @@ def plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(item) for name, item in fields.items() if not isinstance(item, Binned)}
+        return {name: plain(item) for name, item in fields.items() if not isinstance(item, Binned | BySession)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -53,7 +53,7 @@ def tau_by_mean(
         confidence: in (0, 1).
     """
     from scipy.optimize import brentq
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     references = np.atleast_1d(reference)
     # Predictions are piecewise linear in the reference, so that those of many are read off from some.
@@ -67,7 +67,7 @@ def tau_by_mean(
     if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
         return NONE
     sign = 1 if end > start else -1
-    width = float(t.ppf(0.5 + confidence / 2, references.size - 1)) if references.size > 1 else 0.0
+    width = float(stdtrit(references.size - 1, 0.5 + confidence / 2)) if references.size > 1 else 0.0
 
     def solve(side: int) -> float:
         """The tau at the estimate (0) or at an end of the mean's interval (-1, 1)."""

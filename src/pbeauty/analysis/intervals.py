@@ -142,7 +142,7 @@ def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) 
         n: of how many, int64[session].
         confidence: in (0, 1).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     total, sessions = int(n.sum()), int(np.count_nonzero(n))
     if not total:
@@ -152,7 +152,7 @@ def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) 
         return Estimate(p)
     variance = float(np.square((counts - p * n) / total).sum()) * sessions / (sessions - 1)
     size = p * (1 - p) / variance if variance else total
-    return _wilson(p, size, float(t.ppf(0.5 + confidence / 2, sessions - 1)))
+    return _wilson(p, size, float(stdtrit(sessions - 1, 0.5 + confidence / 2)))
 
 
 def _wilson(p: float, n: float, z: float) -> Estimate:

@@ -14,6 +14,7 @@ from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
 from pbeauty.game.announcement import announced_in_words
 
+_SEVERAL = " within sessions; between: of their means. targets: from the least to the greatest"
 _TESTED = ("difference", "equivalent within", "p (Holm)")
 _TESTED_NOTE = (
     "equivalent within: the smallest margin within which two one-sided tests at 5 % call the means equivalent. p: of "
@@ -41,22 +42,24 @@ def headline(one: Examined) -> list[str]:
     offset = f"{game.offset:g} + " if game.offset else ""
     players = ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in one.experiment.population[:6])
     more = len(one.experiment.population) - 6
+    size = one.experiment.session_size
+    who = f"{size:,} participants" if analysis.sessions == 1 else f"{analysis.sessions:,} sessions of {size:,}"
     lines = [
-        f"{analysis.name}, seed {analysis.seed}: {analysis.participants:,} participants: {players}"
-        + (f" and {more} groups more" if more > 0 else ""),
+        f"{analysis.name}, seed {analysis.seed}: {who}: {players}" + (f" and {more} groups more" if more > 0 else ""),
         f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
         + (", groups play" if game.players == "groups" else "")
         + (f", all within {game.tolerance:g} win" if game.tolerance is not None else "")
         + f"; equilibrium {number(analysis.equilibrium)}; announced: {announced_in_words(one.experiment)}",
-        f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals",
+        f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals"
+        + (", over sessions" if analysis.sessions > 1 else ""),
     ]
     bad = [cell.n - cell.n_valid for cell in analysis.of()]
     if sum(bad):
-        worst = max(range(len(bad)), key=bad.__getitem__)
-        total = analysis.participants * len(bad)
+        asked = [cell.n for cell in analysis.of()]
+        worst = max(range(len(bad)), key=lambda index: bad[index] / max(asked[index], 1))
         lines.append(
-            f"UNUSABLE REPLIES: {sum(bad):,} of {total:,} ({percent(sum(bad) / total)} %); most in round {worst + 1}: "
-            f"{percent(bad[worst] / analysis.participants)} %"
+            f"UNUSABLE REPLIES: {sum(bad):,} of {sum(asked):,} ({percent(sum(bad) / sum(asked))} %); most in round "
+            f"{worst + 1}: {percent(bad[worst] / asked[worst])} %"
         )
     elif bad:
         lines.append("unusable replies: none")
@@ -66,13 +69,15 @@ def headline(one: Examined) -> list[str]:
 def summary(one: Examined) -> list[Table]:
     """The few tables that say how a run went."""
     cells = one.analysis.of()
+    several = one.analysis.sessions > 1
     rounds = Table(
         "Guesses by round",
-        ("round", "valid", "mean", "SD", "median", "target", "tau"),
-        [(str(c.round), f"{c.n_valid:,}", estimate(c.mean), short(c.sd.value), short(c.median), short(c.target),
-          tau(c.tau)) for c in cells],
-        "valid: guesses that count. SD: standard deviation. tau: steps of reasoning in the cognitive hierarchy, by the "
-        f"mean; beyond {LARGEST_TAU:g} one more is not told apart.",
+        ("round", "valid", "mean", "SD", *(("between", "targets") if several else ("median", "target")), "tau"),
+        [(str(c.round), f"{c.n_valid:,}", estimate(c.mean), short(c.sd.value),
+          *((short(c.between), limits(c.targets)) if several else (short(c.median), short(c.target))), tau(c.tau))
+         for c in cells],
+        f"valid: guesses that count. SD: standard deviation{_SEVERAL if several else ''}. tau: steps of reasoning in "
+        f"the cognitive hierarchy, by the mean; >{LARGEST_TAU:g}: one more is not told apart; <0: no tau predicts it.",
     )  # fmt: skip
     levelled = [cell for cell in cells if cell.levels]
     names = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
@@ -113,7 +118,7 @@ def run_tables(one: Examined) -> list[Table]:
         "Trend over rounds",
         ("by", "who", "mean over rounds", "change per round"),
         [(o.by, o.label, estimate(o.average), estimate(o.trend)) for o in slopes],
-        "mean over rounds: of the rounds' means. change per round: their slope. Intervals: clustered by participant.",
+        f"mean over rounds: of the rounds' means. change per round: their slope. Intervals: clustered by {_unit(one)}.",
     )
     moves = Table(
         "From level to level in the next round, participants, from round 2 on",
@@ -121,8 +126,24 @@ def run_tables(one: Examined) -> list[Table]:
         [(before, *(f"{count:,}" for count in row.values())) for before, row in one.analysis.transitions.items()],
         "rows: the level in one round; columns: in the next, of those who guess in both.",
     )
-    pairs = [_pairs(by, [c for c in one.contrasts if c.by == by]) for by in one.analysis.ways]
-    return summary(one) + _with_rows([details, trends, moves, *pairs, *_published(one)])
+    pairs = [_pairs(by, [c for c in one.contrasts if c.by == by], _unit(one)) for by in one.analysis.ways]
+    return summary(one) + _with_rows([_sessions(one), details, trends, moves, *pairs, *_published(one)])
+
+
+def _sessions(one: Examined) -> Table:
+    """The first sessions; no row of a run of one."""
+    cells = one.analysis.of() if one.analysis.sessions > 1 else []
+    shown = cells if len(cells) <= 8 else [*cells[:7], cells[-1]]
+    rows = []
+    for session in range(min(one.analysis.sessions, 20) if cells else 0):
+        missing = sum(int(c.by_session.n[session] - c.by_session.n_valid[session]) for c in cells)
+        rows.append((str(session + 1), f"{missing:,}", *(short(c.by_session.mean[session]) for c in shown)))
+    note = f"unusable: replies in all rounds. {one.analysis.sessions - len(rows):,} sessions more: --json has them."
+    return Table("Sessions, mean guess", ("session", "unusable", *(f"round {c.round}" for c in shown)), rows, note)
+
+
+def _unit(one: Examined) -> str:
+    return "session" if one.analysis.sessions > 1 else "participant"
 
 
 def _groups(one: Examined, by: str) -> Table:
@@ -138,9 +159,9 @@ def _groups(one: Examined, by: str) -> Table:
     return Table(f"By {by}", headings, rows, "n: participants. unusable: replies without a valid guess, in all rounds.")
 
 
-def _pairs(by: str, found: Sequence[Contrast]) -> Table:
+def _pairs(by: str, found: Sequence[Contrast], unit: str) -> Table:
     rows = [(f"{c.first} less {c.second}", c.rounds, *tested(c.difference)) for c in found]
-    note = f"rounds: the first, and the mean over all, clustered by participant. {_TESTED_NOTE}"
+    note = f"rounds: the first, and the mean over all, clustered by {unit}. {_TESTED_NOTE}"
     return Table(f"Difference of means by {by}", ("who", "rounds", *_TESTED), rows, note)
 
 
@@ -223,7 +244,7 @@ def sweep_summary(findings: Findings) -> list[Table]:
         (named, "sessions", "unusable (%)", *(f"mean, round {number}" for number in ends)),
         [(names[case], str(of[case, 1].sessions), percent(of[case, 1].unusable), *(at(case, r) for r in ends))
          for case in names if (case, 1) in of],
-        "sessions: independent runs, which differ in the seed. Intervals are over sessions; of a single one, over its "
+        "sessions: independent ones, of one run or of several. Intervals are over sessions; of a single one, over its "
         "participants, and in the first round only. unusable: replies of the first round.",
     )  # fmt: skip
     less = Table(
@@ -266,7 +287,7 @@ def sweep_tables(findings: Findings) -> list[Table]:
         ("case", "round", "sessions", "mean", "mean could be", "tau"),
         [(one.case, str(one.round), str(one.sessions), estimate(one.mean), limits(one.bounds), tau(one.tau))
          for one in variation.stats],
-        "mean could be: had all unusable replies been at one end of the range. tau: mean of the sessions'.",
+        "mean could be: had all unusable replies been at one end of the range. tau: by the sessions' means.",
     )  # fmt: skip
     components = Table(
         "How much sessions vary: standard deviations, pooled over cases",
@@ -336,13 +357,12 @@ def tau(found: Estimate) -> str:
     """The same of a tau, which may be beyond what is estimated."""
 
     def one(value: float) -> str:
-        return short(value) if math.isfinite(value) else f">{LARGEST_TAU:g}" if value > 0 else "below level 0"
+        return short(value) if math.isfinite(value) else f">{LARGEST_TAU:g}" if value > 0 else "<0"
 
     if math.isnan(found.value):
         return "-"
-    if math.isnan(found.low) or found.low == found.high:
-        return one(found.value)
-    return f"{one(found.value)} [{one(found.low).replace('below level 0', '<0')}, {one(found.high)}]"
+    interval = "" if math.isnan(found.low) or found.low == found.high else f" [{one(found.low)}, {one(found.high)}]"
+    return one(found.value) + interval
 
 
 def limits(found: Bounds | None) -> str:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.intervals import Estimate
+from pbeauty.analysis.intervals import Bounds, Estimate
 
 
 def test_mean_interval_is_students():
@@ -48,13 +48,12 @@ def test_share_is_wilsons():
     assert np.isnan(intervals.share(3, 40).low)
 
 
-def test_bounds_of_a_mean_and_of_differences():
-    found = intervals.bounds(40, 80, 20, (0, 100))
-    assert (found.low, found.high) == pytest.approx((32, 52))
-    gap = found.less(intervals.bounds(60, 90, 10, (0, 100)))
-    assert (gap.low, gap.high) == pytest.approx((32 - 64, 52 - 54))
+def test_bounds_of_differences():
+    found, other = Bounds(32, 52), Bounds(54, 64)
+    gap = found.less(other)
+    assert (gap.low, gap.high) == (32 - 64, 52 - 54)
     assert gap.identified
-    assert not found.less(intervals.bounds(45, 90, 10, (0, 100))).identified
+    assert not found.less(Bounds(40, 50)).identified
 
 
 def test_difference_is_welchs_and_equivalence_that_of_two_one_sided_tests():

@@ -151,7 +151,7 @@ def test_numbers_have_three_digits(value, text):
 def test_a_tau_that_is_not_told_apart():
     inf = float("inf")
     assert tables.tau(Estimate(inf, inf, inf)) == ">10"
-    assert tables.tau(Estimate(-inf, -inf, -inf)) == "below level 0"
+    assert tables.tau(Estimate(-inf, -inf, -inf)) == "<0"
     assert tables.tau(Estimate(8.0, 6.5, inf)) == "8.00 [6.50, >10]"
     assert tables.tau(Estimate(0.1, -inf, 0.4)) == "0.10 [<0, 0.40]"
     assert tables.tau(Estimate(1.5)) == "1.50"
