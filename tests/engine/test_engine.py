@@ -18,7 +18,7 @@ from pbeauty.game.experiment import Model, Sampling
 from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm.engine import Engine
-from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments, misfits
+from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments, engine_faults
 from pbeauty.llm.placement import NodeRank
 from pbeauty.mpi.partition import partition_population
 
@@ -186,7 +186,7 @@ def test_names_that_vllm_does_not_know_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"0\.sampling\.max_tokens: 100 leaves no room .* context of 100 tokens"):
         check_models(asking("{engine: {max_model_len: 100}}", "{max_tokens: 100}"))
     fine = {"compilation_config": {"mode": 3}, "hf_overrides": {"a": 1}, "quantization": "fp8", "max_num_seqs": None}
-    assert list(misfits(fine | {"block_size": 16, "kv_cache_dtype": "auto", "enable_prefix_caching": True})) == []
+    assert list(engine_faults(fine | {"block_size": 16, "kv_cache_dtype": "auto", "enable_prefix_caching": True})) == []
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
     faults = []
     for name, model in models.items():
         if model.engine:
-            faults += [f"models.{name}.engine{fault}" for fault in _engine_faults(model)]
+            faults += [f"models.{name}.engine{fault}" for fault in engine_faults(model.engine)]
     for index, group in enumerate(experiment.population):
         if isinstance(group, LLMGroup):
             sampling, tokens = f"population.{index}.sampling", group.sampling.max_tokens
@@ -92,15 +92,6 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
                 faults += [f"{sampling}{fault}" for fault in _sampling_faults(group.sampling)]
     if faults:
         raise ConfigError("\n".join(faults))
-
-
-def _engine_faults(model: Model) -> Iterator[str]:
-    from vllm import EngineArgs
-
-    known = [field.name for field in dataclasses.fields(EngineArgs)]
-    if unknown := [f"{key!r}{nearest(key, known)}" for key in model.engine if key not in known]:
-        yield f": vLLM knows no argument {', '.join(unknown)}"
-    yield from (f".{key}: {message}" for key, message in misfits(model.engine))
 
 
 def _sampling_faults(sampling: Sampling) -> list[str]:
@@ -119,18 +110,25 @@ def _sampling_faults(sampling: Sampling) -> list[str]:
     return []
 
 
-def misfits(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Values of engine arguments that vLLM's types and limits rule out on every device: names, and what is wrong."""
+def engine_faults(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Engine arguments that vLLM does not know, or whose values its types and limits rule out on every device.
+
+    Yields:
+        What is wrong, to be put behind the key of the arguments: `.max_num_seqs: ...`.
+    """
     from vllm import EngineArgs
     from vllm.config import CacheConfig, LoadConfig, ModelConfig, ParallelConfig, SchedulerConfig
 
-    types = {field.name: field.type for field in dataclasses.fields(EngineArgs) if not isinstance(field.type, str)}
+    types = {field.name: field.type for field in dataclasses.fields(EngineArgs)}
     sections = (ModelConfig, CacheConfig, SchedulerConfig, ParallelConfig, LoadConfig)  # with limits, unlike EngineArgs
-    for name, value in arguments.items():
+    if unknown := [f"{key!r}{nearest(key, list(types))}" for key in arguments if key not in types]:
+        yield f": vLLM knows no argument {', '.join(unknown)}"
+    for name in arguments.keys() & types.keys():
         limits = [section.__pydantic_fields__[name] for section in sections if name in section.__pydantic_fields__]
-        kinds = [Annotated[limit.annotation | None, *limit.metadata, None] for limit in limits]
-        if fault := _misfit([types[name], *kinds] if name in types else kinds, value):
-            yield name, fault
+        kinds = [] if isinstance(types[name], str) else [types[name]]
+        kinds += [Annotated[limit.annotation | None, *limit.metadata, None] for limit in limits]
+        if fault := _misfit(kinds, arguments[name]):
+            yield f".{name}: {fault}"
 
 
 def _misfit(kinds: Sequence[Any], value: Any) -> str | None:
