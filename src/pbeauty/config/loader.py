@@ -160,9 +160,9 @@ def validated(kind: type[S], data: dict[str, Any], faults: list[tuple[str, str]]
 
 
 def _key_of(details: ErrorDetails) -> Key:
-    """The key that a fault is about; the validator's location also names the group's kind."""
+    """The key that a fault is about; its location also names the kind of a group: ('population', 0, 'llm', ...)."""
     location = [part for part in details["loc"] if part != "[key]"]
-    if _names_kind(location):
+    if location[:1] == ["population"] and location[2:3] and location[2] in KINDS:
         del location[2]
     return tuple(map(str, location))
 
@@ -224,11 +224,6 @@ _EXPECTED = {
     "invalid-json-value": "expected text, a number, true/false, a list or a section",
 }
 """What a value should have been, by the validator's type of error, where its own words are not the file's."""
-
-
-def _names_kind(location: Sequence[int | str]) -> bool:
-    """Whether a validator's location tells a group's kind, which is no key: ('population', 0, 'llm', ...)."""
-    return len(location) > 2 and location[0] == "population" and location[2] in KINDS
 
 
 def _unknown_key(root: type[Section], location: Sequence[int | str]) -> str:
