@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 from pbeauty.errors import DONE, ConfigError
@@ -161,22 +162,22 @@ def show(status: RunStatus) -> str:
     """A status as lines, the latest rounds and the slowest ranks among them."""
     lines = [headline(status), *(status.message or "").splitlines()[-_ROWS:]]
     if status.results:
-        rows = [("round", "mean", "median", "target", "winners", "valid", "seconds")]
+        rows = [("round", "mean", "median", "target", "seconds", "winners", "valid")]
         for one in status.results[-_ROWS:]:
-            numbers = [_number(value) for value in (one.mean, one.median, one.target)]
-            rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}", _number(one.seconds)))
+            numbers = [f"{value:,.2f}" for value in (one.mean, one.median, one.target, one.seconds)]
+            rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}"))
         over = [f"mean, median, target: means over {status.sessions:,} sessions"] if (status.sessions or 1) > 1 else []
         lines += ["", *over, *aligned(rows)]
     if status.loading_seconds is not None:
         ready = f"{status.engines_ready} of {status.engines}"
-        lines += ["", f"loading engines: {ready}, {_duration(status.loading_seconds)}"]
+        lines += ["", f"loading engines: {ready}, {status.loading_seconds:.0f} s"]
     if status.round is not None and status.state in (*_UNFINISHED, "dead"):
         slowest = sorted(status.ranks, key=lambda rank: rank.done / max(rank.total, 1))[:_ROWS]
         rows = [("rank", "done", "of", "%", "participants/s", "tokens", "host")]
         for rank in sorted(slowest, key=lambda rank: rank.rank):
             counts = (f"{rank.done:,}", f"{rank.total:,}", f"{100 * rank.done / max(rank.total, 1):.0f}")
-            rate = _number(rank.participants_per_second, 0)
-            rows.append((str(rank.rank), *counts, rate, f"{rank.output_tokens:,}", rank.host))
+            speeds = (f"{rank.participants_per_second:,.0f}", f"{rank.output_tokens:,}")
+            rows.append((str(rank.rank), *counts, *speeds, rank.host))
         lines += ["", _progress(status), *aligned(rows)]
         if len(status.ranks) > _ROWS:
             lines.append(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}")
@@ -207,22 +208,11 @@ def _progress(status: RunStatus) -> str:
     seconds = max(status.round_seconds, 1e-9)
     facts = [
         f"{done:,} of {status.participants:,} ({100 * done / max(status.participants or 0, 1):.0f}%)",
-        f"{_number(done / seconds, 0)} participants/s",
-        f"{_number(tokens / seconds, 0)} tokens/s",
+        f"{done / seconds:,.0f} participants/s",
+        f"{tokens / seconds:,.0f} tokens/s",
     ]
     facts += [f"{unusable:,} unusable"] if unusable else []
-    facts.append(f"{_duration(status.round_seconds)} so far")
+    facts.append(f"{timedelta(seconds=round(status.round_seconds))} so far")
     if status.seconds_left is not None:
-        facts.append(f"{_duration(status.seconds_left)} to the end")
+        facts.append(f"{timedelta(seconds=round(status.seconds_left))} to the end")
     return f"{f'round {status.round:,}' if status.round else 'backgrounds'}: {', '.join(facts)}"
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return f"{value:,.{digits}f}" if abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    return f"{minutes} min {int(seconds % 60):02} s" if minutes else f"{int(seconds)} s"
