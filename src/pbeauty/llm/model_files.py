@@ -43,7 +43,8 @@ def model_source(model: Model, base: Path = Path()) -> str:
         try:
             read_bounded(folder / "config.json", _LARGEST_CONFIG)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"model path {model.path}: cannot read its config.json: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"model path {model.path}: cannot read {folder}/config.json: {reason}") from None
         return str(folder)
     reason = ""
     if _HUB_ID.fullmatch(model.path):

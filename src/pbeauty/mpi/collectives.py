@@ -29,7 +29,7 @@ _LATE = 0.1
 """The share of a wait by which a nap may overshoot its end: a round has a dozen waits, most of a few milliseconds."""
 _SECONDS_AWAKE = 1e-3
 """How long a rank looks for the others before it naps: where all are near, naps would be most of the waiting."""
-_ARRIVAL_TAG = 13
+_OUTCOME_TAG = 13
 _AT_ONCE = 1 << 18
 """Participants that are put in order at once."""
 
@@ -61,28 +61,6 @@ def idle_barrier(comm: Comm, patience: float | None = None) -> None:
 def nap(waited: float) -> None:
     """Sleeps, the longer the longer the wait has been, in s."""
     time.sleep(min(max(_SHORTEST_NAP, _LATE * waited), _LONGEST_NAP))
-
-
-def _await_all(comm: Comm, show: Callable[[set[int]], None]) -> None:
-    """As `idle_barrier`; on rank 0 `show` is called with the ranks that have come here, for every one of them."""
-    from mpi4py.MPI import Status
-
-    rank, status = np.array([comm.rank]), Status()
-    arrived = {0}
-    if comm.rank:
-        comm.Send(rank, dest=0, tag=_ARRIVAL_TAG)
-    else:
-        show(arrived)
-    began = time.monotonic()
-    while comm.rank == 0 and len(arrived) < comm.size:
-        if comm.Iprobe(tag=_ARRIVAL_TAG, status=status):
-            # From the rank that was seen: receiving from any would hang in MPICH where ranks are on several hosts.
-            comm.Recv(rank, source=status.Get_source(), tag=_ARRIVAL_TAG)
-            arrived.add(status.Get_source())
-            show(arrived)
-        else:
-            nap(time.monotonic() - began)
-    idle_barrier(comm)
 
 
 # --- places ------------------------------------------------------------------------------------------------------
@@ -202,6 +180,8 @@ def run_on_all(comm: Comm, work: Callable[[], T], finished: Callable[[set[int]],
     Raises:
         JobError: on every rank, where one of them cannot do its work.
     """
+    from mpi4py.MPI import Status
+
     value: T | None = None
     fault: tuple[str, int] | None = None
     if comm.rank == 0:
@@ -212,11 +192,25 @@ def run_on_all(comm: Comm, work: Callable[[], T], finished: Callable[[set[int]],
         fault = (str(error), BAD_REQUEST)
     except Exception:
         fault = (traceback.format_exc().rstrip(), FAILED)
-    _await_all(comm, finished)
-    faults = comm.allgather(fault and (f"rank {comm.rank} on {platform.node()}", *fault))
+    outcomes = {comm.rank: (platform.node(), fault)}
+    if comm.rank:
+        comm.send(outcomes[comm.rank], dest=0, tag=_OUTCOME_TAG)
+    else:
+        finished({0})
+    began, status = time.monotonic(), Status()
+    while comm.rank == 0 and len(outcomes) < comm.size:
+        if comm.iprobe(tag=_OUTCOME_TAG, status=status):
+            # From the rank that was seen: receiving from any would hang in MPICH where ranks are on several hosts.
+            rank = status.Get_source()
+            outcomes[rank] = comm.recv(source=rank, tag=_OUTCOME_TAG)
+            finished(set(outcomes))
+        else:
+            nap(time.monotonic() - began)
+    idle_barrier(comm)
     ranks_by_fault: dict[tuple[str, int], list[str]] = {}
-    for found in filter(None, faults):
-        ranks_by_fault.setdefault(found[1:], []).append(found[0])
+    for rank, (host, found) in sorted(comm.bcast(outcomes).items()):
+        if found:
+            ranks_by_fault.setdefault(found, []).append(f"rank {rank} on {host}")
     if ranks_by_fault:
         message = "\n".join(f"{', '.join(ranks)}: {text}" for (text, _), ranks in ranks_by_fault.items())
         raise JobError(message, BAD_REQUEST if all(code == BAD_REQUEST for _, code in ranks_by_fault) else FAILED)

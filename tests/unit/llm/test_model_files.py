@@ -40,7 +40,7 @@ def test_a_model_is_the_demo_or_a_folder(tmp_path):
     folder = checkpoint(tmp_path / "models" / "llama")
     assert model_source(Model(path=str(folder))) == str(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"cannot read its config\.json"):
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.json"):
         model_source(Model(path=str(folder)))
 
 
