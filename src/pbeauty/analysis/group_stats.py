@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, Bounds, Counts, Estimate
+from pbeauty.analysis.intervals import NONE, Bounds, Counts, Estimate
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import ReadingRule, Status
 from pbeauty.game.scoring import Outcome, outcome_of
@@ -81,9 +81,25 @@ class BySession:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
-    """A round, or a group in it, over its sessions; those without a valid guess of it are left out."""
+class GroupStats:
+    """One group in one round. Guesses are in units of the game; shares are of valid guesses unless said otherwise.
 
+    Those of everybody are the round's own, out of run.h5; where groups play, they are of the groups' numbers.
+    """
+
+    round: int
+    """From 1."""
+    by: str
+    """What groups are made by: `all`, `group`, `model`, or an attribute of personas."""
+    label: str
+    """Which of them this is; `all` for everybody."""
+    n: int
+    """Participants who were asked: not those of sessions that had ended."""
+    statuses: dict[str, Estimate]
+    """Shares of those asked, by status; intervals here and of other shares are by session where there are several."""
+    unusable: Estimate
+    """Share of those asked without a valid guess."""
+    by_session: BySession
     sessions: int = 0
     """Those with a valid guess."""
     n_valid: int = 0
@@ -109,59 +125,6 @@ class Figures:
     n_winners: int | None = None
     """Players who won, in all sessions; of a group, those who belong to it, and None where groups play and these are no
     such groups."""
-
-
-def over_sessions(outcome: Outcome, confidence: float = CONFIDENCE, *, sample: bool = True) -> Figures:
-    """The figures of a round over its sessions.
-
-    Args:
-        outcome: of each session, as `Run.outcome` gives it.
-        confidence: of the mean's interval, in (0, 1).
-        sample: whether it is made of participants' guesses; not so where groups play.
-    """
-    there = outcome.n_valid > 0
-    n, mean, std, target = (getattr(outcome, name)[there] for name in ("n_valid", "mean", "std", "target"))
-    if not n.size:
-        return Figures()
-    between, targets = math.nan, None
-    if there.size == 1:
-        sd = float(std[0])
-        centre = intervals.mean(float(mean[0]), sd, int(n[0]), confidence) if sample else Estimate(float(mean[0]))
-    else:
-        value, error, count = intervals.sessions(mean)
-        centre, between = intervals.student(value, error, count - 1, confidence), error * math.sqrt(count)
-        targets = Bounds(float(target.min()), float(target.max()))
-        weights, freedom = (n, n - 1) if sample else (np.ones(n.size), np.ones(n.size))
-        sd = math.sqrt(float(weights @ np.square(std)) / freedom.sum()) if freedom.any() else math.nan
-    quartiles = {name: float(getattr(outcome, name)[there].mean()) for name in QUARTILES}
-    return Figures(
-        sessions=n.size, n_valid=int(n.sum()), mean=centre, sd=Estimate(sd), between=between,
-        target=float(target.mean()), targets=targets,
-        min=float(outcome.min[there].min()), max=float(outcome.max[there].max()),
-        n_winners=int(outcome.n_winners.sum()), **quartiles,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupStats(Figures):
-    """One group in one round. Guesses are in units of the game; shares are of valid guesses unless said otherwise.
-
-    Those of everybody are the round's own, out of run.h5; where groups play, they are of the groups' numbers.
-    """
-
-    round: int
-    """From 1."""
-    by: str
-    """What groups are made by: `all`, `group`, `model`, or an attribute of personas."""
-    label: str
-    """Which of them this is; `all` for everybody."""
-    n: int
-    """Participants who were asked: not those of sessions that had ended."""
-    statuses: dict[str, Estimate]
-    """Shares of those asked, by status; intervals here and of other shares are by session where there are several."""
-    unusable: Estimate
-    """Share of those asked without a valid guess."""
-    by_session: BySession
     bounds: Bounds | None = None
     """Of the mean, whatever the unusable replies would have said; None without any, and where groups play."""
     mode: float = math.nan
@@ -215,7 +178,7 @@ class Round:
         self.index, self.confidence = index, confidence
         self.game, self.outcome = run.experiment.game, run.outcome(index)
         self.as_groups = self.game.players == "groups"
-        self.everybody = over_sessions(self.outcome, confidence, sample=not self.as_groups)
+        self.everybody = _over_sessions(self.outcome, confidence, sample=not self.as_groups)
         numbers = run.group_numbers(index)
         self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
@@ -245,11 +208,7 @@ class Round:
         own, won = self.outcome, self.outcome.n_winners.sum()
         if by != EVERYBODY:
             own, won = outcome_of(self.game, guesses, n_valid, n_valid), self._winners(by, label, guesses, session)
-        figures = vars(over_sessions(own, self.confidence, sample=not averaged)) | {
-            "target": self.everybody.target,
-            "targets": self.everybody.targets,
-            "n_winners": None if won is None else int(won),
-        }
+        figures = _over_sessions(own, self.confidence, sample=not averaged)
         with np.errstate(divide="ignore", invalid="ignore"):
             error = np.where((n_valid > 1) & (not averaged), own.std / np.sqrt(n_valid - 1), np.nan)
         known: dict[str, Any] = {
@@ -268,7 +227,8 @@ class Round:
         heard = known["by_session"].heard
         return GroupStats(
             **known,
-            **figures,
+            **figures | {name: value for name, value in self.everybody.items() if name.startswith("target")},
+            n_winners=None if won is None else int(won),
             bounds=None if averaged or (n == n_valid).all() else known["by_session"].limits(self.game),
             mode=mode,
             mode_share=mode_share,
@@ -285,9 +245,6 @@ class Round:
         read = ~np.isnan(self.guesses) & (self.reading != ReadingRule.NONE)
         counts = np.bincount(self.reading[read], minlength=len(ReadingRule))
         strict = read & np.isin(self.reading, [rule for rule in ReadingRule if rule.strict])
-        n_strict, n_read = (
-            np.bincount(self.session[which], minlength=self.references.size) for which in (strict, read)
-        )
         return Readings(
             self.index + 1,
             {
@@ -295,9 +252,14 @@ class Round:
                 for rule in ReadingRule
                 if rule
             },
-            over_sessions(outcome_of(self.game, self.guesses[read], n_read, n_read)).mean.value,
-            over_sessions(outcome_of(self.game, self.guesses[strict], n_strict, n_strict), self.confidence).mean,
+            self._mean(read).value,
+            self._mean(strict),
         )
+
+    def _mean(self, which: NDArray[np.bool_]) -> Estimate:
+        """Of some valid guesses, bool[participant]."""
+        n = np.bincount(self.session[which], minlength=self.references.size)
+        return _over_sessions(outcome_of(self.game, self.guesses[which], n, n), self.confidence).get("mean", NONE)
 
     def _count(self, session: NDArray[np.int32], codes: NDArray[np.uint8], kinds: int) -> Counts:
         """How many of the codes below `kinds` there are, int64[session, code]."""
@@ -332,3 +294,33 @@ class Round:
             return {}
         counts = self._count(self.session[members], self.codes[members], len(levels.LABELS))
         return {label: self._share(column, n_valid) for label, column in zip(levels.LABELS, counts.T, strict=True)}
+
+
+def _over_sessions(outcome: Outcome, confidence: float, *, sample: bool = True) -> dict[str, Any]:
+    """The fields of `GroupStats` that are made of the figures of each session.
+
+    Args:
+        outcome: by session.
+        confidence: of the mean's interval, in (0, 1).
+        sample: whether it is made of participants' guesses; not so where groups play.
+    """
+    there = outcome.n_valid > 0
+    n, mean, std, target = (getattr(outcome, name)[there] for name in ("n_valid", "mean", "std", "target"))
+    if not n.size:
+        return {}
+    found: dict[str, Any] = {"sessions": n.size, "n_valid": int(n.sum()), "target": float(target.mean())}
+    found |= {name: float(getattr(outcome, name)[there].mean()) for name in QUARTILES}
+    found |= {"min": float(outcome.min[there].min()), "max": float(outcome.max[there].max())}
+    if there.size == 1:
+        value, sd = float(mean[0]), float(std[0])
+        centre = intervals.mean(value, sd, int(n[0]), confidence) if sample else Estimate(value)
+        return found | {"mean": centre, "sd": Estimate(sd)}
+    value, error, count = intervals.sessions(mean)
+    weights, freedom = (n, n - 1) if sample else (np.ones(n.size), np.ones(n.size))
+    sd = math.sqrt(float(weights @ np.square(std)) / freedom.sum()) if freedom.any() else math.nan
+    return found | {
+        "mean": intervals.student(value, error, count - 1, confidence),
+        "sd": Estimate(sd),
+        "between": error * math.sqrt(count),
+        "targets": Bounds(float(target.min()), float(target.max())),
+    }

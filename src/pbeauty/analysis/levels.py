@@ -32,7 +32,7 @@ NEAR = 0.01
 """Guesses within this share of the range of the equilibrium, and deeper than every level told apart, are at it."""
 MOSTLY = 0.9
 """With this share of whole numbers among the guesses of the first round, windows are rounded."""
-_PIECE = 1 << 20
+_PIECE = 1 << 17
 
 Floats = NDArray[np.float64]
 
