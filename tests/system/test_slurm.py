@@ -17,6 +17,7 @@ from slurm.cluster import PROGRAMS, Cluster
 
 SCRIPTS = Path(__file__).parents[2] / "slurm"
 PROBE = f"{sys.executable} {Path(__file__).parents[1] / 'support/slurm/probe.py'}"
+PARROT = f"{sys.executable} {Path(__file__).parents[1] / 'support/parrot.py'}"
 THINKERS = """
 name: thinkers
 seed: 11
@@ -154,6 +155,24 @@ def test_an_engine_per_gpu_and_a_moderator_without(launch, nodes, gpus, per_engi
         f" a node, start 1, results in results/birds/slurm-{job.id}",
         f"finished, results in results/birds/slurm-{job.id}",
     ]
+
+
+def test_backgrounds_are_written_by_a_job_of_their_own_on_engines_of_the_writers_size(cluster, folder):
+    birds = yaml.safe_load(BIRDS)
+    birds["models"]["strong"] = {"path": "demo", "tensor_parallel_size": 2}
+    personas = {"attributes": {"job": ["cook", "clerk"]}, "write": {"model": "strong", "min_chars": 9}}
+    birds["population"][0] |= {"personas": personas, "system_prompt": "background"}
+    (folder / "birds.yaml").write_text(yaml.safe_dump(birds))
+    options = ("--nodes=2", "--gpus-per-node=2", "--cpus-per-task=3")
+    arguments = ("slurm/run.sbatch", "birds.yaml", "--out", "people.jsonl")
+    job = Submitted(cluster, folder, *options, *arguments, PBEAUTY_COMMAND="personas", PBEAUTY=PARROT)
+    job.end("COMPLETED", 0)
+    assert job.said() == [
+        "3 ranks on 2 node(s), 1 engine(s) a node and the moderator, 2 GPU(s) a node, start 1, results in people.jsonl",
+        "finished, results in people.jsonl",
+    ]
+    people = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    assert [person["participant"] for person in people] == list(range(40))
 
 
 def test_a_site_file_sets_the_program_and_the_ranks(cluster, folder):
