@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import BySession
-from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, NONE, Difference, Estimate
 
 FEWEST_SESSIONS = 5
 """Of one case, and one more for each further case. With fewer, no variance between sessions is estimated."""
 
+WORDED = ("system_prompt", "user_prompt")
+"""Keys that say in which words participants are asked."""
 _LARGEST_RATIO = 1e9
 """Of variances: beyond, sessions of one case differ by rounding alone."""
 
@@ -190,6 +192,73 @@ def _effect(key: str, number: int, ratio: float, sizes: tuple[int, int, int], co
     over = max(0.0, own * (ratio - 1))
     share = Estimate(over / (over + n), low / (low + n), high / (high + n))
     return Effect(key, number, share, float(f.sf(ratio, own, freedom)))
+
+
+# --- wordings as a sample ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OverWordings:
+    """Cases that differ in nothing but the wording of prompts, in one round: a sample of all wordings there might be.
+
+    A wording is one observation here, the mean of its sessions' means.
+    """
+
+    case: str
+    """Its other settings."""
+    round: int
+    wordings: int
+    mean: Estimate
+    """Mean over wordings, with Student's t interval over them."""
+    between: Estimate
+    """Standard deviation between wordings beyond what different sessions make of it, as in `Components`; NaN with fewer
+    than `FEWEST_SESSIONS` wordings, and where it is not known what sessions make of it."""
+    difference: Difference | None
+    """Mean less that of the first such cases, by the differences within each wording; None of these themselves."""
+
+
+def over_wordings(
+    number: int, cases: Sequence[tuple[Mapping[str, str], BySession]], varied: Sequence[str], confidence: float
+) -> Iterator[OverWordings]:
+    """A row for each of the other settings; none unless all of them were played in the same two wordings or more.
+
+    Args:
+        number: of the round, from 1.
+        cases: settings of each, and its sessions with a valid guess in that round.
+        varied: keys of these settings.
+        confidence: in (0, 1).
+    """
+    worded = [key for key in varied if key.rpartition(".")[2] in WORDED or key.startswith("prompts.")]
+    rest = [key for key in varied if key not in worded]
+    table: dict[str, dict[tuple[str, ...], BySession]] = {}
+    for settings, sessions in cases:
+        row = table.setdefault(" · ".join(settings[key] for key in rest) or "all", {})
+        row[tuple(settings[key] for key in worded)] = sessions
+    common = [w for w in next(iter(table.values()), {}) if all(w in row for row in table.values())]
+    if len(common) < 2:
+        return
+    means = {case: np.array([row[w].mean.mean() for w in common]) for case, row in table.items()}
+    freedom = sum(sessions.mean.size - 1 for _, sessions in cases)
+    square = sum(float(np.square(sessions.mean - sessions.mean.mean()).sum()) for _, sessions in cases) / max(
+        freedom, 1
+    )
+
+    def sampling(sessions: BySession) -> float:
+        """Of the mean of a case, its variance by sampling sessions; in the first round these are participants."""
+        if freedom >= FEWEST_SESSIONS - 1:
+            return square / sessions.mean.size
+        return float(np.square(sessions.error).sum()) / sessions.mean.size**2 if number == 1 else math.nan
+
+    first = next(iter(means.values()))
+    for case, y in means.items():
+        value, error, n = intervals.sessions(y)
+        between = NONE
+        if n >= FEWEST_SESSIONS:
+            between = between_sessions([y], [np.array([sampling(table[case][w]) for w in common])], confidence)
+        gap = None
+        if y is not first:
+            gap = intervals.difference(intervals.sessions(y - first), (0.0, 0.0, math.inf), confidence)
+        yield OverWordings(case, number, int(n), intervals.student(value, error, n - 1, confidence), between, gap)
 
 
 # --- how many sessions it takes ----------------------------------------------------------------------------------

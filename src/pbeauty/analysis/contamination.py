@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
+from pbeauty.analysis.components import WORDED
 from pbeauty.analysis.group_stats import Binned
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import published_rules
@@ -24,7 +25,7 @@ from pbeauty.game.randomness import seeds
 from pbeauty.game.theory import level_k_guess
 
 TEXTBOOK = Game()
-PROBED = ("system_prompt", "user_prompt", "multiplier")
+PROBED = (*WORDED, "multiplier")
 """Keys one of which must vary for there to be anything to see."""
 _REACH = 0.005
 """Guesses within this share of the range of an answer are that answer."""

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.components import FEWEST_SESSIONS, Components, Effect, components_of, effects_of
+from pbeauty.analysis.components import (
+    FEWEST_SESSIONS,
+    Components,
+    Effect,
+    OverWordings,
+    components_of,
+    effects_of,
+    over_wordings,
+)
 from pbeauty.analysis.group_stats import BySession, GroupStats
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate
@@ -95,6 +103,8 @@ class Variation:
     stats: list[CaseStats]
     components: list[Components]
     effects: list[Effect]
+    wordings: list[OverWordings]
+    """In the first round and the last; empty where wordings do not vary."""
     notes: list[str]
 
 
@@ -146,7 +156,7 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     """
     cases, varied = sort_into_cases(runs)
     rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
-    stats, components, effects = [], [], []
+    stats, components, effects, wordings = [], [], [], []
     for number in rounds:
         found = [(case, case.sessions(number)) for case in cases]
         found = [(case, sessions) for case, sessions in found if sessions.n_valid.any()]
@@ -154,10 +164,13 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
         if found:
             heard = [(case.settings, sessions.heard) for case, sessions in found]
             components.append(components_of(number, [sessions for _, sessions in heard], confidence))
+            if number in (1, rounds[-1]):
+                wordings += over_wordings(number, heard, varied, confidence)
             effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], varied, confidence)
     adjusted = intervals.holm([effect.p_value for effect in effects])
     effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
-    return Variation(cases, varied, intervals.adjusted(stats), components, effects, list(_notes(cases, runs)))
+    compared = intervals.adjusted(stats), components, effects, intervals.adjusted(wordings)
+    return Variation(cases, varied, *compared, list(_notes(cases, runs)))
 
 
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:

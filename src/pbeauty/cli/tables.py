@@ -14,6 +14,7 @@ from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
 from pbeauty.game.announcement import announced_in_words
 
+_LEVELS = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
 _SEVERAL = " within sessions; between: of their means. targets: from the least to the greatest"
 _TESTED = ("difference", "equivalent within", "p (Holm)")
 _TESTED_NOTE = (
@@ -80,24 +81,16 @@ def summary(one: Examined) -> list[Table]:
         f"the cognitive hierarchy, by the mean; >{LARGEST_TAU:g}: one more is not told apart; <0: no tau predicts it.",
     )  # fmt: skip
     levelled = [cell for cell in cells if cell.levels]
-    names = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
     levels = Table(
         "Levels of reasoning, % of valid guesses",
-        ("round", *names),
+        ("round", *_LEVELS),
         [(str(c.round), *(percent(share.value) for share in c.levels.values())) for c in levelled],
         "0 to 3: so many best responses away from the reference, in round 1 the middle of the range, later the last "
         "mean; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of these. deeper: past 3. "
         "equilibrium: to 1 % of the range. outside: on the other side of the reference, or past the equilibrium.",
     )
-    return _with_rows(
-        [
-            rounds,
-            levels,
-            _unusable(cells),
-            _readings(one.analysis.readings),
-            *(_groups(one, by) for by in one.analysis.ways),
-        ]
-    )
+    groups = [_groups(one, by) for by in one.analysis.ways]
+    return _with_rows([rounds, levels, _unusable(cells), _readings(one.analysis.readings), *groups])
 
 
 def run_tables(one: Examined) -> list[Table]:
@@ -106,8 +99,9 @@ def run_tables(one: Examined) -> list[Table]:
     slopes = [o for o in one.analysis.over_rounds if not math.isnan(o.trend.value)]
     details = Table(
         "More by round",
-        ("round", "min", "lower quartile", "upper quartile", "max", "mode", "at mode (%)", "winners", "convergence"),
-        [(str(c.round), short(c.min), short(c.lower_quartile), short(c.upper_quartile), short(c.max), short(c.mode),
+        ("round", "min", "lower quartile", "median", "upper quartile", "max", "mode", "at mode (%)", "winners",
+         "convergence"),
+        [(str(c.round), *map(short, (c.min, c.lower_quartile, c.median, c.upper_quartile, c.max, c.mode)),
           percent(c.mode_share), "-" if c.n_winners is None else f"{c.n_winners:,}", short(c.convergence))
          for c in cells if c.n_valid],
         "mode: the most frequent guess, rounded to a hundredth of the range; at mode: its share. winners: players with "
@@ -122,7 +116,7 @@ def run_tables(one: Examined) -> list[Table]:
     )
     moves = Table(
         "From level to level in the next round, participants, from round 2 on",
-        ("from", *(label.removeprefix("level ").removesuffix(" levels") for label in LABELS)),
+        ("from", *_LEVELS),
         [(before, *(f"{count:,}" for count in row.values())) for before, row in one.analysis.transitions.items()],
         "rows: the level in one round; columns: in the next, of those who guess in both.",
     )
@@ -138,7 +132,8 @@ def _sessions(one: Examined) -> Table:
     for session in range(min(one.analysis.sessions, 20) if cells else 0):
         missing = sum(int(c.by_session.n[session] - c.by_session.n_valid[session]) for c in cells)
         rows.append((str(session + 1), f"{missing:,}", *(short(c.by_session.mean[session]) for c in shown)))
-    note = f"unusable: replies in all rounds. {one.analysis.sessions - len(rows):,} sessions more: --json has them."
+    more = one.analysis.sessions - len(rows)
+    note = "unusable: replies in all rounds." + (f" {more:,} sessions more: --json has them." if more else "")
     return Table("Sessions, mean guess", ("session", "unusable", *(f"round {c.round}" for c in shown)), rows, note)
 
 
@@ -304,7 +299,16 @@ def sweep_tables(findings: Findings) -> list[Table]:
         "share: partial omega squared, of what is left when all other keys are accounted for; -: not to be told from "
         "another key.",
     )
-    return sweep_summary(findings) + _with_rows([more, components, effects])
+    wordings = Table(
+        "Wordings as a sample of all there might be",
+        ("other settings", "round", "wordings", "SD between", "less the first", "p (Holm)"),
+        [(w.case, str(w.round), str(w.wordings), estimate(w.between),
+          *((estimate(w.difference.estimate), p_value(w.difference.p_holm)) if w.difference else ("-", "-")))
+         for w in variation.wordings],
+        "SD between: of the wordings' means, beyond what sessions make of them; -: not to be told. less the first: by "
+        "the differences within each wording, so that it holds for other wordings.",
+    )  # fmt: skip
+    return sweep_summary(findings) + _with_rows([more, components, effects, wordings])
 
 
 def power_table(findings: Findings) -> list[Table]:

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.components import between_sessions, effects_of
+from pbeauty.analysis.components import between_sessions, effects_of, over_wordings
+from pbeauty.analysis.group_stats import BySession
 from pbeauty.analysis.hierarchy import predicted_mean, tau_by_mean
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.run_analysis import Clustered
@@ -226,3 +227,118 @@ def test_a_key_without_effect_has_no_share():
     assert np.median([effect.share.value for effect in found]) == 0
     assert np.mean([effect.share.low == 0 for effect in found]) == pytest.approx(0.975, abs=0.017)
     assert np.mean([effect.p_value < 0.05 for effect in found]) == pytest.approx(0.05, abs=0.023)
+
+
+# --- sessions of one run: 20 of 18, each with an effect of its own on all who are in it ------------------------------
+
+SESSIONS, MEMBERS = 20, 18
+
+
+def tilted(weights, effects):
+    """Probabilities of the numbers 0 to 100 in sessions that favour larger or smaller ones, float64[..., value]."""
+    found = weights * np.exp(effects[..., None] * (VALUES - 37) / 100)
+    return found / found.sum(axis=-1, keepdims=True)
+
+
+def played(weights, times, generator, n=MEMBERS, effects=None):
+    """Counts of guesses, int64[time, session, value]."""
+    effects = generator.normal(0, 0.6, (times, SESSIONS)) if effects is None else effects
+    return generator.multinomial(n, tilted(weights, effects))
+
+
+def truth_of(weights):
+    """Probabilities of the numbers 0 to 100, whatever the session."""
+    return tilted(weights, np.random.default_rng(0).normal(0, 0.6, 20_000)).mean(axis=0)
+
+
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_means_over_the_sessions_of_a_run(name):
+    truth = truth_of(POPULATIONS[name]) @ VALUES
+    means = played(POPULATIONS[name], 3000, np.random.default_rng(1)) @ VALUES / MEMBERS
+    found = [intervals.student(v, e, n - 1) for v, e, n in map(intervals.sessions, means)]
+    nominal([one.low <= truth <= one.high for one in found])
+
+
+def test_tau_over_the_sessions_of_a_run():
+    """In a second round, in which every session starts from its own reference."""
+    generator = np.random.default_rng(2)
+
+    def sessions(times):
+        effects = generator.normal(0, 0.6, (times, SESSIONS))
+        references, draws = (played(PEOPLE, times, generator, effects=effects) @ VALUES / MEMBERS for _ in range(2))
+        return references, draws * references / 50
+
+    large = [table.reshape(-1) for table in sessions(2000)]
+    truth = tau_by_mean(CLASSIC, Estimate(large[1].mean()), large[0], large[1]).value
+    found = [tau_by_mean(CLASSIC, Estimate(y.mean()), r, y) for r, y in zip(*sessions(600), strict=True)]
+    nominal([one.low <= truth <= one.high for one in found])
+
+
+def test_trends_over_the_sessions_of_a_run():
+    """Four rounds, in which a session keeps its effect; in some, one session has ended after the second round."""
+    generator = np.random.default_rng(3)
+    factors = np.array([1.0, 0.7, 0.5, 0.4])
+
+    def means(times, sessions=SESSIONS):
+        effects = generator.normal(0, 0.6, (times, sessions))
+        rounds = [played(PEOPLE, times, generator, effects=effects) @ VALUES / MEMBERS * f for f in factors]
+        return np.stack(rounds, axis=1)
+
+    truths = means(1, 50_000)[0].mean(axis=1)
+    found = []
+    for index, game in enumerate(means(1200)):
+        if index % 4 == 0:
+            game[2:, 0] = np.nan
+        clustered = Clustered(SESSIONS, 4)
+        for number, row in enumerate(game):
+            clustered.add(number, row)
+        found.append(clustered.result("all", "all", 0.95))
+    nominal([one.average.low <= truths.mean() <= one.average.high for one in found])
+    slope = np.polyfit(range(4), truths, 1)[0]
+    nominal([one.trend.low <= slope <= one.trend.high for one in found])
+
+
+def test_differences_of_groups_in_the_sessions_of_a_run():
+    """Two groups of nine in every session, which share its effect."""
+    generator = np.random.default_rng(4)
+    effects = generator.normal(0, 0.6, (3000, SESSIONS))
+    people, model = (played(w, 3000, generator, 9, effects) @ VALUES / 9 for w in (PEOPLE, MODEL))
+    truth = (truth_of(PEOPLE) - truth_of(MODEL)) @ VALUES
+    pairs = [intervals.difference(intervals.sessions(y), (0.0, 0.0, math.inf)).estimate for y in people - model]
+    nominal([one.low <= truth <= one.high for one in pairs])
+
+
+@pytest.mark.parametrize("window", [(45, 50), (30, 37), (20, 25), (13, 16), (0, 1), (99, 100)])
+@pytest.mark.parametrize("name", ["people", "model"])
+def test_shares_over_the_sessions_of_a_run(name, window):
+    """Also of rare levels, down to one guess in a hundred."""
+    inside = (window[0] <= VALUES) & (window[1] >= VALUES)
+    truth = float(truth_of(POPULATIONS[name])[inside].sum())
+    if truth < 0.009:
+        return
+    counts = played(POPULATIONS[name], 4000, np.random.default_rng(5))[..., inside].sum(axis=-1)
+    found = [intervals.share_by_session(row, np.full(SESSIONS, MEMBERS)) for row in counts]
+    nominal([one.low <= truth <= one.high for one in found])
+
+
+def test_wordings_as_a_sample():
+    """Six wordings of two cases of five sessions: wordings differ by 4, and by 2 more from case to case."""
+    generator = np.random.default_rng(6)
+    nothing = np.zeros(5)
+    hits = []
+    for _ in range(800):
+        own, each = generator.normal(0, 4, 6), generator.normal(0, 2, (2, 6))
+        cases = []
+        for case, lift in enumerate((0, 5)):
+            for wording in range(6):
+                heaped = generator.multinomial(MEMBERS, PEOPLE, size=5) @ VALUES / MEMBERS
+                means = heaped + lift + own[wording] + each[case, wording]
+                sessions = BySession(nothing + 18, nothing + 18, means, *[nothing] * 4)
+                cases.append(({"p": str(case), "population.0.user_prompt": str(wording)}, sessions))
+        first, second = over_wordings(1, cases, ["p", "population.0.user_prompt"], 0.95)
+        assert first.difference is None
+        gap, spread, mean = second.difference.estimate, first.between, second.mean
+        truths = (5, math.sqrt(4**2 + 2**2), moments(PEOPLE)[0] + 5)
+        hits.append([one.low <= truth <= one.high for one, truth in zip((gap, spread, mean), truths, strict=True)])
+    for which in np.array(hits).T:
+        nominal(which)

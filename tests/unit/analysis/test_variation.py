@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pbeauty.analysis.contamination import probes
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.analysis.variation import settings, vary
 from pbeauty.cli.main import main
+from pbeauty.config.loader import loads
 from pbeauty.storage.run_reader import Run
 
 
@@ -201,6 +203,50 @@ def test_identical_means_have_no_components(tmp_path):
     variation = vary(games(tmp_path, [50] * 5, sd=0.0))
     assert variation.components[0].between.value == 0
     assert variation.effects == []
+
+
+# --- wordings as a sample ---------------------------------------------------------------------------------------
+
+
+def worded(folder, wordings, cases, sessions=2):
+    """Runs of language models, a wording and a case each, with means by wording and case, and sessions around these."""
+    found = []
+    for (word, shift), (p, mean), seed in product(wordings.items(), cases.items(), range(sessions)):
+        generator = np.random.default_rng([seed, ord(word), len(cases) * mean])
+        crowd = [{"name": "players", "count": 40, "kind": "llm", "user_prompt": word}]
+        described = loads(json.dumps({
+            "name": "x", "seed": seed, "game": {"rounds": 1, "multiplier": p}, "population": crowd,
+            "prompts": {"user": dict.fromkeys(wordings, "Guess {low} to {high}.")},
+        }))  # fmt: skip
+        guesses = np.clip(generator.normal(mean + shift, 4, (1, 40)), 0, 100)
+        with Run(make(folder / f"{word}-{p[0]}-{p[-1]}-{seed}", guesses, described)) as run:
+            found.append((settings(run.experiment), analyse(run)))
+    return found
+
+
+def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
+    shifts = {"a": -8, "b": -3, "c": 0, "d": 4, "e": 9}
+    runs = worded(tmp_path, shifts, {"2/3": 40, "1/2": 30})
+    first, second = vary(runs).wordings
+    assert (first.case, second.case, first.wordings) == ("2/3", "1/2", 5)
+    assert first.difference is None
+    cells = {(flat["population.0.user_prompt"], flat["game.multiplier"]): [] for flat, _ in runs}
+    for flat, analysis in runs:
+        cells[flat["population.0.user_prompt"], flat["game.multiplier"]].append(analysis.of()[0].mean.value)
+    one, other = ([np.mean(cells[word, p]) for word in shifts] for p in ("2/3", "1/2"))
+    assert second.difference.p_value == pytest.approx(stats.ttest_rel(other, one).pvalue)
+    assert (first.mean.low, first.mean.high) == pytest.approx(stats.t.interval(0.95, 4, np.mean(one), stats.sem(one)))
+    assert first.between.low < np.std(list(shifts.values()), ddof=1) < first.between.high
+    assert main(["analyze", "--full", str(tmp_path)]) == 0
+    table = capsys.readouterr().out.partition("Wordings as a sample")[2].splitlines()
+    assert {tuple(row.split()[:3]) for row in table[2:4]} == {("2/3", "1", "5"), ("1/2", "1", "5")}
+
+
+def test_few_wordings_have_no_component_and_uncrossed_ones_no_row(tmp_path):
+    runs = worded(tmp_path, {"a": 0, "b": 5}, {"2/3": 40, "1/2": 30})
+    assert [math.isnan(one.between.value) for one in vary(runs).wordings] == [True, True]
+    apart = [run for run in runs if (run[0]["population.0.user_prompt"] == "a") == (run[0]["game.multiplier"] == "2/3")]
+    assert vary(apart).wordings == []
 
 
 # --- probes for a memorised answer ------------------------------------------------------------------------------
