@@ -15,10 +15,11 @@ import numpy as np
 from pbeauty.analysis.comparison import Comparison, Contrast, compare, contrasts
 from pbeauty.analysis.components import Power, power
 from pbeauty.analysis.contamination import Probe, probes
-from pbeauty.analysis.group_stats import Binned, BySession
+from pbeauty.analysis.group_stats import EVERYBODY, Binned, BySession
 from pbeauty.analysis.run_analysis import Analysis, analyse
 from pbeauty.analysis.variation import Variation, settings, vary
 from pbeauty.game.experiment import Experiment, Game
+from pbeauty.game.records import Status
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
@@ -34,6 +35,15 @@ CAUTIONS = (
 
 
 @dataclass(frozen=True)
+class Within:
+    """Valid guesses within a distance of the target of their session, whoever won by the rules that were told."""
+
+    distance: float
+    counts: list[dict[str, int]]
+    """By round, of `all` and of each population group."""
+
+
+@dataclass(frozen=True)
 class Examined:
     """One run and all that is said of it."""
 
@@ -42,6 +52,8 @@ class Examined:
     analysis: Analysis
     comparisons: list[Comparison]
     contrasts: list[Contrast]
+    within: Within | None
+    """None unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +69,16 @@ class Findings:
     """Empty unless asked for."""
 
 
-def examine(paths: Sequence[Path], confidence: float, detectable: float | None = None) -> Findings:
+def examine(
+    paths: Sequence[Path], confidence: float, detectable: float | None = None, within: float | None = None
+) -> Findings:
     """Analyses all runs that the paths mean, one after the other.
 
     Args:
         paths: runs, or folders with runs below.
         confidence: of all intervals, in (0, 1).
         detectable: a difference of means, in units of the game, that `power` plans for; None for no plan.
+        within: a distance to the target, for `Examined.within`; None for none.
 
     Raises:
         ConfigError: if a run cannot be read.
@@ -72,9 +87,9 @@ def examine(paths: Sequence[Path], confidence: float, detectable: float | None =
     for path in find_runs(paths):
         with Run(path) as run:
             analysis = analyse(run, confidence=confidence)
-            found.append(
-                Examined(path, run.experiment, analysis, compare(analysis, run.experiment), contrasts(analysis))
-            )
+            near = None if within is None else count_within(run, within)
+            compared = compare(analysis, run.experiment)
+            found.append(Examined(path, run.experiment, analysis, compared, contrasts(analysis), near))
         if analysis.unfinished:
             print(f"pbeauty: {path}: {analysis.unfinished}; analysed as far as it goes", file=sys.stderr, flush=True)
     variation = vary([(settings(one.experiment), one.analysis) for one in found], confidence)
@@ -82,6 +97,18 @@ def examine(paths: Sequence[Path], confidence: float, detectable: float | None =
     if len(found) == 1:
         return Findings(found, None, [], planned)
     return Findings(found, variation, probes(variation), planned)
+
+
+def count_within(run: Run, distance: float) -> Within:
+    """Counts the guesses of a run that are that near to the target."""
+    labels, codes = run.attributes["group"], run.codes("group")
+    rounds = []
+    for index in range(run.round_count):
+        targets = np.repeat(run.outcome(index).target, len(codes) // run.experiment.sessions)
+        near = (run.status[index] <= Status.RETRIED) & (np.abs(run.guesses[index] - targets) <= distance)
+        counts = np.bincount(codes[near], minlength=len(labels)).tolist()
+        rounds.append({EVERYBODY: sum(counts), **dict(zip(labels, counts, strict=True))})
+    return Within(distance, rounds)
 
 
 def document(findings: Findings, confidence: float) -> dict[str, Any]:
@@ -102,6 +129,7 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
                 "by_session": _by_session(one.analysis),
                 "comparisons": plain(one.comparisons),
                 "contrasts": plain(one.contrasts),
+                "within": plain(one.within),
             }
             for one in findings.examined
         ],

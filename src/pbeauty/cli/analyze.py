@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--power", type=_difference, metavar="D",
         help="plan from this pilot: sessions per case that show a difference of means of D",
     )  # fmt: skip
+    parser.add_argument(
+        "--within", type=_distance, metavar="D",
+        help="count the guesses within D of the target, whoever won by the rules that were told",
+    )  # fmt: skip
 
 
 def command(options: argparse.Namespace) -> int:
     """Prints the statistics."""
-    analyze(options.runs, options.confidence, detectable=options.power, full=options.full, as_json=options.json)
+    from pbeauty.analysis.findings import document, examine
+
+    findings = examine(options.runs, options.confidence, options.power, options.within)
+    if options.json:
+        print(json.dumps(document(findings, options.confidence), indent=1, allow_nan=False))
+    else:
+        show(findings, full=options.full)
     return DONE
 
 
@@ -76,28 +85,6 @@ def plot_command(options: argparse.Namespace) -> int:
     for path in plot_all(options.runs, options.only):
         print(path, flush=True)
     return DONE
-
-
-def analyze(paths: Sequence[Path], confidence: float, *, detectable: float | None, full: bool, as_json: bool) -> None:
-    """Prints what `examine` finds.
-
-    Args:
-        paths: runs, or folders with runs below.
-        confidence: of all intervals, in (0, 1).
-        detectable: a difference of means to plan for; None for no plan.
-        full: every table, and not the summary alone.
-        as_json: one JSON document in place of tables.
-
-    Raises:
-        ConfigError: if a run cannot be read.
-    """
-    from pbeauty.analysis.findings import document, examine
-
-    findings = examine(paths, confidence, detectable)
-    if as_json:
-        print(json.dumps(document(findings, confidence), indent=1, allow_nan=False))
-    else:
-        show(findings, full=full)
 
 
 def show(findings: Findings, *, full: bool) -> None:
@@ -185,10 +172,18 @@ def _confidence(text: str) -> float:
 
 
 def _difference(text: str) -> float:
+    return _positive(text, "difference of means above 0, such as 5")
+
+
+def _distance(text: str) -> float:
+    return _positive(text, "distance above 0, such as 0.5")
+
+
+def _positive(text: str, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no difference of means above 0, such as 5")
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
     return value

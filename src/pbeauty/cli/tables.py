@@ -89,8 +89,14 @@ def summary(one: Examined) -> list[Table]:
         "mean; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of these. deeper: past 3. "
         "equilibrium: to 1 % of the range. outside: on the other side of the reference, or past the equilibrium.",
     )
+    near = one.within.counts if one.within else []
+    within = Table(
+        f"Guesses within {one.within.distance if one.within else 0:g} of the target, whoever won",
+        ("round", *(near[0] if near else ())),
+        [(str(number), *(f"{count:,}" for count in counts.values())) for number, counts in enumerate(near, start=1)],
+    )
     groups = [_groups(one, by) for by in one.analysis.ways]
-    return _with_rows([rounds, levels, _unusable(cells), _readings(one.analysis.readings), *groups])
+    return _with_rows([rounds, within, levels, _unusable(cells), _readings(one.analysis.readings), *groups])
 
 
 def run_tables(one: Examined) -> list[Table]:
@@ -211,9 +217,8 @@ def _published(one: Examined) -> list[Table]:
 
 
 def _referred(found: Comparison) -> str:
-    if found.what != "language model":
-        return found.reference
-    return f"round {found.round}: {found.reference}{' (as here)' if found.same else ''}"
+    named = f"round {found.round}: {found.reference}{' (as here)' if found.same else ''}"
+    return named if found.what == "language model" else found.reference
 
 
 # --- several runs --------------------------------------------------------------------------------------------
@@ -221,8 +226,7 @@ def _referred(found: Comparison) -> str:
 
 def sweep_summary(findings: Findings) -> list[Table]:
     """The cases beside each other, and what the probes for a memorised answer say."""
-    variation = findings.variation
-    if variation is None:
+    if (variation := findings.variation) is None:
         return []
     last = max((one.round for one in variation.stats), default=1)
     ends = sorted({1, last})
@@ -274,8 +278,7 @@ def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
 
 def sweep_tables(findings: Findings) -> list[Table]:
     """All that is told of several runs together; nothing of a single one."""
-    variation = findings.variation
-    if variation is None:
+    if (variation := findings.variation) is None:
         return []
     more = Table(
         "More by case and round",

@@ -270,12 +270,23 @@ def test_reading_loads_neither_mpi_nor_vllm_nor_what_it_does_not_need(tmp_path):
     code = (
         "import sys, pbeauty; assert not {'numpy', 'h5py', 'scipy', 'pandas'} & set(sys.modules)\n"
         "import pbeauty.job.runner; assert not {'scipy', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
-        "from pbeauty.cli import analyze, report\nfrom pbeauty import plots\n"
-        f"from pathlib import Path\nruns = [Path({str(tmp_path)!r})]\n"
-        "analyze.analyze(runs, .95, detectable=None, full=True, as_json=True)\n"
+        "from pbeauty.cli import main, report\nfrom pbeauty import plots\n"
+        f"main.main(['analyze', '--json', {str(tmp_path)!r}])\n"
         "assert not {'mpi4py.MPI', 'vllm', 'torch'} & set(sys.modules), 'the reading side loads the runtime'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
+def test_guesses_near_the_target_are_counted_where_that_is_asked_for(tmp_path, capsys):
+    crowd = [{"name": "a", "count": 2, "kind": "uniform"}, {"name": "b", "count": 1, "kind": "uniform"}]
+    guesses = [[30.0, 60.0, 90.0], [10.0, 10.4, NOBODY]]
+    described = experiment(3, population=crowd, rounds=2, multiplier="1/1")
+    make(tmp_path, guesses, described)
+    found = json.loads(printed(capsys, "analyze", "--json", "--within", "0.5", tmp_path).out)["runs"][0]
+    assert found["within"] == {"distance": 0.5, "counts": [{"all": 1, "a": 1, "b": 0}, {"all": 2, "a": 2, "b": 0}]}
+    assert [cell["n_winners"] for cell in found["cells"] if cell["by"] == "all"] == [1, 1]
+    assert "Guesses within 0.5 of the target" in printed(capsys, "analyze", "--within", "0.5", tmp_path).out
+    assert "Guesses within 0.5 of the target" not in printed(capsys, "analyze", tmp_path).out
 
 
 # --- which runs ----------------------------------------------------------------------------------------------
