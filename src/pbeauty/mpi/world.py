@@ -73,8 +73,11 @@ def on_every_rank(comm: Comm, work: Callable[[Comm], int]) -> int:
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """Ends this process without taking apart all that vLLM has loaded, which keeps an interpreter busy for 3 s."""
-    atexit._run_exitfuncs()
+    """Ends this process without taking apart all that vLLM has loaded, which keeps an interpreter busy for 5 s."""
+    from multiprocessing import active_children
+
+    if active_children():  # those of an engine on several GPUs, which vLLM ends
+        atexit._run_exitfuncs()
     if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.Finalize()
     for stream in (sys.stdout, sys.stderr):

@@ -56,15 +56,17 @@ def test_a_run_fits_the_terminal(tmp_path, width, capsys):
             whole(out, made)
 
 
-def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(tmp_path, width, capsys):
+def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(tmp_path, monkeypatch, capsys):
     for index, p in enumerate(("2/3", "1/2", "0.9")):
         for seed in range(3):
             model(tmp_path / f"{index}-{seed}", seed=seed, multiplier=p)
     findings = examine([tmp_path], 0.95, 3.0)
-    for options, made in (
-        (["--power", "3"], tables.sweep_summary(findings) + tables.power_table(findings)),
-        (["--full"], tables.sweep_tables(findings)),
+    for width, options, made in (
+        (80, ["--power", "3"], tables.sweep_summary(findings) + tables.power_table(findings)),
+        (80, ["--full"], tables.sweep_tables(findings)),
+        (120, ["--full"], tables.sweep_tables(findings)),
     ):
+        monkeypatch.setenv("COLUMNS", str(width))
         out = printed(capsys, "analyze", tmp_path, *options)
         assert max(map(len, out.splitlines())) <= width
         assert out.index("Cases ──") < out.index("Each case less the first")

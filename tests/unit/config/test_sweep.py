@@ -298,7 +298,7 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
     assert "3 of 3 cases finished" in again.out
     assert again.out.count("(finished already)") == 2
     assert (tmp_path / "out/good/run.h5").stat().st_mtime_ns == before
-    one = mpi.alone("run", tmp_path / "sweep.yaml", "--case", "3", "--out", tmp_path / "alone", environ={})
+    one = mpi.mpirun(1, "run", tmp_path / "sweep.yaml", "--case", "3", "--out", tmp_path / "alone", program=BIRDS)
     assert one.code == 0, one
 
 

@@ -19,13 +19,14 @@ DAMAGES = 150
 """Of a run that is being played, and as many of a finished one."""
 SECONDS = 900
 """After which a reader hangs; it needs some 15."""
+TALKERS = range(12)
 POPULATION = [
-    {"name": "talkers", "count": 40, "kind": "llm", "user_prompt": "step-by-step"},
-    {"name": "crowd", "count": 300, "kind": "uniform"},
+    {"name": "talkers", "count": len(TALKERS), "kind": "llm", "user_prompt": "step-by-step"},
+    {"name": "crowd", "count": 340 - len(TALKERS), "kind": "uniform"},
 ]
 GUESSES = np.random.default_rng(5).uniform(0, 100, (3, 340))
 SAID = [
-    [(who, Purpose.ANSWER, f"I think of {GUESSES[index, who]:.2f} in round {index + 1}. " * 9) for who in range(40)]
+    [(who, Purpose.ANSWER, f"I think of {GUESSES[index, who]:.2f} in round {index + 1}. " * 9) for who in TALKERS]
     for index in range(3)
 ]
 
@@ -38,9 +39,9 @@ def everything(folder):
         found += [run.codes(name).tolist() for name in run.attributes]
         found += [run.read(name).tobytes() for name in run.columns]
         for index in range(run.round_count):
-            answers = run.last_answers(index, np.arange(40))
-            found += [answers[slot].tolist() for slot in range(40)]
-            found += [run.replies(index + 1, who) for who in range(40)]
+            answers = run.last_answers(index, np.array(TALKERS))
+            found += [answers[slot].tolist() for slot in TALKERS]
+            found += [run.replies(index + 1, who) for who in TALKERS]
     return found
 
 
