@@ -58,8 +58,8 @@ def test_everybody_is_counted_in_both_rounds(played):
     valid = rounds["status"][:] <= Status.RETRIED
     np.testing.assert_array_equal(np.isnan(rounds["guess"][:]), ~valid)
     np.testing.assert_array_equal(rounds["reading"][:] == ReadingRule.NONE, ~valid)
-    np.testing.assert_array_equal(rounds["n_valid"][:], valid.sum(axis=1))
-    assert rounds["target"][0] == pytest.approx(rounds["mean"][0] * 2 / 3)
+    np.testing.assert_array_equal(rounds["n_valid"][:, 0], valid.sum(axis=1))
+    assert rounds["target"][0, 0] == pytest.approx(rounds["mean"][0, 0] * 2 / 3)
     assert (rounds["output_tokens"][:] > 0).all()
 
 
