@@ -11,7 +11,7 @@ from typing import Any
 from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
-from pbeauty.errors import DONE
+from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.announcement import announced_in_words
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.population import in_words
@@ -44,6 +44,8 @@ def command(options: argparse.Namespace) -> int:
         sweep = prepare_sweep(request)[0]
         cases = (sweep.pick(options.case),) if options.case else sweep.cases
         experiments = {case.name: case.experiment for case in cases}
+    elif options.case:
+        raise ConfigError(f"{options.config} is no sweep and has no cases")
     else:
         experiments = {"": prepare(request)}
     alone = len(experiments) == 1

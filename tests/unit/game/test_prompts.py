@@ -150,8 +150,9 @@ def test_every_prompt_can_be_listed_and_shown(capsys):
     assert main(["prompts", "--show", "classic", "configs/paper/ratios.yaml"]) == 0
     assert "2/3" in capsys.readouterr().out
     assert main(["prompts", "--show", "classic", "configs/paper/ratios.yaml", "--case", "99"]) == 2
-    assert main(["prompts", "--show", "classic", "configs/quickstart.yaml", "--case", "1"]) == 2
-    assert "is no sweep and has no cases" in capsys.readouterr().err
+    for command in (["prompts", "--show", "classic"], ["check"]):
+        assert main([*command, "configs/quickstart.yaml", "--case", "1"]) == 2
+        assert "is no sweep and has no cases" in capsys.readouterr().err
     assert main(["prompts", "--show", "shifted"]) == 2
     assert "{shift_rule}" in capsys.readouterr().err
     assert main(["prompts", "--show", "clasic"]) == 2
