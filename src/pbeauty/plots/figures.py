@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -354,7 +355,8 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int |
     found, kinds = find_runs(paths), set(only or KINDS)
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ProcessPoolExecutor(max(1, min(processes, 4 * len(found)))) as pool:
+    # What is loaded by now stays: no process needs to look through it for garbage, of which figures make much.
+    with ProcessPoolExecutor(max(1, min(processes, 4 * len(found))), initializer=gc.freeze) as pool:
         needed = kinds - {"rounds"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
         parts = -(-processes // len(found))  # a run is divided where there are fewer of them than processes
