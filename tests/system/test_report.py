@@ -109,7 +109,7 @@ def test_the_page_is_light_and_its_pictures_are_whole(page):
         assert zlib.crc32(png[12:29]) == struct.unpack(">I", png[29:33])[0]
 
 
-def test_a_page_about_sessions_says_which_ended_and_whose_replies_are_shown(tmp_path):
+def test_a_page_about_sessions_says_how_many_ended_and_whose_replies_are_shown(tmp_path):
     guesses = np.array([np.nan_to_num(GUESSES, nan=50.0)[0].copy() for _ in range(2)])
     guesses[1, 10:20] = np.nan
     words = [[(i, Purpose.ANSWER, f"I say {row[i]:g}") for i in range(COUNT) if i % 10 < 8] for row in guesses]
@@ -120,7 +120,8 @@ def test_a_page_about_sessions_says_which_ended_and_whose_replies_are_shown(tmp_
     text = " ".join(
         _Page(report([tmp_path], None, confidence=0.95, samples=2).read_text(encoding="utf-8")).text.split()
     )
-    assert "1 of 4 sessions ended early, since nobody in them gave a valid guess: session 2 with round 2." in text
+    assert "1 of 4 sessions ended with a round without a valid guess" in text
+    assert "Sessions, mean guess" in text
     named = {(int(s), int(p)) for s, p in re.findall(r"round \d, session (\d+), participant (\d+)", text)}
     assert len(named) > 5
     assert all(session == participant // 10 + 1 for session, participant in named)

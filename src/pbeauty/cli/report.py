@@ -53,7 +53,7 @@ _FEW = ("rounds", "trajectory", "ridgelines")
 _LONGEST_REPLY, _LONGEST_VALUE = 1500, 400
 _HIDDEN = ("ranks", "earlier_jobs")
 """What is in a run's provenance and not copied into its page: it is summed up."""
-_ROUNDS_SAMPLED, _SESSIONS_NAMED = 2, 10
+_ROUNDS_SAMPLED = 2
 _TEMPLATE = "report.html.j2"
 
 
@@ -198,7 +198,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             path=analysis.path,
             marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
             headline=headline(one),
-            notes=[*_ended(run), *analysis.notes],
+            notes=analysis.notes,
             pictures=[picture(drawing) for drawing in shown],
             histograms=[picture(drawing) for drawing in rounds],
             tables=run_tables(one),
@@ -206,21 +206,6 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             prompts=list(_prompts(one.experiment)),
             experiment=dumps(one.experiment),
             provenance=_provenance(run.provenance),
-        )
-
-
-def _ended(run: Run) -> Iterator[str]:
-    """Which sessions ended before the others, and when."""
-    rounds = (run.read("n_valid") > 0).sum(axis=0)
-    ended = np.flatnonzero(rounds < run.round_count)
-    if ended.size:
-        some = ", ".join(
-            f"session {session + 1} with round {rounds[session] + 1}" for session in ended[:_SESSIONS_NAMED]
-        )
-        more = f" and {ended.size - _SESSIONS_NAMED:,} more" if ended.size > _SESSIONS_NAMED else ""
-        yield (
-            f"{ended.size:,} of {rounds.size:,} sessions ended early, since nobody in them gave a valid guess: "
-            f"{some}{more}. Later rounds are over the others."
         )
 
 

@@ -207,11 +207,13 @@ def _guesses(analysis: Analysis, cells: Sequence[GroupStats], comparisons: Seque
             lambda: ridgelines(
                 game, counted[0].edges, [bins.counts for bins in counted], mean=mean,
                 target=[cell.target for cell in cells], title=f"{name}: all rounds",
+                subtitle="means over sessions" if analysis.sessions > 1 else "",
             ),
         )  # fmt: skip
     if all(cell.levels for cell in cells):
         values = [[cell.levels[label].value for label in levels.LABELS] for cell in cells]
-        subtitle = "classes around the guesses of level-k participants (Nagel 1995)"
+        own = "; from each session's own reference" if analysis.sessions > 1 else ""
+        subtitle = f"classes around the guesses of level-k participants (Nagel 1995){own}"
         yield (
             "levels", "levels", "Shares of guesses by level of reasoning.",
             lambda: shares(levels.LABELS, values, title=f"{name}: levels", subtitle=subtitle,
@@ -230,13 +232,16 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator
     of = {(cell.label, cell.round): cell for cell in cells}
     count = everybody.size
     title = f"{analysis.name}: means by {by}"
+    bars = f"bars are intervals of the means{' over sessions' if analysis.sessions > 1 else ''}"
 
     def plot() -> Figure:
         if count == 1:
             rows = {"round 1": _with_intervals(of[name, 1].mean for name in names)}
-            return forest(names, rows, title=title, subtitle="bars are intervals")
+            return forest(names, rows, title=title, subtitle=bars)
         lines = [_with_intervals(of[name, index + 1].mean for index in range(count)) for name in names]
-        return by_group(analysis.game, names, *zip(*lines, strict=True), everybody=everybody, title=title)
+        return by_group(
+            analysis.game, names, *zip(*lines, strict=True), everybody=everybody, title=title, subtitle=bars
+        )
 
     yield "groups", f"by-{by}", f"Mean guess by {by} and round, with intervals.", plot
     rounds = sorted({1, count})
@@ -245,10 +250,11 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator
     }
     if all(len(rows) == len(names) for rows in counted.values()):
         edges = next(bins.edges for cell in cells if (bins := cell.counted))
-        title = f"{analysis.name}: guesses by {by}"
         yield (
             "groups", f"by-{by}-histograms", f"The distribution of guesses by {by}, in the first and the last round.",
-            lambda: group_histograms(analysis.game, names, edges, counted, title=title, by=by),
+            lambda: group_histograms(
+                analysis.game, names, edges, counted, title=f"{analysis.name}: guesses by {by}", by=by
+            ),
         )  # fmt: skip
 
 
@@ -332,9 +338,10 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
         )  # fmt: skip
 
 
-def _sessions(case: Case) -> list[list[float]]:
-    played = ([cell.mean.value for cell in analysis.of() if cell.n_valid] for analysis in case.analyses)
-    return [means for means in played if means]
+def _sessions(case: Case) -> list[NDArray[np.float64]]:
+    """The means by round of each session of a case, float64[round] each."""
+    played = ([cell.by_session.mean for cell in analysis.of() if cell.n_valid] for analysis in case.analyses)
+    return [session for means in played if means for session in np.stack(means, axis=1)]
 
 
 def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int | None = None) -> Iterator[Path]:

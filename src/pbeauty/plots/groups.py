@@ -13,7 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
 from pbeauty.plots.rounds import combined
-from pbeauty.plots.style import BLACK, BLUE, GREY, PALE, SERIES, SKY, VERMILION, band, headed, house_style, page, rule
+from pbeauty.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    PALE,
+    SERIES,
+    SKY,
+    VERMILION,
+    band,
+    headed,
+    house_style,
+    page,
+    rule,
+    tick_rounds,
+)
 from pbeauty.plots.style import shortened as short
 
 MOST_ROWS = 80
@@ -36,6 +50,7 @@ def by_group(
     *,
     everybody: ArrayLike | None = None,
     title: str = "Means by group",
+    subtitle: str = "bars are intervals of the means",
 ) -> Figure:
     """The mean of each group by round, with intervals.
 
@@ -47,11 +62,12 @@ def by_group(
         high: the upper ends.
         everybody: float64[round], the mean of all participants, as a pale line.
         title: the headline.
+        subtitle: what follows the rule of the target below it.
     """
     mean, low, high = (np.atleast_2d(np.asarray(values, float)) for values in (mean, low, high))
     most = len(SERIES)
     left_out = f"; {len(names) - most} of {len(names)} groups left out" if len(names) > most else ""
-    figure, axes = page(title, f"{rule(game)}; bars are intervals of the means{left_out}", (0.095, 0.145, 0.62, 0.655))
+    figure, axes = page(title, f"{rule(game)}; {subtitle}{left_out}", (0.095, 0.145, 0.62, 0.655))
     count = mean.shape[1]
     rounds = np.arange(1, count + 1)
     if everybody is not None:
@@ -66,7 +82,7 @@ def by_group(
             label=short(figure, name, 1.3, 8.5), zorder=3, gid=name,
         )  # fmt: skip
     axes.set(xlabel="round", ylabel="mean guess", xlim=(0.6, count + 0.4))
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    tick_rounds(axes, count)
     figure.legend(loc="upper left", bbox_to_anchor=(0.725, 0.81), handlelength=2.6, labelspacing=0.8)
     return figure
 
@@ -99,12 +115,14 @@ def group_histograms(
     grid = figure.add_gridspec(
         rows, len(counts), left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.1
     )
+    edges = np.asarray(edges, float)
+    unit = max(1, round((game.high - game.low) / 100 / (edges[2] - edges[1])))  # on [0, 100]: bins of a whole number
     for column, (heading, of_groups) in enumerate(counts.items()):
-        of_groups, edges_shown = _occupied(game, np.asarray(edges), np.asarray(of_groups)[:rows])
+        of_groups, edges_shown = _occupied(game, edges, np.asarray(of_groups)[:rows], unit)
         for row in range(rows):
             axes = figure.add_subplot(grid[row, column])
             own = of_groups[row]
-            own_edges, own = combined(edges_shown, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20)
+            own_edges, own = combined(edges_shown, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20, unit)
             axes.stairs(100 * own / max(own.sum(), 1), own_edges, fill=True, color=SKY)
             axes.set_xlim(edges_shown[0], edges_shown[-1])
             axes.set_ylim(bottom=0)
@@ -119,13 +137,13 @@ def group_histograms(
 
 
 def _occupied(
-    game: Game, edges: NDArray[np.float64], counts: NDArray[np.int64]
+    game: Game, edges: NDArray[np.float64], counts: NDArray[np.int64], unit: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The bins that any group has guesses in and their edges, if they are a small part of the game's range; or all."""
     bins = np.flatnonzero(counts.sum(axis=0))
     if not bins.size or edges[bins[-1] + 1] - edges[bins[0]] > 0.4 * (game.high - game.low):
         return counts, edges
-    first, last = max(bins[0] - 2, 0), bins[-1] + 3
+    first, last = max(bins[0] - 2, 0) // unit * unit, bins[-1] + 3
     return counts[:, first:last], edges[first : last + 1]
 
 

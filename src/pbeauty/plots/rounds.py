@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, band, headed, house_style, page, rule
+from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, band, headed, house_style, page, rule, tick_rounds
 
 MOST_RIDGES = 20
 _FILLS = ("#0B3C5D", "#0072B2", "#56B4E9", "#B5DDF3", "#F3E3C3", "#E69F00", "#D55E00", "#FFFFFF")
@@ -27,6 +26,7 @@ def ridgelines(
     mean: ArrayLike | None = None,
     target: ArrayLike | None = None,
     title: str = "Guesses by round",
+    subtitle: str = "",
 ) -> Figure:
     """The distribution of every round, one above the other, the first on top.
 
@@ -37,6 +37,7 @@ def ridgelines(
         mean: float64[round], drawn as dots.
         target: float64[round], drawn as triangles.
         title: the headline.
+        subtitle: what follows the rule of the target below it.
     """
     counts = np.asarray(counts)
     total = len(counts)
@@ -47,7 +48,8 @@ def ridgelines(
     heights = 1.7 * np.sqrt(parts / max(parts.max(), 1e-300))
     height = min(8.0, 1.7 + 0.42 * shown.size)
     some = f"; {shown.size} of {total} rounds" if shown.size < total else ""
-    figure = headed(title, f"{rule(game)}; heights are square roots of shares{some}", height)
+    about = [rule(game), "heights are square roots of shares", *([subtitle] if subtitle else [])]
+    figure = headed(title, "; ".join(about) + some, height)
     axes = figure.add_axes(band((0.75, 0.58, 0.2, 0.82), height))
     for row, ridge in enumerate(heights):
         base = shown.size - 1 - row
@@ -75,17 +77,23 @@ def ridgelines(
     return figure
 
 
-def combined(edges: ArrayLike, counts: ArrayLike, most: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def combined(
+    edges: ArrayLike, counts: ArrayLike, most: int, unit: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Bins joined until there are hardly more than `most`, around multiples of their common width.
+
+    Where most guesses are in every `unit`-th bin, that is a unit at least, so that no bars stand apart.
 
     Args:
         edges: float64[bin + 1].
         counts: int64[..., bin].
         most: how many bins.
+        unit: bins from one round number to the next.
     """
     edges, counts = np.asarray(edges, float), np.asarray(counts)
     bins = counts.shape[-1]
     step = max(1, bins // most)
+    step = max(step, unit) if 2 * counts[..., ::unit].sum() > counts.sum() else step
     starts = np.unique(np.append(0, np.arange((step + 1) // 2, bins, step)))
     return np.append(edges[starts], edges[-1]), np.add.reduceat(counts, starts, axis=-1)
 
@@ -120,8 +128,8 @@ def shares(
             gid=name,
         )  # fmt: skip
         bottom += heights
-    _by_round(axes, rounds.size)
-    axes.set(ylim=(0, 100), ylabel=ylabel)
+    tick_rounds(axes, rounds.size)
+    axes.set(xlim=(0.4, rounds.size + 0.6), xlabel="round", ylim=(0, 100), ylabel=ylabel)
     axes.grid(False)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
@@ -129,11 +137,6 @@ def shares(
         handlelength=1.4, handleheight=1.2, labelspacing=0.7,
     )  # fmt: skip
     return figure
-
-
-def _by_round(axes: Axes, count: int) -> None:
-    axes.set(xlim=(0.4, count + 0.6), xlabel="round")
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
 
 
 @house_style
@@ -161,6 +164,6 @@ def lengths(quantiles: ArrayLike, *, limit: int | None = None, title: str = "Len
             textcoords="offset points", ha="right", fontsize=7.5,
         )  # fmt: skip
         top = max(top, limit)
-    axes.set(ylim=(0, 1.1 * max(top, 1)), ylabel="tokens")
-    _by_round(axes, rounds.size)
+    axes.set(xlim=(0.4, rounds.size + 0.6), xlabel="round", ylim=(0, 1.1 * max(top, 1)), ylabel="tokens")
+    tick_rounds(axes, rounds.size)
     return figure

@@ -177,6 +177,12 @@ def band(box: tuple[float, float, float, float], height: float) -> tuple[float, 
     return left / SIZE[0], bottom / height, 1 - (left + right) / SIZE[0], 1 - (bottom + top) / height
 
 
+def tick_rounds(axes: Axes, count: int) -> None:
+    """Ticks at rounds 1 to `count`, at most a dozen of them."""
+    step = next(step for step in (1, 5, 10, 20, 50, 100, count) if count <= 12 * step)
+    axes.set_xticks([1, *range(step if step > 1 else 2, count + 1, step)])
+
+
 def value_label(name: str, value: float) -> str:
     """A name and its value with two decimals at most, with a true minus sign."""
     return f"{name} {number_text(value)}".replace("-", "−")

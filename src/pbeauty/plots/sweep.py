@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from pbeauty.plots.style import BLUE, band, headed, house_style, shortened
 from pbeauty.plots.trajectory import thin_lines
@@ -18,12 +19,13 @@ _COLUMNS = 4
 
 @house_style
 def small_multiples(
-    cases: Mapping[str, Sequence[Sequence[float]]], *, title: str = "Means by round and case", subtitle: str = ""
+    cases: Mapping[str, Sequence[ArrayLike]], *, title: str = "Means by round and case", subtitle: str = ""
 ) -> Figure:
-    """A panel per case, all on the same axes: every run's means by round, and their mean.
+    """A panel per case, all on the same axes: every session's means by round, and their mean.
 
     Args:
-        cases: by label, the runs of a case, float64[round] each; runs may differ in their numbers of rounds.
+        cases: by label, the sessions of a case, float64[round] each, NaN where one has ended; they may differ in their
+            numbers of rounds.
         title: the headline.
         subtitle: the line below it.
     """
@@ -38,17 +40,20 @@ def small_multiples(
     grid = figure.add_gridspec(
         rows, columns, left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.12
     )
-    means = [mean for runs in shown.values() for run in runs for mean in run]
-    longest = max(len(run) for runs in shown.values() for run in runs)
-    room = 0.06 * max(max(means) - min(means), 1e-9)
-    for index, (name, runs) in enumerate(shown.items()):
+    longest = max(len(np.asarray(one)) for sessions in shown.values() for one in sessions)
+    tables = {name: np.full((len(sessions), longest), np.nan) for name, sessions in shown.items()}
+    for name, sessions in shown.items():
+        for row, one in zip(tables[name], sessions, strict=True):
+            row[: len(np.asarray(one))] = one
+    least, most = (end([end(table) for table in tables.values()]) for end in (np.nanmin, np.nanmax))
+    room = 0.06 * max(most - least, 1e-9)
+    for index, (name, table) in enumerate(tables.items()):
         axes = figure.add_subplot(grid[index // columns, index % columns])
-        if len(runs) > 1:
-            thin_lines(axes, runs)
-        common = min(len(run) for run in runs)
-        average = np.mean([run[:common] for run in runs], axis=0)
-        axes.plot(range(1, common + 1), average, color=BLUE, linewidth=1.8, marker="o", markersize=3.5, gid=name)
-        axes.set(xlim=(0.7, longest + 0.3), ylim=(min(means) - room, max(means) + room))
+        if len(table) > 1:
+            thin_lines(axes, list(table))
+        average = np.nanmean(table[:, ~np.isnan(table).all(axis=0)], axis=0)
+        axes.plot(range(1, average.size + 1), average, color=BLUE, linewidth=1.8, marker="o", markersize=3.5, gid=name)
+        axes.set(xlim=(0.7, longest + 0.3), ylim=(least - room, most + room))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(shortened(figure, name, 5.5 / columns, 7.5), fontsize=7.5, loc="left", pad=3)

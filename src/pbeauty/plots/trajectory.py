@@ -15,7 +15,7 @@ from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
-from pbeauty.plots.style import GREY, LIGHT, LOOKS, PALE, SKY, house_style, page, rule, value_label
+from pbeauty.plots.style import GREY, LIGHT, LOOKS, PALE, SKY, house_style, page, rule, tick_rounds, value_label
 
 MOST_LINES = 100
 """Sessions that are drawn as lines of their own."""
@@ -71,8 +71,7 @@ def trajectory(
         axes.plot([1 - pad, count], [resting] * 2, **LOOKS["equilibrium"], linewidth=1, gid="equilibrium")
         last["equilibrium"] = resting
     axes.set(xlim=(1 - pad, count + pad), ylim=_limits(axes, game), xlabel="round", ylabel="guess")
-    step = next(step for step in (1, 5, 10, 20, 50, 100, count) if count <= 12 * step)
-    axes.set_xticks([1, *range(step if step > 1 else 2, count + 1, step)])
+    tick_rounds(axes, count)
     _label_ends(figure, axes, count, last)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="center left", bbox_to_anchor=(0.083, 0.84), ncols=3)

@@ -8,6 +8,7 @@ from matplotlib.text import Text
 
 from pbeauty import plots
 from pbeauty.analysis.comparison import compare
+from pbeauty.analysis.group_stats import binned
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.cli.main import main
 from pbeauty.game.experiment import Game
@@ -145,6 +146,15 @@ def test_histograms_of_groups(groups):
     assert_readable(figure)
 
 
+def test_whole_numbers_of_a_group_have_bars_without_gaps():
+    guesses = np.sort(np.random.default_rng(6).integers(5, 30, 300)).astype(float)
+    bins = binned(guesses, CLASSIC)
+    figure = plots.group_histograms(CLASSIC, ["a"], bins.edges, {"round 4": [bins.counts]}, title="t")
+    (steps,) = figure.axes[0].patches
+    assert np.diff(steps.get_data().edges)[1:-1] == pytest.approx(np.ones(steps.get_data().edges.size - 3))
+    assert np.count_nonzero(steps.get_data().values) == np.unique(guesses).size
+
+
 @pytest.mark.parametrize("cases", [1, 3, 9, 50])
 def test_small_multiples(cases):
     played = {f"case number {number} · direct": [[40, 25, 12 + number % 5], [38, 22, 11]] for number in range(cases)}
@@ -153,6 +163,14 @@ def test_small_multiples(cases):
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
     assert ("40 of 50 cases" in figure.texts[1].get_text()) == (cases > 40)
     assert_readable(figure)
+
+
+def test_sessions_in_a_panel_may_end_early_and_runs_be_unfinished():
+    figure = plots.small_multiples({"a": [[40, 30, np.nan], [20, np.nan, np.nan], [30, 20]], "b": [[10, 5, 2]]})
+    (line,) = [line for line in figure.axes[0].lines if line.get_gid() == "a"]
+    assert list(line.get_ydata()) == [30, 25]
+    assert len([line for line in figure.axes[0].lines if line.get_gid() == "session"]) == 3
+    assert figure.axes[0].get_ylim()[1] > 40
 
 
 def test_lengths():
