@@ -62,13 +62,11 @@ class Drawing:
 # --- one run, without its analysis ---------------------------------------------------------------------------
 
 
-@house_style
-def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1)) -> list[Path]:
-    """Draws the histogram of every finished round of a run, and its trajectory, as PDF and as PNG.
+def plot_run(path: Path, share: tuple[int, int] = (0, 1)) -> list[Path]:
+    """Draws the histogram of every finished round of a run, and its trajectory, as PDF and as PNG into its `plots`.
 
     Args:
         path: a `run.h5`, or the folder that holds one.
-        out: the folder to write to; `plots` beside `run.h5` unless given.
         share: (i, n): of every n figures in turn, only the i-th, from 0; n processes draw them all.
 
     Returns:
@@ -77,10 +75,7 @@ def plot_run(path: Path, out: Path | None = None, share: tuple[int, int] = (0, 1
     Raises:
         ConfigError: if `path` is not a run that can be read.
     """
-    with Run(path) as run:
-        out = run.path.parent / PLOTS if out is None else out
-        drawings = islice(chain(round_drawings(run), _trajectory(run)), *(share[0], None, share[1]))
-        return [file for drawing in drawings for file in save(drawing.draw(), out / drawing.stem)]
+    return _draw_share(path, None, KINDS, share)
 
 
 def round_drawings(run: Run) -> Iterator[Drawing]:
@@ -108,7 +103,7 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
     played = outcome.n_valid > 0
     target, aggregate = outcome.target[played], getattr(outcome, game.aggregate)[played]
     bars = count_guesses(
-        lambda: (guesses[status <= Status.RETRIED] for guesses, status in _pieces(run, index, session)),
+        lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index, session)),
         game,
         [end for values in (target, aggregate) for end in (values.min(), values.max())],
     )
@@ -124,14 +119,6 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         levels=levels.marks(game, float(references[0])) if references.size == 1 else (),  # or else each has its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
-
-
-def _pieces(run: Run, index: int, session: int | None) -> Iterable[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
-    """Guesses and statuses of a round, a piece at a time, or of one session."""
-    if session is None:
-        return run.pieces(index)
-    mine = slice(session * run.experiment.session_size, (session + 1) * run.experiment.session_size)
-    return [(run.guesses[index, mine], run.status[index, mine])]
 
 
 def _trajectory(run: Run) -> Iterator[Drawing]:
@@ -364,7 +351,7 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int |
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # What is loaded by now stays: no process needs to look through it for garbage, of which figures make much.
     with ProcessPoolExecutor(max(1, min(processes, 4 * len(found))), initializer=gc.freeze) as pool:
-        needed = kinds - {"rounds"} - ({"sweep"} if len(found) == 1 else set())
+        needed = kinds - {"rounds", "trajectory"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
         parts = -(-processes // len(found))  # a run is divided where there are fewer of them than processes
         shares_of = [
@@ -387,8 +374,9 @@ def _analysed(path: Path) -> tuple[dict[str, Any], Analysis]:
 @house_style
 def _draw_share(path: Path, analysed: Any, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
     with Run(path) as run:
-        every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else round_drawings(run)
-        drawings = [drawing for drawing in every if drawing.kind in kinds][share[0] :: share[1]]
+        without = chain(round_drawings(run), _trajectory(run))
+        every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else without
+        drawings = islice((drawing for drawing in every if drawing.kind in kinds), share[0], None, share[1])
         return [file for one in drawings for file in save(one.draw(), run.path.parent / PLOTS / one.stem)]
 
 

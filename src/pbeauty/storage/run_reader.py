@@ -186,10 +186,12 @@ class Run:
         with read_errors(self.path):
             return LazyArray(self, name)[which]
 
-    def pieces(self, round_index: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8]]]:
-        """Guesses and statuses of a round from 0, some participants at a time, in id order."""
-        for start in range(0, self.guesses.shape[1], _AT_ONCE):
-            where = slice(start, start + _AT_ONCE)
+    def pieces(self, round_index: int, session: int | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Guesses and statuses of a round from 0, of all sessions or one from 0, some at a time, in id order."""
+        size = self.experiment.session_size
+        who = range(self.guesses.shape[1]) if session is None else range(session * size, (session + 1) * size)
+        for start in who[::_AT_ONCE]:
+            where = slice(start, min(start + _AT_ONCE, who.stop))
             yield self.guesses[round_index, where], self.status[round_index, where]
 
     @property

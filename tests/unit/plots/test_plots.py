@@ -425,11 +425,9 @@ def test_a_run_is_drawn_round_by_round(tmp_path):
     assert all(file.stat().st_size > 5000 for file in written)
 
 
-def test_a_folder_stands_for_its_run_and_another_folder_can_be_named(tmp_path):
+def test_a_folder_stands_for_its_run(tmp_path):
     write_run(tmp_path / "run.h5", [[50.0, 20.0]])
-    written = plots.plot_run(tmp_path, tmp_path / "elsewhere")
-    assert {file.parent for file in written} == {tmp_path / "elsewhere"}
-    assert not (tmp_path / "plots").exists()
+    assert {file.parent for file in plots.plot_run(tmp_path)} == {tmp_path / "plots"}
 
 
 def test_unusable_replies_are_counted_and_not_drawn(tmp_path):
@@ -452,7 +450,7 @@ def test_all_but_one_without_a_guess(tmp_path):
 
 def test_ranks_draw_a_run_in_shares(tmp_path):
     run = write_run(tmp_path / "run.h5", [focal_guesses(60)] * 3)
-    written = [set(plots.plot_run(run, tmp_path / "out", share=(index, 2))) for index in range(2)]
+    written = [set(plots.plot_run(run, share=(index, 2))) for index in range(2)]
     assert not written[0] & written[1]
     assert len(written[0] | written[1]) == 8
 
