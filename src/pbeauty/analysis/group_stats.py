@@ -61,7 +61,7 @@ class BySession:
     target: Floats
     """The session's own, for all groups."""
     reference: Floats
-    """Where level 0 is (`levels.references`)."""
+    """Where level 0 is (`levels.references`), on average over members who are told different things."""
 
     def where(self, which: Any) -> BySession:
         """Some of the sessions: bool[session]."""
@@ -182,13 +182,19 @@ class Round:
         numbers = run.group_numbers(index)
         self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
-        self.references = levels.references(run, index)
         self.session = np.repeat(np.arange(len(numbers), dtype=np.int32), run.experiment.session_size)
         self.guesses, self.status = run.guesses[index], run.status[index]
         self.guesses[self.status > Status.RETRIED] = np.nan
         self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
         whole = levels.mostly_whole(self.guesses)
-        self.codes = levels.assign(self.guesses, self.game, self.references, index, whole=whole)
+        told = [run.experiment.announced_to(group) for group in run.experiment.population]
+        kinds = list(dict.fromkeys(told))  # of what is announced: mostly one
+        self.references = np.stack([levels.references(run, index, kind) for kind in kinds])
+        codes = [levels.assign(self.guesses, self.game, row, index, whole=whole) for row in self.references]
+        self.told = np.zeros(1, np.uint8)
+        if len(kinds) > 1:
+            self.told = np.array([kinds.index(kind) for kind in told], np.uint8)[run.codes("group")]
+        self.codes = np.choose(self.told, codes) if len(kinds) > 1 else codes[0]
 
     def stats(self, by: str, label: str, members: Any, before: GroupStats | None) -> GroupStats:
         """One group's figures.
@@ -208,6 +214,8 @@ class Round:
         own, won = self.outcome, self.outcome.n_winners.sum()
         if by != EVERYBODY:
             own, won = outcome_of(self.game, guesses, n_valid, n_valid), self._winners(by, label, guesses, session)
+        told = np.bincount(self.told[members][valid] if len(self.references) > 1 else self.told)
+        reference = (told / told.sum()) @ self.references[: told.size] if told.any() else self.references[0]
         figures = _over_sessions(own, self.confidence, sample=not averaged)
         with np.errstate(divide="ignore", invalid="ignore"):
             error = np.where((n_valid > 1) & (not averaged), own.std / np.sqrt(n_valid - 1), np.nan)
@@ -215,7 +223,7 @@ class Round:
             "round": self.index + 1, "by": by, "label": label, "n": int(n.sum()),
             "statuses": {Status(s).name.lower(): self._share(column, n) for s, column in enumerate(statuses.T)},
             "unusable": self._share(n - n_valid, n),
-            "by_session": BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, self.references),
+            "by_session": BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, reference),
         }  # fmt: skip
         if not guesses.size:
             return GroupStats(**known)
@@ -258,13 +266,13 @@ class Round:
 
     def _mean(self, which: NDArray[np.bool_]) -> Estimate:
         """Of some valid guesses, bool[participant]."""
-        n = np.bincount(self.session[which], minlength=self.references.size)
+        n = np.bincount(self.session[which], minlength=self.outcome.mean.size)
         return _over_sessions(outcome_of(self.game, self.guesses[which], n, n), self.confidence).get("mean", NONE)
 
     def _count(self, session: NDArray[np.int32], codes: NDArray[np.uint8], kinds: int) -> Counts:
         """How many of the codes below `kinds` there are, int64[session, code]."""
         some = codes < kinds
-        counts = np.bincount(session[some] * kinds + codes[some], minlength=self.references.size * kinds)
+        counts = np.bincount(session[some] * kinds + codes[some], minlength=self.outcome.mean.size * kinds)
         return counts.reshape(-1, kinds)
 
     def _share(self, counts: Counts, n: Counts) -> Estimate:

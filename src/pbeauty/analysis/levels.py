@@ -14,6 +14,7 @@ nothing lies between levels; level 0 ends at the reference in all rounds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,16 +38,15 @@ _PIECE = 1 << 17
 Floats = NDArray[np.float64]
 
 
-def references(run: Run, round_index: int) -> Floats:
+def references(run: Run, round_index: int, told: Sequence[str] | None = None) -> Floats:
     """The reference point of each session in a round from 0, float64[session]; NaN in one that had ended.
 
-    It is what the aggregate of the last round was, as far as all were told.
+    It is what the aggregate of the last round was, as far as participants are told: what the game announces, or `told`.
     """
-    announced = run.announcement(round_index)
-    found = reference_point(run.experiment.game, announced.to(run.experiment.game.announce))
-    return np.where(
-        True if announced.playing is None else announced.playing, found, np.full(run.experiment.sessions, np.nan)
-    )
+    announced, game = run.announcement(round_index), run.experiment.game
+    found = reference_point(game, announced.to(game.announce if told is None else told))
+    going_on = True if announced.playing is None else announced.playing
+    return np.where(going_on, found, np.full(run.experiment.sessions, np.nan))
 
 
 def depths(guesses: Floats, game: Game, reference: float | Floats) -> Floats:

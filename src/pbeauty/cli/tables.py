@@ -280,10 +280,11 @@ def sweep_tables(findings: Findings) -> list[Table]:
     """All that is told of several runs together; nothing of a single one."""
     if (variation := findings.variation) is None:
         return []
+    names = {case.label: case.short for case in variation.cases}
     more = Table(
         "More by case and round",
         ("case", "round", "sessions", "mean", "mean could be", "tau"),
-        [(one.case, str(one.round), str(one.sessions), estimate(one.mean), limits(one.bounds), tau(one.tau))
+        [(names[one.case], str(one.round), str(one.sessions), estimate(one.mean), limits(one.bounds), tau(one.tau))
          for one in variation.stats],
         "mean could be: had all unusable replies been at one end of the range. tau: by the sessions' means.",
     )  # fmt: skip

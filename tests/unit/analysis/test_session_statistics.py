@@ -201,3 +201,17 @@ def test_sessions_on_the_command_line(tmp_path, guesses, capsys, monkeypatch):
     assert run["by_session"][2]["n"] == [12, 12, 12, 12, 12, 0]
     assert run["by_session"][2]["mean"][5] is None
     assert run["cells"][0]["targets"]["low"] < run["cells"][0]["target"]
+
+
+def test_groups_are_told_different_things(tmp_path):
+    """Who hears the last mean starts from it, and who hears nothing from the middle of the range."""
+    crowd = [TWO[0], TWO[1] | {"announce": []}]
+    guesses = np.concatenate([np.full((1, 24), 30.0), np.tile([20.0] * 7 + [33.0] * 5, 2)[None]])
+    described = experiment(SIZE, sessions=2, rounds=2, population=crowd, announce=["mean"])
+    with Run(make(tmp_path, guesses, described)) as run:
+        found = analyse(run)
+    for label, reference in (("a", 30), ("b", 50)):
+        second = found.of("group", label)[1]
+        assert second.levels["level 1"].value == 1
+        assert predicted_mean(found.game, second.tau.value, reference) == pytest.approx(second.mean.value, abs=1e-4)
+    assert found.of()[1].by_session.reference == pytest.approx([(7 * 30 + 5 * 50) / 12] * 2)
