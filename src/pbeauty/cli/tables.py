@@ -135,9 +135,9 @@ def _sessions(one: Examined) -> Table:
     cells = one.analysis.of() if one.analysis.sessions > 1 else []
     shown = cells if len(cells) <= 8 else [*cells[:7], cells[-1]]
     rows = []
-    for session in range(min(one.analysis.sessions, 20) if cells else 0):
-        missing = sum(int(c.by_session.n[session] - c.by_session.n_valid[session]) for c in cells)
-        rows.append((str(session + 1), f"{missing:,}", *(short(c.by_session.mean[session]) for c in shown)))
+    for index in range(min(one.analysis.sessions, 20) if cells else 0):
+        missing = sum(c.by_session.n[index] - c.by_session.n_valid[index] for c in cells)
+        rows.append((str(index + 1), f"{missing:,}", *(short(c.by_session.mean[index]) for c in shown)))
     more = one.analysis.sessions - len(rows)
     note = "unusable: replies in all rounds." + (f" {more:,} sessions more: --json has them." if more else "")
     return Table("Sessions, mean guess", ("session", "unusable", *(f"round {c.round}" for c in shown)), rows, note)
@@ -231,18 +231,15 @@ def sweep_summary(findings: Findings) -> list[Table]:
     last = max((one.round for one in variation.stats), default=1)
     ends = sorted({1, last})
     of = {(one.case, one.round): one for one in variation.stats}
+    mean = {key: estimate(one.mean) for key, one in of.items()}
     named = " · ".join(key.rpartition(".")[2] for key in variation.varied) or "case"
     names = {case.label: case.short for case in variation.cases}
-
-    def at(case: str, number: int) -> str:
-        one = of.get((case, number))
-        return estimate(one.mean) if one else "-"
 
     cases = Table(
         "Cases",
         (named, "sessions", "unusable (%)", *(f"mean, round {number}" for number in ends)),
-        [(names[case], str(of[case, 1].sessions), percent(of[case, 1].unusable), *(at(case, r) for r in ends))
-         for case in names if (case, 1) in of],
+        [(names[case], str(first.sessions), percent(first.unusable), *(mean.get((case, r), "-") for r in ends))
+         for case in names if (first := of.get((case, 1)))],
         "sessions: independent ones, of one run or of several. Intervals are over sessions; of a single one, over its "
         "participants, and in the first round only. unusable: replies of the first round.",
     )  # fmt: skip
@@ -256,8 +253,9 @@ def sweep_summary(findings: Findings) -> list[Table]:
     compared = {one.analysis.path: [c for c in one.comparisons if c.same] for one in findings.examined}
     published = Table(
         "Beside the same model and prompt, as published",
-        (named, "round", "their mean", "ours less theirs"),
-        [(case.short, str(c.round), short(c.theirs.value), *tested(c.difference)[:1])
+        (named, "round", "our mean", "theirs", "ours less theirs"),
+        [(case.short, str(c.round), estimate(analysis.of()[c.round - 1].mean), short(c.theirs.value),
+          short(c.difference.estimate.value))
          for case in variation.cases for analysis in case.analyses for c in compared[analysis.path]],
         f"{_MODELS_NOTE} From: Pan et al. 2024.",
     )  # fmt: skip
