@@ -84,10 +84,10 @@ def student(value: float, error: float, freedom: float, confidence: float = CONF
         freedom: degrees of freedom, above 0.
         confidence: in (0, 1).
     """
-    from scipy.special import stdtrit  # the quantile of t; all of scipy.stats takes half a second to import
-
     if math.isnan(error) or freedom <= 0:
         return Estimate(value)
+    from scipy.special import stdtrit  # the quantile of t; all of scipy.stats takes half a second to import
+
     reach = float(stdtrit(freedom, 0.5 + confidence / 2)) * error
     return Estimate(value, value - reach, value + reach)
 
