@@ -87,7 +87,7 @@ def random_game(rng: np.random.Generator) -> Game:
 
 def choose(rng: np.random.Generator, game: Game, announced: Mapping[str, float]) -> Choice:
     """One participant's guess after an announcement (`announced` is empty before the first, or where none is made)."""
-    reference, width = reference_point(game, announced), game.high - game.low
+    reference, width = float(reference_point(game, announced)), game.high - game.low
     steps = tuple(level_k_guess(game, level, reference) for level in (1, 2, 3))
     end = equilibrium(game)
     end = reference if np.isnan(end) else end
