@@ -22,6 +22,7 @@ import numpy as np
 from pbeauty import __version__
 from pbeauty.analysis import levels
 from pbeauty.analysis.findings import CAUTIONS, Examined, Findings, examine
+from pbeauty.analysis.run_analysis import DEMO
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, headline, number, run_tables, sweep_tables
 from pbeauty.config.loader import dumps
@@ -198,7 +199,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             path=analysis.path,
             marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
             headline=headline(one),
-            notes=analysis.notes,
+            notes=[note for note in analysis.notes if note != DEMO],  # which is among the marks
             pictures=[picture(drawing) for drawing in shown],
             histograms=[picture(drawing) for drawing in rounds],
             tables=run_tables(one),

@@ -162,11 +162,13 @@ def show(status: RunStatus) -> str:
     """A status as lines, the latest rounds and the slowest ranks among them."""
     lines = [headline(status), *(status.message or "").splitlines()[-_ROWS:]]
     if status.results:
-        rows = [("round", "mean", "median", "target", "seconds", "winners", "valid")]
+        several = (status.sessions or 1) > 1
+        rows = [("round", *["sessions"] * several, "mean", "median", "target", "seconds", "winners", "valid")]
         for one in status.results[-_ROWS:]:
             numbers = [f"{value:,.2f}" for value in (one.mean, one.median, one.target, one.seconds)]
-            rows.append((str(one.round), *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}"))
-        over = [f"mean, median, target: means over {status.sessions:,} sessions"] if (status.sessions or 1) > 1 else []
+            first = (str(one.round), *[f"{one.sessions:,}"] * several)
+            rows.append((*first, *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}"))
+        over = ["mean, median, target: means over sessions"] * several
         lines += ["", *over, *aligned(rows)]
     if status.loading_seconds is not None:
         ready = f"{status.engines_ready} of {status.engines}"

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
+
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.records import Progress, Status
 from pbeauty.game.scoring import Floats, Scored
@@ -122,10 +124,10 @@ class Display:
             f"{outcome.n_valid.sum():,}",
             f"{seconds:.2f}",
         )
-        columns = _COLUMNS_OF_SESSIONS if several else _COLUMNS
         row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
         unusable = [f"{scored.statuses[code]:,} {code.name.lower()}" for code in _UNUSABLE if scored.statuses.get(code)]
-        print_line(f"{row}  {', '.join(unusable) or 'none'}", self._out)
+        ended = f"; {np.count_nonzero(~played):,} of {played.size:,} sessions have ended" if not played.all() else ""
+        print_line(f"{row}  {', '.join(unusable) or 'none'}{ended}", self._out)
 
     def say(self, message: str) -> None:
         print_line(message, self._err)

@@ -55,6 +55,8 @@ class RoundResult:
     """
 
     round: int
+    sessions: int
+    """Those with a valid guess; the others have ended."""
     mean: float
     median: float
     target: float
@@ -242,7 +244,7 @@ def round_result(round_index: int, outcome: Outcome, seconds: float) -> RoundRes
     played = outcome.n_valid > 0
     averages = {name: float(getattr(outcome, name)[played].mean()) for name in ("mean", "median", "target")}
     counts = {name: int(getattr(outcome, name).sum()) for name in ("n_valid", "n_winners")}
-    return RoundResult(round=round_index + 1, seconds=seconds, **averages, **counts)
+    return RoundResult(round=round_index + 1, sessions=int(played.sum()), seconds=seconds, **averages, **counts)
 
 
 def latest_results(run: Run) -> list[RoundResult]:

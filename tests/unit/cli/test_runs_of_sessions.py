@@ -1,6 +1,7 @@
 """Runs of several sessions in all that shows and exports them."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import mpi
 import numpy as np
 import pytest
 from made import experiment, make
+from scipy import stats
 
 from pbeauty.cli.forecast import forecast
 from pbeauty.cli.main import main
 from pbeauty.cli.watch import observe, show
 from pbeauty.config.loader import loads
-from pbeauty.game.records import Purpose
+from pbeauty.game.records import Purpose, Status
+from pbeauty.game.scoring import score
+from pbeauty.job.display import Display
 
 POPULATION = [{"name": "talkers", "count": 2, "kind": "llm"}, {"name": "noise", "count": 1, "kind": "uniform"}]
 GUESSES = [[50.0, 33.0, 70.0, 20.0, np.nan, 10.0, np.nan, np.nan, np.nan]]
@@ -62,8 +66,24 @@ def test_to_the_example_every_session_is_a_game_of_its_own(run, tmp_path):
 def test_watching_says_how_many_sessions_there_are(run):
     lines = show(observe(run)).splitlines()
     assert lines[0] == "small: finished, 2 of 2 rounds, 3 sessions of 3"
-    assert "mean, median, target: means over 3 sessions" in lines
-    assert lines[-2].split() == ["1", "33.00", "32.50", "22.00", "2.00", "2", "5"]
+    assert "mean, median, target: means over sessions" in lines
+    assert lines[-3].split()[:3] == ["round", "sessions", "mean"]
+    assert lines[-2].split() == ["1", "2", "33.00", "32.50", "22.00", "2.00", "2", "5"]
+
+
+def test_the_line_of_a_round_is_over_sessions_and_says_which_have_ended():
+    guesses = np.array(GUESSES[0])
+    status = np.where(np.isnan(guesses), Status.UNPARSABLE, Status.OK).astype(np.uint8)
+    about, out = experiment(3, sessions=3, population=POPULATION), io.StringIO()
+    with Display(about, out=out, err=io.StringIO()) as display:
+        display.result(0, score(about.game, guesses, status, [2, 1]), 1.5)
+    heading, line = out.getvalue().splitlines()
+    assert heading.split()[:6] == ["round", "mean", "[95", "%", "interval]", "targets"]
+    low, high = stats.t.interval(0.95, 1, 33, stats.sem([51, 15]))
+    assert line.split() == [
+        "1", "33.00", f"[{low:.2f},", f"{high:.2f}]", "10.00", "to", "34.00", "2", "5", "1.50", "4", "unparsable;",
+        "1", "of", "3", "sessions", "have", "ended",
+    ]  # fmt: skip
 
 
 GROUPS = """
