@@ -239,14 +239,12 @@ def over_wordings(
         return
     means = {case: np.array([row[w].mean.mean() for w in common]) for case, row in table.items()}
     freedom = sum(sessions.mean.size - 1 for _, sessions in cases)
-    square = sum(float(np.square(sessions.mean - sessions.mean.mean()).sum()) for _, sessions in cases) / max(
-        freedom, 1
-    )
+    squares = sum(float(np.square(sessions.mean - sessions.mean.mean()).sum()) for _, sessions in cases)
 
     def sampling(sessions: BySession) -> float:
         """Of the mean of a case, its variance by sampling sessions; in the first round these are participants."""
         if freedom >= FEWEST_SESSIONS - 1:
-            return square / sessions.mean.size
+            return squares / freedom / sessions.mean.size
         return float(np.square(sessions.error).sum()) / sessions.mean.size**2 if number == 1 else math.nan
 
     first = next(iter(means.values()))

@@ -34,7 +34,6 @@ from pbeauty.game.experiment import Experiment
 _NOT_A_SETTING = ("name", "seed", "sessions", "results", "patience", "margin", "plots")
 """Keys that make no case of their own."""
 _LONGEST = 60
-_NO_SESSIONS = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,9 @@ class Case:
         return [cell for analysis in chosen for cell in analysis.of() if cell.round == round_number]
 
     def sessions(self, round_number: int) -> BySession:
-        """The figures of everybody in a round, from 1, in each session that had not ended before."""
+        """Everybody in a round, from 1, that some run of the case has, in each session that had not ended before."""
         cells = [vars(cell.by_session).values() for cell in self.cells(round_number)]
-        found = BySession(
-            *(np.concatenate(values) for values in zip(*cells, strict=True)) if cells else [_NO_SESSIONS] * 7
-        )
+        found = BySession(*map(np.concatenate, zip(*cells, strict=True)))
         return found.where(found.n > 0)
 
 
@@ -158,7 +155,7 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
     stats, components, effects, wordings = [], [], [], []
     for number in rounds:
-        found = [(case, case.sessions(number)) for case in cases]
+        found = [(case, case.sessions(number)) for case in cases if case.cells(number)]
         found = [(case, sessions) for case, sessions in found if sessions.n_valid.any()]
         stats += _case_stats(found, number, confidence, compared=number in (1, rounds[-1]))
         if found:
@@ -176,7 +173,7 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
     unfinished = sum(not analysis.finished for _, analysis in runs)
     distinct = sum(len({one.seed for one in case.analyses}) for case in cases)
-    sessions = sum(case.sessions(1).n.size for case in cases)
+    sessions = sum(cell.sessions for case in cases for cell in case.cells(1))
     if unfinished:
         yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
     if len(runs) > distinct:
