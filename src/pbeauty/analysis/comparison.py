@@ -59,12 +59,14 @@ def compare(analysis: Analysis, experiment: Experiment | None = None) -> list[Co
     if not published_rules(game) or analysis.demo:
         return []
     everybody = [cell for cell in analysis.of() if cell.n_valid]
-    found = [_with_pool(cell, pool, analysis.confidence) for cell in everybody[:1] for pool in pools(game)]
+    found = intervals.adjusted(
+        [_with_pool(cell, pool, analysis.confidence) for cell in everybody[:1] for pool in pools(game)]
+    )
     if (game.offset, game.low, game.high) == (0, 0, 100):
-        found += [c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)]
         same = experiment and published_as(experiment)
+        found += intervals.adjusted([c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)])
         found += [c for cell in everybody for c in _with_models(cell, game, same)]
-    return intervals.adjusted(found)
+    return found
 
 
 def _with_pool(cell: GroupStats, pool: Pool, confidence: float) -> Comparison:

@@ -56,15 +56,13 @@ def headline(one: Examined) -> list[str]:
     ]
     bad = [cell.n - cell.n_valid for cell in analysis.of()]
     if sum(bad):
-        asked = [cell.n for cell in analysis.of()]
-        worst = max(range(len(bad)), key=lambda index: bad[index] / max(asked[index], 1))
+        asked = sum(cell.n for cell in analysis.of())
+        worst = max(analysis.of(), key=lambda cell: cell.unusable.value)
         lines.append(
-            f"UNUSABLE REPLIES: {sum(bad):,} of {sum(asked):,} ({percent(sum(bad) / sum(asked))} %); most in round "
-            f"{worst + 1}: {percent(bad[worst] / asked[worst])} %"
+            f"UNUSABLE REPLIES: {sum(bad):,} of {asked:,} ({percent(sum(bad) / asked)} %); most in round "
+            f"{worst.round}: {percent(worst.unusable.value)} %"
         )
-    elif bad:
-        lines.append("unusable replies: none")
-    return lines
+    return lines if sum(bad) or not bad else [*lines, "unusable replies: none"]
 
 
 def summary(one: Examined) -> list[Table]:
@@ -205,12 +203,13 @@ def _published(one: Examined) -> list[Table]:
     for what, (title, note) in titles.items():
         found = [c for c in one.comparisons if c.what == what]
         sizes = [] if what == "language model" else ["n"]
-        headings = ["who", *sizes, "their mean", "ours less theirs", *(_TESTED[1:] if what == "people" else ())]
-        rows = []
-        for c in found:
-            theirs = estimate(c.theirs) if what == "people by round" else short(c.theirs.value)
-            row = (_referred(c), *(f"{c.n or 0:,}" for _ in sizes), theirs, *tested(c.difference))
-            rows.append(row[: len(headings)])
+        known = any(not math.isnan(c.difference.p_value) for c in found)
+        headings = ["who", *sizes, "their mean", "ours less theirs", *(_TESTED[1:] if known else ())]
+        theirs = [estimate(c.theirs) if what == "people by round" else short(c.theirs.value) for c in found]
+        rows = [
+            (_referred(c), *(f"{c.n or 0:,}" for _ in sizes), mean, *tested(c.difference))[: len(headings)]
+            for c, mean in zip(found, theirs, strict=True)
+        ]
         sources = "; ".join(dict.fromkeys(c.source for c in found))
         made.append(Table(title, headings, rows, f"{note} From: {sources}."))
     return made
