@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import Phase, settings
 
-SLOWEST = {"test_slurm.py", "test_quickstart.py", "test_demo.py"}
+SLOWEST = {"test_slurm.py", "test_quickstart.py", "test_failures.py", "test_demo.py"}
 """Files that start first, so that none of them is what is left over when the rest has ended."""
 
 # Several processes share the cores: threads of one that wait for each other, spinning, take them from all others.
