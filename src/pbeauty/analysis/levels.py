@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.game.announcement import announcement
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 from pbeauty.storage.run_reader import Run
@@ -43,7 +44,8 @@ def references(run: Run, round_index: int, told: Sequence[str] | None = None) ->
 
     It is what the aggregate of the last round was, as far as participants are told: what the game announces, or `told`.
     """
-    announced, game = run.announcement(round_index), run.experiment.game
+    last, game = run.outcome(round_index - 1) if round_index else None, run.experiment.game
+    announced = announcement(run.experiment, round_index, last)
     found = reference_point(game, announced.to(game.announce if told is None else told))
     going_on = True if announced.playing is None else announced.playing
     return np.where(going_on, found, np.full(run.experiment.sessions, np.nan))
