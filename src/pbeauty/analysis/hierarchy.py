@@ -63,7 +63,8 @@ def tau_by_mean(
         found = predicted_mean(game, tau, nodes)
         return found if nodes is references else np.interp(references, nodes, found)
 
-    start, end = (float(predicted(tau).mean()) for tau in (0.0, LARGEST_TAU))
+    ends = {tau: predicted(tau) for tau in (0.0, LARGEST_TAU)}
+    start, end = (float(found.mean()) for found in ends.values())
     if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
         return NONE
     sign = 1 if end > start else -1
@@ -73,7 +74,7 @@ def tau_by_mean(
         """The tau at the estimate (0) or at an end of the mean's interval (-1, 1)."""
 
         def excess(tau: float) -> float:
-            found = predicted(tau)
+            found = ends[tau] if tau in ends else predicted(tau)
             if means is None or means.size == 1:
                 reach = mean.high - mean.value
             else:
