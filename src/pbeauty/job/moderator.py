@@ -149,7 +149,8 @@ class Moderator:
         before = self._next.playing
         if (ended := empty if before is None else empty[before[empty - 1]]).size:
             listed = ", ".join(map(str, ended[:_LISTED].tolist())) + ", ..." * (ended.size > _LISTED)
-            self.observers.say(f"round {self.rounds + 1}: no valid guess in session {listed}, which ends here")
+            which = f"session {listed}, which ends" if ended.size == 1 else f"sessions {listed}, which end"
+            self.observers.say(f"round {self.rounds + 1}: no valid guess in {which} here")
         self.rounds += 1
         self.finished = self.rounds == self.experiment.game.rounds
         if not self.finished:
