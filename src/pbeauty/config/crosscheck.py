@@ -58,6 +58,9 @@ _SAMPLED_BY_US = {
 }
 """Sampling parameters of vLLM that `sampling` cannot give, and why."""
 
+MOST_PARTICIPANTS = 2**31 - 1
+"""Of all groups and sessions together."""
+
 
 @dataclass(frozen=True)
 class _Given:
@@ -88,6 +91,9 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
     """
     given = _Given(experiment, left_out, people)
     yield from _check_engines(experiment)
+    if experiment.count > MOST_PARTICIPANTS and given.whole("sessions"):
+        key = "sessions" if experiment.sessions > 1 else "population"
+        yield (key,), f"{experiment.count:,} participants in all are too many; at most {MOST_PARTICIPANTS:,} can play"
     variables = _variables(given)
     yield from _check_own_prompts(experiment.prompts, variables)
     names: dict[str, int] = {}

@@ -328,6 +328,17 @@ def test_group_refuses(group, key, said):
     assert said in told[f"population.0.{key}"]
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("sessions: 2147483647\npopulation: [{name: a, count: 2, kind: uniform}]", "sessions"),
+        ("population: [{name: a, count: 2147483647, kind: uniform}, {name: b, count: 1, kind: uniform}]", "population"),
+    ],
+)
+def test_more_participants_than_can_play_are_refused(text, key):
+    assert "at most 2,147,483,647 can play" in faults(f"name: huge\n{text}")[key]
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "1.5", "'3'", "true", "null", ".inf", ".nan", "6:30", "1e10", str(2**31)])
 def test_group_count_is_a_positive_whole_number(count):
     told = faults(f"name: trial\npopulation: [{{name: crowd, count: {count}, kind: uniform}}]")
@@ -793,7 +804,7 @@ def groups(draw, name, models, low, high):
     kind = draw(st.sampled_from(sorted(kinds)))
     return {
         "name": name,
-        "count": draw(st.integers(1, 2**31 - 1)),
+        "count": draw(st.integers(1, 2**27)),
         "kind": kind,
         **draw(st.fixed_dictionaries(kinds[kind])),
     }
