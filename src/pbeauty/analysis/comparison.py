@@ -90,7 +90,7 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     expected = intervals.prediction(means, confidence)
     theirs = Estimate(expected.value, max(expected.low, game.low), min(expected.high, game.high))
     gap = Difference(Estimate(cell.mean.value - theirs.value))
-    if cell.by_session.n.size > 1:
+    if cell.means.size > 1:
         gap = _less(cell, intervals.sessions(means), confidence)
     name = f"mean of {len(means)} sessions, period {cell.round}"
     return [Comparison("people by round", name, people.source.marked, cell.round, theirs, len(means), gap)]
@@ -167,9 +167,9 @@ def _pairs(analysis: Analysis, by: str, start: Sequence[GroupStats]) -> Iterator
 
 def _paired(one: Sequence[GroupStats], other: Sequence[GroupStats]) -> tuple[float, float, float]:
     """Moments of the difference of two groups over some rounds, by session, whose members share its announcements."""
-    differences = Clustered(one[0].by_session.n.size, len(one))
+    differences = Clustered(one[0].means.size, len(one))
     for index, (mine, yours) in enumerate(zip(one, other, strict=True)):
-        differences.add(index, mine.by_session.mean - yours.by_session.mean)
+        differences.add(index, mine.means - yours.means)
     found = differences.result("", "", intervals.CONFIDENCE)
     return found.average.value, found.error, float(found.n)
 

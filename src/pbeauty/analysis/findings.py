@@ -155,7 +155,9 @@ def plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(item) for name, item in fields.items() if not isinstance(item, Binned | BySession)}
+        return {
+            name: plain(item) for name, item in fields.items() if not isinstance(item, Binned | BySession | np.ndarray)
+        }
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -99,7 +99,10 @@ class GroupStats:
     """Shares of those asked, by status; intervals here and of other shares are by session where there are several."""
     unusable: Estimate
     """Share of those asked without a valid guess."""
-    by_session: BySession
+    means: Floats
+    """Of its guesses in each session of the run, float64[session], NaN where there are none."""
+    by_session: BySession | None
+    """More of each session; None of a part of the participants."""
     sessions: int = 0
     """Those with a valid guess."""
     n_valid: int = 0
@@ -148,9 +151,10 @@ class GroupStats:
         n are guesses in a run of one session and sessions in one of several. The error is NaN of a single one, and of
         the groups' numbers of one session where groups play, which are no sample.
         """
-        if self.by_session.n.size > 1:
-            return intervals.sessions(self.by_session.heard.mean)
-        return self.mean.value, float(self.by_session.error[0]), float(self.n_valid)
+        if self.means.size > 1:
+            return intervals.sessions(self.means[~np.isnan(self.means)])
+        known = not math.isnan(self.mean.low)
+        return self.mean.value, self.sd.value / math.sqrt(self.n_valid - 1) if known else math.nan, float(self.n_valid)
 
     @property
     def limits(self) -> Bounds:
@@ -190,11 +194,13 @@ class Round:
         told = [run.experiment.announced_to(group) for group in run.experiment.population]
         kinds = list(dict.fromkeys(told))  # of what is announced: mostly one
         self.references = np.stack([levels.references(run, index, kind) for kind in kinds])
-        codes = [levels.assign(self.guesses, self.game, row, index, whole=whole) for row in self.references]
-        self.told = np.zeros(1, np.uint8)
+        self.told = np.zeros(1, np.uint16)
         if len(kinds) > 1:
-            self.told = np.array([kinds.index(kind) for kind in told], np.uint8)[run.codes("group")]
-        self.codes = np.choose(self.told, codes) if len(kinds) > 1 else codes[0]
+            self.told = np.array([kinds.index(kind) for kind in told], np.uint16)[run.codes("group")]
+        self.codes = np.empty(self.guesses.size, np.uint8)
+        for kind, row in enumerate(self.references):
+            codes = levels.assign(self.guesses, self.game, row, index, whole=whole)
+            np.copyto(self.codes, codes, where=self.told == kind)
 
     def stats(self, by: str, label: str, members: Any, before: GroupStats | None) -> GroupStats:
         """One group's figures.
@@ -219,11 +225,12 @@ class Round:
         figures = _over_sessions(own, self.confidence, sample=not averaged)
         with np.errstate(divide="ignore", invalid="ignore"):
             error = np.where((n_valid > 1) & (not averaged), own.std / np.sqrt(n_valid - 1), np.nan)
+        by_session = BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, reference)
         known: dict[str, Any] = {
             "round": self.index + 1, "by": by, "label": label, "n": int(n.sum()),
             "statuses": {Status(s).name.lower(): self._share(column, n) for s, column in enumerate(statuses.T)},
             "unusable": self._share(n - n_valid, n),
-            "by_session": BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, reference),
+            "means": own.mean, "by_session": by_session if by == EVERYBODY else None,
         }  # fmt: skip
         if not guesses.size:
             return GroupStats(**known)
@@ -232,12 +239,12 @@ class Round:
             figures["sd"] = intervals.deviation(guesses, figures["sd"].value, self.confidence)
         past = math.nan if before is None else before.mean.value - self.equilibrium
         mode, mode_share = self._mode(guesses)
-        heard = known["by_session"].heard
+        heard = by_session.heard
         return GroupStats(
             **known,
             **figures | {name: value for name, value in self.everybody.items() if name.startswith("target")},
             n_winners=None if won is None else int(won),
-            bounds=None if averaged or (n == n_valid).all() else known["by_session"].limits(self.game),
+            bounds=None if averaged or (n == n_valid).all() else by_session.limits(self.game),
             mode=mode,
             mode_share=mode_share,
             convergence=(figures["mean"].value - self.equilibrium) / past if past else math.nan,

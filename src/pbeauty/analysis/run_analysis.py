@@ -174,14 +174,14 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
                 key = (partition.by, label)
                 cells.append(one.stats(*key, chosen, last.get(key)))
                 last[key] = cells[-1]
-                units = one.guesses[chosen] if run.experiment.sessions == 1 else cells[-1].by_session.mean
+                units = one.guesses[chosen] if run.experiment.sessions == 1 else cells[-1].means
                 clustered.setdefault(key, Clustered(units.size, run.round_count)).add(index, units)
         if found := one.readings():
             readings.append(found)
         if codes is not None and index > 1:
             moved += levels.transitions(codes, one.codes)
         codes = one.codes
-    ended = int(np.count_nonzero(last[EVERYBODY, EVERYBODY].by_session.n_valid == 0)) if last else 0
+    ended = int(np.isnan(last[EVERYBODY, EVERYBODY].means).sum()) if last else 0
     if ended:
         notes.append(f"{ended:,} of {run.experiment.sessions:,} sessions ended with a round without a valid guess")
     if math.isnan(equilibrium(game)):

@@ -327,7 +327,7 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
 
 def _sessions(case: Case) -> list[NDArray[np.float64]]:
     """The means by round of each session of a case, float64[round] each."""
-    played = ([cell.by_session.mean for cell in analysis.of() if cell.n_valid] for analysis in case.analyses)
+    played = ([cell.means for cell in analysis.of() if cell.n_valid] for analysis in case.analyses)
     return [session for means in played if means for session in np.stack(means, axis=1)]
 
 
