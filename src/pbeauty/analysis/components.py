@@ -97,7 +97,6 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
         NaN with one session a case, and where a variance by sampling is NaN.
     """
     from scipy.optimize import brentq
-    from scipy.stats import chi2
 
     freedom = sum(y.size - 1 for y in means)
     if freedom < 1 or any(np.isnan(v).any() for v in within):
@@ -120,7 +119,7 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
             top *= 4
         return math.sqrt(float(brentq(lambda variance: q(variance) - level, bottom, top)))
 
-    high, low = (solve(float(level)) for level in chi2.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], freedom))
+    high, low = (solve(_chi2(0.5 + sign * confidence / 2, freedom)) for sign in (-1, 1))
     value = math.sqrt(max(0.0, square - sampling))
     return Estimate(value, min(low, value), max(high, value))
 
@@ -174,8 +173,7 @@ def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:
 def _effect(key: str, number: int, ratio: float, sizes: tuple[int, int, int], confidence: float) -> Effect:
     """An effect from its F ratio; `sizes` are its degrees of freedom, those of the error, and all sessions."""
     from scipy.optimize import brentq
-    from scipy.special import ncfdtr
-    from scipy.stats import f
+    from scipy.special import fdtrc, ncfdtr
 
     own, freedom, n = sizes
 
@@ -191,7 +189,7 @@ def _effect(key: str, number: int, ratio: float, sizes: tuple[int, int, int], co
     low, high = (solve(0.5 + sign * confidence / 2) for sign in (1, -1))
     over = max(0.0, own * (ratio - 1))
     share = Estimate(over / (over + n), low / (low + n), high / (high + n))
-    return Effect(key, number, share, float(f.sf(ratio, own, freedom)))
+    return Effect(key, number, share, float(fdtrc(own, freedom, ratio)))
 
 
 # --- wordings as a sample ----------------------------------------------------------------------------------------
@@ -286,8 +284,6 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
         components: of the pilot's rounds; one session is enough, though it cannot tell how sessions vary.
         difference: of means, in units of the game, not 0.
     """
-    from scipy.stats import chi2
-
     found = []
     for one in components:
         known = not math.isnan(one.observed)
@@ -295,21 +291,27 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
         if math.isnan(sd):
             continue
         basis = f"{one.sessions} sessions" if known else "participants alone: at least"
-        high = sd * math.sqrt(one.freedom / float(chi2.ppf(0.025, one.freedom))) if known else math.nan
+        high = sd * math.sqrt(one.freedom / _chi2(0.025, one.freedom)) if known else math.nan
         needed = [sessions_needed(sd, difference, goal) for goal in (0.8, 0.9)]
         cautious = sessions_needed(high, difference, 0.8) if known else None
         found.append(Power(one.round, difference, sd, basis, *needed, cautious))
     return found
 
 
+def _chi2(level: float, freedom: float) -> float:
+    """A quantile of the chi-squared distribution."""
+    from scipy.special import gammaincinv  # all of scipy.stats takes half a second to import
+
+    return 2 * float(gammaincinv(freedom / 2, level))
+
+
 def sessions_needed(sd: float, difference: float, goal: float) -> int:
     """The fewest observations in each of two groups with which Student's t finds a difference with this power."""
-    from scipy.special import nctdtr
-    from scipy.stats import t
+    from scipy.special import nctdtr, stdtrit
 
     def reached(n: int) -> bool:
         freedom, centre = 2 * n - 2, abs(difference) / sd * math.sqrt(n / 2)
-        edge = float(t.ppf(0.975, freedom))
+        edge = float(stdtrit(freedom, 0.975))
         if centre > 10 * edge:  # beyond what the noncentral t is computed for, and beyond doubt
             return True
         return 1 - float(nctdtr(freedom, centre, edge)) + float(nctdtr(freedom, centre, -edge)) >= goal

@@ -175,7 +175,7 @@ def difference(
         confidence: in (0, 1).
         limits: of the difference, where replies are unusable.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     gap = first[0] - second[0]
     parts = [(error**2, n - 1) for _, error, n in (first, second)]
@@ -185,8 +185,8 @@ def difference(
     if not error:
         return Difference(Estimate(gap, gap, gap), float(gap == 0), abs(gap), limits)
     freedom = error**4 / sum(square**2 / n for square, n in parts)
-    margin = abs(gap) + float(t.ppf(0.95, freedom)) * error
-    p_value = float(2 * t.sf(abs(gap) / error, freedom))
+    margin = abs(gap) + float(stdtrit(freedom, 0.95)) * error
+    p_value = float(2 * stdtr(freedom, -abs(gap) / error))
     return Difference(student(gap, error, freedom, confidence), p_value, margin, limits)
 
 

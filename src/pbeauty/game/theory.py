@@ -69,11 +69,11 @@ def hierarchy_guesses(game: Game, tau: float, reference: Floats) -> Floats:
     shares = poisson_shares(tau)
     choices = np.empty((len(shares), *np.shape(reference)))
     choices[0] = reference
-    weight, total = 0.0, np.zeros(np.shape(reference))
+    weight, total, p = 0.0, np.zeros(np.shape(reference)), game.p
     for level in range(1, len(shares)):
         # Added level by level, so that a reference has the same guesses, to the bit, whatever others are beside it.
         weight, total = weight + shares[level - 1], total + shares[level - 1] * choices[level - 1]
-        choices[level] = np.clip(game.offset + game.p * (total / weight), game.low, game.high)
+        choices[level] = np.clip(game.offset + p * (total / weight), game.low, game.high)
     return choices
 
 

@@ -318,7 +318,9 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     if last > 1:
         played = {case.short: _sessions(case) for case in cases}
         several = any(len(sessions) > 1 for sessions in played.values())
-        subtitle = f"panels: {keys}" + ("; thin lines are sessions, thick ones their mean" if several else "")
+        subtitle = f"panels: {keys}" + (
+            "; thin lines are sessions (100 at most), thick ones their mean" if several else ""
+        )
         yield Drawing(
             "sweep", "sweep-rounds", "Means by round, a panel per case.",
             lambda: small_multiples(played, title="Means by round and case", subtitle=subtitle), marks,
@@ -353,7 +355,7 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int |
     with ProcessPoolExecutor(max(1, min(processes, 4 * len(found))), initializer=gc.freeze) as pool:
         needed = kinds - {"rounds", "trajectory"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
-        parts = -(-processes // len(found))  # a run is divided where there are fewer of them than processes
+        parts = max(3, -(-processes // len(found)))  # so that no process draws a whole run while the others are done
         shares_of = [
             (path, one, kinds, (part, parts))
             for path, one in zip(found, analysed, strict=True)
