@@ -260,14 +260,30 @@ def test_a_process_that_is_alone_is_not_refused(environ):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["prompts"], ["check", "CONFIG"], ["run", "CONFIG", "--out", "RUN"], ["watch", "DONE"]]
+    "arguments",
+    [
+        ["--help"],
+        ["prompts"],
+        ["check", "CONFIG"],
+        ["run", "CONFIG", "--out", "RUN"],
+        ["watch", "DONE"],
+        ["analyze", "DONE"],
+        ["export", "DONE", "--format", "csv", "--out", "OUT"],
+        ["report", "DONE", "--out", "PAGE"],
+    ],
 )
 def test_a_closed_pipe_is_no_error(arguments, stream, tmp_path):
     """As `| head`: nobody reads any more. A run goes on to its end."""
     config, done = write(tmp_path, SCRIPTED.replace("rounds: 4", "rounds: 2, offset: 1")), tmp_path / "done"
     if "DONE" in arguments:
         make(done, np.full((2, 4), 20.0))
-    named = {"CONFIG": config, "RUN": tmp_path / "run", "DONE": done}
+    named = {
+        "CONFIG": config,
+        "RUN": tmp_path / "run",
+        "DONE": done,
+        "OUT": tmp_path / "out",
+        "PAGE": tmp_path / "page.html",
+    }
     reader, writer = os.pipe()
     os.close(reader)
     other = {"stdout": "stderr", "stderr": "stdout"}[stream]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -100,7 +101,8 @@ def show(findings: Findings, *, full: bool) -> None:
     from pbeauty.cli.tables import headline, power_table, run_tables, summary, sweep_summary, sweep_tables
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
-    console = Console(file=sys.stdout, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    text = io.StringIO()  # where standard output is closed, rich would end the process with an error
+    console = Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False)
     variation = findings.variation
     if variation:
         varied = ", ".join(variation.varied) or "nothing but the seed"
@@ -127,6 +129,7 @@ def show(findings: Findings, *, full: bool) -> None:
         _say(console, f"Note: {caution}")
     if not full:
         _say(console, "--full has every table, --json every figure." + (" Of each run: --full." if variation else ""))
+    sys.stdout.write(text.getvalue())
 
 
 def _say(console: Console, text: str = "") -> None:
