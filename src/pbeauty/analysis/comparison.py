@@ -155,13 +155,12 @@ def _pairs(analysis: Analysis, by: str, start: Sequence[GroupStats]) -> Iterator
         for rounds in sorted({1, analysis.rounds}):
             one, other = played = [mine[:rounds] for mine in cells]
             limits = _average(one).less(_average(other)) if any(cell.bounds for cell in chain(*played)) else None
+            moments = [(o.average.value, o.error, float(o.n)) for o in (over[label] for label in pair)]
             if analysis.sessions > 1:
-                moments = _paired(one, other), (0.0, 0.0, math.inf)
+                moments = [_paired(one, other), (0.0, 0.0, math.inf)]
             elif rounds == 1:
-                moments = one[0].moments, other[0].moments
-            else:
-                moments = tuple((o.average.value, o.error, float(o.n)) for o in (over[label] for label in pair))
-            gap = intervals.difference(*moments, analysis.confidence, limits)
+                moments = [one[0].moments, other[0].moments]
+            gap = intervals.difference(moments[0], moments[1], analysis.confidence, limits)
             yield Contrast(by, *pair, "1" if rounds == 1 else f"1-{rounds}", gap)
 
 

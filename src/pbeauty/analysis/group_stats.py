@@ -217,7 +217,7 @@ class Round:
         guesses, session = guesses[valid], session[valid]
         n_valid = np.bincount(session, minlength=n.size)
         averaged = by == EVERYBODY and self.as_groups  # over the groups' numbers, which are no sample of anything
-        own, won = self.outcome, self.outcome.n_winners.sum()
+        own, won = self.outcome, int(self.outcome.n_winners.sum())
         if by != EVERYBODY:
             own, won = outcome_of(self.game, guesses, n_valid, n_valid), self._winners(by, label, guesses, session)
         told = np.bincount(self.told[members][valid] if len(self.references) > 1 else self.told)
@@ -243,7 +243,7 @@ class Round:
         return GroupStats(
             **known,
             **figures | {name: value for name, value in self.everybody.items() if name.startswith("target")},
-            n_winners=None if won is None else int(won),
+            n_winners=won,
             bounds=None if averaged or (n == n_valid).all() else by_session.limits(self.game),
             mode=mode,
             mode_share=mode_share,
@@ -294,8 +294,8 @@ class Round:
         nearest = np.abs(self.outcome.winning_guess - target)
         within = nearest if self.game.tolerance is None else np.full(target.size, self.game.tolerance)
         if not self.as_groups:
-            return np.count_nonzero(np.abs(guesses - target[session]) <= within[session])
-        return np.count_nonzero(np.abs(self.numbers[label] - target) <= within) if by == "group" else None
+            return int(np.count_nonzero(np.abs(guesses - target[session]) <= within[session]))
+        return int(np.count_nonzero(np.abs(self.numbers[label] - target) <= within)) if by == "group" else None
 
     def _mode(self, ordered: Floats) -> tuple[float, float]:
         width = (self.game.high - self.game.low) / 100

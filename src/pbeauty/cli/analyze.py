@@ -105,7 +105,7 @@ def show(findings: Findings, *, full: bool) -> None:
     console = Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False)
     variation = findings.variation
     if variation:
-        varied = ", ".join(variation.varied) or "nothing but the seed"
+        varied = ", ".join(variation.varied) or "nothing but seed and sessions"
         runs = sum(len(case.analyses) for case in variation.cases)
         _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
         for note in variation.notes:
