@@ -15,6 +15,7 @@ from pbeauty.analysis.intervals import FEWEST_SESSIONS_FOR_SHARES
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.analysis.variation import settings, vary
 from pbeauty.cli.main import main
+from pbeauty.game.records import ReadingRule
 from pbeauty.storage.run_reader import Run
 
 TWO = [{"name": "a", "count": 7, "kind": "uniform"}, {"name": "b", "count": 5, "kind": "uniform"}]
@@ -215,3 +216,17 @@ def test_groups_are_told_different_things(tmp_path):
         assert second.levels["level 1"].value == 1
         assert predicted_mean(found.game, second.tau.value, reference) == pytest.approx(second.mean.value, abs=1e-4)
     assert found.of()[1].by_session.reference == pytest.approx([(7 * 30 + 5 * 50) / 12] * 2)
+
+
+def test_strict_readings_are_over_sessions(tmp_path, guesses):
+    played = guesses[:, :5]
+    rules = np.where(np.isnan(played), ReadingRule.NONE, ReadingRule.NUMBER_ALONE)
+    rules[:, :, 3] = np.where(rules[:, :, 3], ReadingRule.OWN_WORDS, ReadingRule.NONE)
+    described = experiment(SIZE, sessions=5, rounds=ROUNDS, population=[group | {"kind": "llm"} for group in TWO])
+    flat = [table.reshape(ROUNDS, -1) for table in (played, rules)]
+    with Run(make(tmp_path, flat[0], described, readings=flat[1])) as run:
+        (first, *_) = analyse(run).readings
+    strict = np.nanmean(np.delete(played[0], 3, axis=1), axis=1)
+    assert (first.strict.low, first.strict.high) == pytest.approx(t_interval(strict))
+    assert first.mean == pytest.approx(np.nanmean(played[0], axis=1).mean())
+    assert first.shares["own words"] == pytest.approx(5 / 58)
