@@ -42,6 +42,7 @@ from pbeauty.game.randomness import uniforms
 from pbeauty.game.records import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
+from pbeauty.plots.style import evenly
 from pbeauty.storage.run_reader import Run, StoredReply, run_file
 
 MOST_RUNS = 20
@@ -192,7 +193,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
         rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
         most = max(2, MOST_HISTOGRAMS // min(runs, MOST_RUNS))
         if len(rounds) > most:
-            rounds = [rounds[index] for index in np.linspace(0, len(rounds) - 1, most).round().astype(int)]
+            rounds = [rounds[index] for index in evenly(len(rounds), most)]
         shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
         return Section(
             title=f"{analysis.name}{case}",

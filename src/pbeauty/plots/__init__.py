@@ -13,26 +13,7 @@ from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 
 __all__ = [
-    "KINDS",
-    "Bars",
-    "Drawing",
-    "by_group",
-    "count_guesses",
-    "forest",
-    "group_histograms",
-    "histogram",
-    "lengths",
-    "pdf",
-    "plot_all",
-    "plot_run",
-    "png",
-    "ridgelines",
-    "round_histogram",
-    "run_drawings",
-    "save",
-    "shares",
-    "small_multiples",
-    "stamp",
-    "sweep_drawings",
-    "trajectory",
-]
+    "KINDS", "Bars", "Drawing", "by_group", "count_guesses", "forest", "group_histograms", "histogram", "lengths",
+    "pdf", "plot_all", "plot_run", "png", "ridgelines", "round_histogram", "run_drawings", "save", "shares",
+    "small_multiples", "stamp", "sweep_drawings", "trajectory",
+]  # fmt: skip

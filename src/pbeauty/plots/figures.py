@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -80,26 +81,20 @@ def plot_run(path: Path, share: tuple[int, int] = (0, 1)) -> list[Path]:
 
 def round_drawings(run: Run) -> Iterator[Drawing]:
     """The histogram of each finished round, with level-k marks, target and aggregate; one round is read at a time."""
-    rounds = run.experiment.game.rounds
+    rounds, marks = run.experiment.game.rounds, [DEMO if is_demo(run.experiment) else None]
     for index in range(run.round_count):
         caption = f"The distribution of guesses in round {index + 1} of {rounds}."
-        notes = [DEMO if is_demo(run.experiment) else None]
-        yield Drawing(
-            "rounds",
-            f"round-{index + 1:04d}-histogram",
-            caption,
-            lambda index=index: round_histogram(run, index),
-            notes,
-        )
+        plot = partial(round_histogram, run, index)
+        yield Drawing("rounds", f"round-{index + 1:04d}-histogram", caption, plot, marks)
 
 
 def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
     """The distribution of guesses in a round, from 0, of all sessions together or of one, from 0."""
     game, size, outcome = run.experiment.game, run.experiment.session_size, run.outcome(index)
-    went_on = run.read("n_valid", index - 1) > 0 if index else np.ones(run.experiment.sessions, bool)
-    n_asked, name = size * int(np.count_nonzero(went_on)), run_name(run)
+    references, name = levels.references(run, index), run_name(run)
     if session is not None and run.experiment.sessions > 1:
-        n_asked, outcome, name = size, outcome.of(session), f"{name}, session {session + 1}"
+        outcome, references, name = outcome.of(session), references[[session]], f"{name}, session {session + 1}"
+    references = references[~np.isnan(references)]  # of the sessions that had not ended
     played = outcome.n_valid > 0
     target, aggregate = outcome.target[played], getattr(outcome, game.aggregate)[played]
     bars = count_guesses(
@@ -107,16 +102,14 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         game,
         [end for values in (target, aggregate) for end in (values.min(), values.max())],
     )
-    references = levels.references(run, index)[slice(None) if session is None else session]
-    references = np.unique(references[~np.isnan(references)])
     return histogram(
         bars,
         game,
         target=target,
         mean=outcome.mean[played],
         median=outcome.median[played],
-        n_unusable=n_asked - bars.total,
-        levels=levels.marks(game, float(references[0])) if references.size == 1 else (),  # or else each has its own
+        n_unusable=size * references.size - bars.total,
+        levels=levels.marks(game, float(references[0])) if np.ptp(references) == 0 else (),  # or else each has its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
 

@@ -14,10 +14,12 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, house_style, page, rule, value_label
+from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, evenly, house_style, page, rule, value_label
 
 FEWEST_BARS, MOST_BARS = 20, 120
 """120 bars are wide enough to print; on [0, 100] they are 1 wide, narrow enough to tell 33 from 35."""
+MOST_TICKS = 500
+"""Of sessions, above the bars; a PDF of 100,000 is neither light nor read."""
 _BULK = 0.99
 """The share of the guesses that is shown at least; what is farther out is counted beside the bars."""
 _FULL = 0.4
@@ -65,40 +67,39 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
         ValueError: if there is no guess, or one outside the range (which would be left out without a trace).
     """
     again: Callable[[], Iterable[Floats]] = (lambda: [pieces]) if isinstance(pieces, np.ndarray) else pieces
-    natural = 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1)  # on [0, 100]: whole numbers
-    total, whole, low, high = _range(again, game, natural, [mark for mark in marks if game.low <= mark <= game.high])
+    total, low, high = _range(again, game, [mark for mark in marks if game.low <= mark <= game.high])
     most = min(max(round(6 * math.sqrt(total)), FEWEST_BARS), MOST_BARS)
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     width = next(step * power for step in (1, 2, 5, 10) if (high - low) / (step * power) <= most * (1 + _CLOSE))
-    width = max(width, natural) if 2 * whole > total else width  # narrower bars would stand apart
+    some = next(piece for piece in again() if piece.size)  # those of the first million tell how round they are
+    natural = 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1)  # on [0, 100]: whole numbers
+    width = max(width, natural) if _mostly_multiples(some, natural) else width  # narrower bars would stand apart
     unit = min(width, natural)
     # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from opening a bar of its own.
     first, last = math.floor(low / width + _CLOSE), math.ceil(high / width - _CLOSE)
-    decimals = 12 - math.floor(math.log10(game.high - game.low))
-    between = np.arange(first, last + 2) * width - unit / 2
-    if between[-2] + _CLOSE * width > high:  # the last bar would begin beyond the end
-        between = between[:-1]
-    laid = [np.round(edges, decimals) for edges in (np.arange(first, last + 1) * width, between)]
-    found = [np.zeros(edges.size + 1, np.int64) for edges in laid]
-    round_numbers = 0
+    if _mostly_multiples(some, unit):
+        edges = np.arange(first, last + 2) * width - unit / 2
+        edges = edges[:-1] if edges[-2] + _CLOSE * width > high else edges  # the last bar would begin beyond the end
+    else:
+        edges = np.arange(first, last + 1) * width
+    edges = np.round(edges, 12 - math.floor(math.log10(game.high - game.low)))
+    counts = np.zeros(edges.size + 1, np.int64)
     for guesses in again():
-        round_numbers += _multiples(guesses, unit)
-        for edges, counts in zip(laid, found, strict=True):
-            place = np.floor((guesses - edges[0]) / width + _CLOSE) + 1  # 0 is below the first bar
-            counts += np.bincount(np.clip(place, 0, edges.size).astype(np.int64), minlength=counts.size)
-    edges, counts = laid[1], found[1]
-    if 2 * round_numbers <= total:
-        edges, counts = laid[0], found[0]
-        if edges[-1] >= game.high:  # the upper end of the range belongs to the last bar
-            counts[-2:] = counts[-2] + counts[-1], 0
+        place = np.floor((guesses - edges[0]) / width + _CLOSE) + 1  # 0 is below the first bar
+        counts += np.bincount(np.clip(place, 0, edges.size).astype(np.int64), minlength=counts.size)
+    if edges[-1] >= game.high:  # the upper end of the range belongs to the last bar
+        counts[-2:] = counts[-2] + counts[-1], 0
     return Bars(edges, counts[1:-1], below=int(counts[0]), above=int(counts[-1]))
 
 
-def _range(
-    pieces: Callable[[], Iterable[Floats]], game: Game, unit: float, marks: Sequence[float]
-) -> tuple[int, int, float, float]:
-    """The number of guesses, how many are multiples of a unit, and from where to where they are to be shown."""
-    span, total, whole = game.high - game.low, 0, 0
+def _mostly_multiples(guesses: Floats, unit: float) -> bool:
+    units = guesses / unit
+    return 2 * np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE) > guesses.size
+
+
+def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[float]) -> tuple[int, float, float]:
+    """The number of guesses, and from where to where they are to be shown."""
+    span, total = game.high - game.low, 0
     counts, least, greatest = np.zeros(_COARSE, np.int64), math.inf, -math.inf
     for guesses in pieces():
         if not np.all((guesses >= game.low) & (guesses <= game.high)):
@@ -107,7 +108,7 @@ def _range(
             place = ((guesses - game.low) / span * _COARSE).astype(np.int64)
             counts += np.bincount(np.minimum(place, _COARSE - 1), minlength=_COARSE)
             least, greatest = min(least, float(guesses.min())), max(greatest, float(guesses.max()))
-            total, whole = total + guesses.size, whole + _multiples(guesses, unit)
+            total += guesses.size
     if not total:
         raise ValueError("a histogram needs guesses; there are none")
     edges, below = np.linspace(game.low, game.high, _COARSE + 1), np.cumsum(counts)
@@ -116,17 +117,11 @@ def _range(
     high = min(greatest, float(edges[np.searchsorted(below, total - out) + 1]))
     low, high = min(low, *marks, high), max(high, *marks, low)
     if high - low > _FULL * span:
-        return total, whole, game.low, game.high
+        return total, game.low, game.high
     room = 0.15 * (high - low) or 0.05 * span
     low, high = low - room, high + room
     near = 1.5 * (high - low)
-    low, high = game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
-    return total, whole, low, high
-
-
-def _multiples(guesses: Floats, unit: float) -> int:
-    units = guesses / unit
-    return int(np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE))
+    return total, game.low if low - game.low < near else low, game.high if game.high - high < near / 3 else high
 
 
 @house_style
@@ -213,7 +208,8 @@ def _mark_sessions(figure: Figure, axes: Axes, ends: tuple[float, float], marks:
     above = axes.get_xaxis_transform()
     for row, (name, values) in enumerate(marks.items()):
         height, color = 1.045 + 0.07 * row, LOOKS[name]["color"]
-        inside = values[(values >= ends[0]) & (values <= ends[1])]
+        inside = np.sort(values[(values >= ends[0]) & (values <= ends[1])])
+        inside = inside[evenly(inside.size, MOST_TICKS)]
         ticks = axes.vlines(inside, height - 0.022, height + 0.022, color=color, linewidth=0.6, gid=name)
         ticks.set(transform=above, clip_on=False)
         low, high = (float(np.clip(end(values), *ends)) for end in (np.min, np.max))

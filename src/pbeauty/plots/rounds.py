@@ -10,7 +10,20 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, band, headed, house_style, page, rule, tick_rounds
+from pbeauty.plots.style import (
+    BLACK,
+    DARK,
+    GREY,
+    LOOKS,
+    SKY,
+    band,
+    evenly,
+    headed,
+    house_style,
+    page,
+    rule,
+    tick_rounds,
+)
 
 MOST_RIDGES = 20
 _FILLS = ("#0B3C5D", "#0072B2", "#56B4E9", "#B5DDF3", "#F3E3C3", "#E69F00", "#D55E00", "#FFFFFF")
@@ -41,7 +54,7 @@ def ridgelines(
     """
     counts = np.asarray(counts)
     total = len(counts)
-    shown = np.unique(np.linspace(0, total - 1, min(total, MOST_RIDGES)).round().astype(int))
+    shown = evenly(total, MOST_RIDGES)
     edges, counts = combined(edges, counts[shown], 100)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # The square root keeps rounds readable beside one in which nearly all guess the same.

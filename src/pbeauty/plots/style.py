@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.typing import NDArray
 from PIL import Image
 
 from pbeauty.files import replaced
@@ -175,6 +177,11 @@ def band(box: tuple[float, float, float, float], height: float) -> tuple[float, 
     """A box in inches (left, bottom, right and top margins) as shares of a page-wide figure of this height."""
     left, bottom, right, top = box
     return left / SIZE[0], bottom / height, 1 - (left + right) / SIZE[0], 1 - (bottom + top) / height
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Which of so many things in a row are shown where `most` have room: the first, the last, and some between."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def tick_rounds(axes: Axes, count: int) -> None:

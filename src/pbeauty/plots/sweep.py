@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
 from pbeauty.plots.style import BLUE, band, headed, house_style, shortened
 from pbeauty.plots.trajectory import thin_lines
@@ -19,7 +20,7 @@ _COLUMNS = 4
 
 @house_style
 def small_multiples(
-    cases: Mapping[str, Sequence[ArrayLike]], *, title: str = "Means by round and case", subtitle: str = ""
+    cases: Mapping[str, Sequence[Any]], *, title: str = "Means by round and case", subtitle: str = ""
 ) -> Figure:
     """A panel per case, all on the same axes: every session's means by round, and their mean.
 
@@ -40,11 +41,8 @@ def small_multiples(
     grid = figure.add_gridspec(
         rows, columns, left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.12
     )
-    longest = max(len(np.asarray(one)) for sessions in shown.values() for one in sessions)
-    tables = {name: np.full((len(sessions), longest), np.nan) for name, sessions in shown.items()}
-    for name, sessions in shown.items():
-        for row, one in zip(tables[name], sessions, strict=True):
-            row[: len(np.asarray(one))] = one
+    tables = {name: np.array([*zip_longest(*sessions, fillvalue=np.nan)]).T for name, sessions in shown.items()}
+    longest = max(table.shape[1] for table in tables.values())
     least, most = (end([end(table) for table in tables.values()]) for end in (np.nanmin, np.nanmax))
     room = 0.06 * max(most - least, 1e-9)
     for index, (name, table) in enumerate(tables.items()):

@@ -15,7 +15,7 @@ from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
-from pbeauty.plots.style import GREY, LIGHT, LOOKS, PALE, SKY, house_style, page, rule, tick_rounds, value_label
+from pbeauty.plots.style import GREY, LIGHT, LOOKS, PALE, SKY, evenly, house_style, page, rule, tick_rounds, value_label
 
 MOST_LINES = 100
 """Sessions that are drawn as lines of their own."""
@@ -83,7 +83,7 @@ def thin_lines(axes: Axes, sessions: Sequence[ArrayLike], name: str = "sessions"
 
     Of many an even sample is drawn, and their label says so.
     """
-    drawn = np.unique(np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_LINES)).astype(int))
+    drawn = evenly(len(sessions), MOST_LINES)
     label = f"{name} ({len(drawn)} of {len(sessions):,})" if len(drawn) < len(sessions) else name
     width, size = (0.8, 3) if len(drawn) <= 12 else (0.4, 1.5)
     for index, session in ((index, np.asarray(sessions[index])) for index in drawn):
