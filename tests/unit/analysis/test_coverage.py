@@ -268,9 +268,9 @@ def test_tau_over_the_sessions_of_a_run():
         references, draws = (played(PEOPLE, times, generator, effects=effects) @ VALUES / MEMBERS for _ in range(2))
         return references, draws * references / 50
 
-    large = [table.reshape(-1) for table in sessions(2000)]
+    large = [table.reshape(-1) for table in sessions(1000)]
     truth = tau_by_mean(CLASSIC, Estimate(large[1].mean()), large[0], large[1]).value
-    found = [tau_by_mean(CLASSIC, Estimate(y.mean()), r, y) for r, y in zip(*sessions(600), strict=True)]
+    found = [tau_by_mean(CLASSIC, Estimate(y.mean()), r, y) for r, y in zip(*sessions(400), strict=True)]
     nominal([one.low <= truth <= one.high for one in found])
 
 
@@ -284,7 +284,7 @@ def test_trends_over_the_sessions_of_a_run():
         rounds = [played(PEOPLE, times, generator, effects=effects) @ VALUES / MEMBERS * f for f in factors]
         return np.stack(rounds, axis=1)
 
-    truths = means(1, 50_000)[0].mean(axis=1)
+    truths = means(1, 20_000)[0].mean(axis=1)
     found = []
     for index, game in enumerate(means(1200)):
         if index % 4 == 0:
