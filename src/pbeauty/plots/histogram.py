@@ -55,8 +55,9 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
     """Counts guesses in bars, over the game's whole range or, where nearly all lie close together, over that part.
 
     Bars are 1, 2 or 5 times a power of ten wide, and the fewer the fewer guesses there are. Where most guesses are
-    round numbers (people like integers), edges lie between them, so that no guess sits on an edge; elsewhere edges are
-    at multiples of the width, so that the bars at both ends of the range are whole.
+    round numbers (people like integers), edges lie between them, so that no guess sits on an edge, and no bar is
+    narrower than from one to the next; elsewhere edges are at multiples of the width, so that the bars at both ends of
+    the range are whole.
 
     Args:
         pieces: float64[guess], all in [low, high]; or what gives such arrays one after the other, each time anew.
@@ -73,11 +74,11 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
     width = next(step * power for step in (1, 2, 5, 10) if (high - low) / (step * power) <= most * (1 + _CLOSE))
     some = next(piece for piece in again() if piece.size)  # those of the first million tell how round they are
     natural = 10.0 ** math.floor(math.log10((game.high - game.low) / MOST_BARS) + 1)  # on [0, 100]: whole numbers
-    width = max(width, natural) if _mostly_multiples(some, natural) else width  # narrower bars would stand apart
-    unit = min(width, natural)
+    unit = next((unit for unit in (natural, natural / 10) if _mostly_multiples(some, unit)), 0.0)
+    width = max(width, unit)  # narrower bars would stand apart
     # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from opening a bar of its own.
     first, last = math.floor(low / width + _CLOSE), math.ceil(high / width - _CLOSE)
-    if _mostly_multiples(some, unit):
+    if unit:
         edges = np.arange(first, last + 2) * width - unit / 2
         edges = edges[:-1] if edges[-2] + _CLOSE * width > high else edges  # the last bar would begin beyond the end
     else:
@@ -152,6 +153,8 @@ def histogram(
     shares, edges = 100 * bars.counts / bars.total, bars.edges
     count = bars.total + n_unusable
     players = f"{count:,} participant{'s' * (count != 1)}, {n_unusable:,} without a usable guess"
+    if (sessions := np.size(target)) > 1:
+        players = f"{sessions:,} sessions, {players}"
     figure, axes = page(title, f"{players}; {rule(game)}", (0.095, 0.145, 0.885, 0.62))
     axes.stairs(shares, edges, fill=True, color=SKY, zorder=2)
     ends = max(edges[0], game.low), min(edges[-1], game.high)
@@ -164,7 +167,7 @@ def histogram(
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
     marks = {name: np.ravel(np.asarray(values, float)) for name, values in {**aggregate, "target": target}.items()}
-    if len(marks["target"]) > 1:
+    if sessions > 1:
         _mark_sessions(figure, axes, ends, marks)
     else:
         _mark(figure, axes, ends, {name: values.item() for name, values in marks.items()})
@@ -212,15 +215,18 @@ def _mark_sessions(figure: Figure, axes: Axes, ends: tuple[float, float], marks:
         inside = inside[evenly(inside.size, MOST_TICKS)]
         ticks = axes.vlines(inside, height - 0.022, height + 0.022, color=color, linewidth=0.6, gid=name)
         ticks.set(transform=above, clip_on=False)
-        low, high = (float(np.clip(end(values), *ends)) for end in (np.min, np.max))
-        label = value_label(f"{name}s of {len(values):,} sessions:", float(values.min()))
-        label += value_label(" to", float(values.max()))
-        text = axes.text(high, height, label, color=color, va="center", transform=above)
-        room = 6 / 72 * figure.dpi
-        if text.get_window_extent().x1 + room > axes.bbox.x1:  # at the left of the ticks
-            text.set(x=low, horizontalalignment="right")
-            room = -room
-        text.set_transform(above + ScaledTranslation(room / figure.dpi, 0, figure.dpi_scale_trans))
+        label = value_label(f"{name}s", float(values.min())) + value_label(" to", float(values.max()))
+        text = axes.text(0, height, label, color=color, va="center", transform=above, zorder=4)
+        room, width = 6 / 72 * figure.dpi, text.get_window_extent().width
+        left, right = (axes.transData.transform((np.clip(end(values), *ends), 0))[0] for end in (np.min, np.max))
+        if right + room + width <= axes.bbox.x1:
+            place = right + room
+        elif left - room - width >= axes.bbox.x0:
+            place = left - room - width
+        else:  # over the ticks, which are everywhere
+            place = (axes.bbox.x0 + axes.bbox.x1 - width) / 2
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+        text.set_x(axes.transData.inverted().transform((place, 0))[0])
 
 
 def _mark(figure: Figure, axes: Axes, ends: tuple[float, float], marks: Mapping[str, float]) -> None:

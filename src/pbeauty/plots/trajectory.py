@@ -54,7 +54,9 @@ def trajectory(
     pad = 0.04 * (count - 1) if count > 1 else 0.5
     played = f"{count} of {game.rounds} round{'s' * (game.rounds != 1)}"
     over = "; means over sessions" if sessions > 1 else ""
-    figure, axes = page(title, f"{played}; {rule(game)}{over}", (0.095, 0.145, 0.69, 0.645))
+    two_rows = sessions > 1 and people is not None  # of the legend
+    box = (0.095, 0.145, 0.69, 0.605 if two_rows else 0.645)
+    figure, axes = page(title, f"{played}; {rule(game)}{over}", box)
     if quartiles is not None:
         lower, upper = (np.ravel(ends) for ends in quartiles)
         axes.fill_between(rounds, lower, upper, color=SKY, alpha=0.32, linewidth=0, label="quartiles of the guesses")
@@ -74,7 +76,7 @@ def trajectory(
     tick_rounds(axes, count)
     _label_ends(figure, axes, count, last)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="center left", bbox_to_anchor=(0.083, 0.84), ncols=3)
+        figure.legend(loc="center left", bbox_to_anchor=(0.083, 0.82 if two_rows else 0.84), ncols=2 if two_rows else 3)
     return figure
 
 

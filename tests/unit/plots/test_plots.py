@@ -168,10 +168,11 @@ def test_integers_get_a_bar_each():
     assert (edges[:-1] + edges[1:]) / 2 == pytest.approx(np.arange(0, 101))
 
 
-def test_bars_between_whole_numbers_are_left_out():
-    late = np.random.default_rng(8).integers(0, 38, 400).astype(float)
+@pytest.mark.parametrize("unit", [1, 0.1])
+def test_no_bars_stand_apart_where_guesses_are_round(unit):
+    late = unit * np.random.default_rng(8).integers(0, 38, 400)
     shares, edges = bars(draw(late))
-    assert np.diff(edges) == pytest.approx(np.ones(edges.size - 1))
+    assert np.diff(edges) == pytest.approx(np.full(edges.size - 1, unit))
     assert np.count_nonzero(shares) == 38
 
 
@@ -233,13 +234,13 @@ def test_median_is_marked_where_the_target_is_made_from_it():
     assert set(lines(figure)) == {"target", "median"}
 
 
-@pytest.mark.parametrize("middle", [1.0, 30.0, 97.0])
+@pytest.mark.parametrize(("middle", "spread"), [(1.0, 3), (30.0, 3), (97.0, 3), (50.0, 40)])
 @pytest.mark.parametrize("multiplier", ["1/2", "99/100", "3"])
 @pytest.mark.parametrize("aggregate", ["mean", "median"])
-def test_targets_of_sessions_are_ticks_above_the_axes(middle, multiplier, aggregate):
+def test_targets_of_sessions_are_ticks_above_the_axes(middle, spread, multiplier, aggregate):
     game = Game(multiplier=multiplier, aggregate=aggregate)
     generator = np.random.default_rng(4)
-    means = np.clip(generator.normal(middle, 3, 20), 0, 100)
+    means = np.clip(generator.normal(middle, spread, 20), 0, 100)
     guesses = np.clip(generator.normal(middle, 20, 360), 0, 100)
     targets = game.p * means
     figure = plots.histogram(
@@ -252,7 +253,8 @@ def test_targets_of_sessions_are_ticks_above_the_axes(middle, multiplier, aggreg
         "target": pytest.approx([value for value in np.sort(targets) if low <= value <= min(high, 100)]),
     }
     labels = [text.get_text() for text in figure.axes[0].texts]
-    assert value_label("targets of 20 sessions:", targets.min()) + value_label(" to", targets.max()) in labels
+    assert value_label("targets", targets.min()) + value_label(" to", targets.max()) in labels
+    assert figure.texts[1].get_text().startswith("20 sessions, 360 participants, 0 without a usable guess")
     assert not lines(figure)
     assert_readable(figure)
 
@@ -351,12 +353,13 @@ def test_trajectories_are_readable(means, game):
         assert np.max(line.get_ydata()) <= high
 
 
+@pytest.mark.parametrize("people", [None, human_means(2 / 3)])
 @pytest.mark.parametrize(("sessions", "drawn"), [(2, 2), (20, 20), (1000, 100)])
-def test_sessions_are_thin_lines_and_their_mean_has_an_interval(sessions, drawn):
+def test_sessions_are_thin_lines_and_their_mean_has_an_interval(sessions, drawn, people):
     means = np.random.default_rng(3).normal([[38], [25], [14]], 5, (3, sessions))
     means[2, 0] = np.nan  # a session that has ended
-    figure = path(means)
-    thin = [line for line in figure.axes[0].lines if line.get_gid() == "session"]
+    figure = path(means, people=people)
+    thin = [line for line in figure.axes[0].lines if line.get_gid() == "session"][:drawn]
     assert len(thin) == drawn
     np.testing.assert_array_equal(thin[0].get_ydata(), means[:, 0])
     np.testing.assert_array_equal(thin[-1].get_ydata(), means[:, -1])
@@ -366,7 +369,9 @@ def test_sessions_are_thin_lines_and_their_mean_has_an_interval(sessions, drawn)
     first = [y for x, y in band.get_paths()[0].vertices if x == 1]
     assert (min(first), max(first)) == pytest.approx(ends)
     label = "means of sessions" if drawn == sessions else "means of sessions (100 of 1,000)"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label, "95 % interval of their mean"]
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    theirs = {"sessions of people (Nagel 1995)", "their mean"} if people else set()
+    assert legend == {label, "95 % interval of their mean"} | theirs
     assert_readable(figure)
 
 
