@@ -176,6 +176,27 @@ def test_a_straggler_is_seen(clock, tmp_path):
     assert "round 1: 100 of 140 (71%), 25 participants/s, 50 tokens/s, 4 unusable" in shown
 
 
+def test_progress_is_of_those_who_are_asked(clock, tmp_path):
+    """Of the 60 and 80 of two ranks most have ended in one round, and others in the next."""
+    experiment = loads(THINKERS.replace("count: 100", "count: 140").replace("rounds: 3", "rounds: 1"))
+    live = LiveStatus(tmp_path, experiment, this_process())
+    live.begin_playing(["here", "here", "there"], [0, 60, 80])
+    for heard, total, left in (
+        ({}, 140, None),
+        ({1: Progress(20, 10), 2: Progress(0, 0)}, 20, 2),
+        ({1: Progress(20, 20), 2: Progress(0, 0)}, 20, 0),
+        ({1: Progress(0, 0), 2: Progress(80, 40)}, 80, 2),
+    ):
+        live.begin_round(0)
+        clock.now += 2
+        live.show(heard)
+        live._write()
+        state = read(tmp_path)
+        done = sum(progress.done for progress in heard.values())
+        assert f"round 1: {done} of {total} ({100 * done // total}%)" in cli_watch.show(state)
+        assert state.seconds_left == left
+
+
 def test_a_file_system_that_takes_its_time_does_not_hold_up_the_round(tmp_path, monkeypatch):
     """The status is written by a thread of its own; whoever plays never waits for it."""
     replaced, slow = live_status.replace_text, threading.Event()

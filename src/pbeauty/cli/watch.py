@@ -204,12 +204,12 @@ def headline(status: RunStatus) -> str:
 
 def _progress(status: RunStatus) -> str:
     """How far the round is that is being played."""
-    done, unusable, tokens = (
-        sum(getattr(rank, name) for rank in status.ranks) for name in ("done", "unusable", "output_tokens")
+    total, done, unusable, tokens = (
+        sum(getattr(rank, name) for rank in status.ranks) for name in ("total", "done", "unusable", "output_tokens")
     )
     seconds = max(status.round_seconds, 1e-9)
     facts = [
-        f"{done:,} of {status.participants:,} ({100 * done / max(status.participants or 0, 1):.0f}%)",
+        f"{done:,} of {total:,} ({100 * done / max(total, 1):.0f}%)",
         f"{done / seconds:,.0f} participants/s",
         f"{tokens / seconds:,.0f} tokens/s",
     ]

@@ -53,7 +53,7 @@ class Display:
     """
 
     def __init__(self, experiment: Experiment, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self._rounds, self._count, self._sessions = experiment.game.rounds, experiment.count, experiment.sessions
+        self._rounds, self._sessions = experiment.game.rounds, experiment.sessions
         self._out, self._err = out or sys.stdout, err or sys.stderr
         self._terminal = self._err.isatty()
         self._bar: Bar | None = None
@@ -92,15 +92,16 @@ class Display:
         now = time.monotonic()
         seconds = max(now - self._began, 1e-9)
         done = sum(part.done for part in progress.values())
+        total = sum(part.total for part in progress.values())
         unusable = sum(part.unusable for part in progress.values())
         rate = f"{done / seconds:,.0f}/s" + (f", {unusable:,} unusable" if unusable else "")
         if self._terminal:
             if seconds >= _SECONDS_BEFORE_BAR:
-                self._move_bar(self._title, done, self._count, rate)
+                self._move_bar(self._title, done, total, rate)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            share = 100 * done / max(self._count, 1)
-            self.say(f"{self._title}: {done:,} of {self._count:,} ({share:.0f}%), {rate}")
+            share = 100 * done / max(total, 1)
+            self.say(f"{self._title}: {done:,} of {total:,} ({share:.0f}%), {rate}")
 
     def end_round(self) -> None:
         self._stop_bar()
@@ -156,7 +157,7 @@ class Display:
             self._bar = Progress(*columns, console=Console(file=self._err), transient=True, expand=True)
             self._bar.add_task(title, total=total, rate="")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, rate=rate)
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=rate)
 
     def _stop_bar(self) -> None:
         if self._bar:

@@ -38,7 +38,7 @@ class RankStatus:
     rank: int
     host: str
     total: int
-    """Participants of the rank; `done` have answered, `unusable` of them without a valid guess."""
+    """Participants that the rank asks; `done` have answered, `unusable` of them without a valid guess."""
     done: int = 0
     unusable: int = 0
     prompt_tokens: int = 0
@@ -133,6 +133,7 @@ class LiveStatus:
             sessions=experiment.sessions,
             results=list(results),
         )
+        self._playing: list[tuple[int, str, int]] = []  # rank, host and participants
         self._since = 0.0  # when the round, or the loading of engines, began
         self._warned = False
         self._changing = threading.Lock()
@@ -158,15 +159,16 @@ class LiveStatus:
         self._status.loading_seconds = 0.0
 
     def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
-        ranks = [RankStatus(rank, *about) for rank, about in enumerate(zip(hosts, counts, strict=True))]
+        everybody = zip(range(len(hosts)), hosts, counts, strict=True)
+        self._playing = [(rank, host, count) for rank, host, count in everybody if count]
         with self._changing:
-            self._status.ranks = [rank for rank in ranks if rank.total]
+            self._status.ranks = [RankStatus(*about) for about in self._playing]
             self._status.state, self._status.loading_seconds = "playing", None
 
     def begin_round(self, round_index: int) -> None:
         with self._changing:
             self._since, self._status.round = time.monotonic(), round_index + 1
-            self._status.ranks = [RankStatus(rank.rank, rank.host, rank.total) for rank in self._status.ranks]
+            self._status.ranks = [RankStatus(*about) for about in self._playing]
 
     def show(self, progress: Mapping[int, Progress]) -> None:
         seconds = max(time.monotonic() - self._since, 1e-9)
@@ -174,7 +176,7 @@ class LiveStatus:
             for rank in self._status.ranks:
                 if rank.rank in progress and rank.done < rank.total:
                     latest = progress[rank.rank]
-                    rank.done, rank.unusable = latest.done, latest.unusable
+                    rank.total, rank.done, rank.unusable = latest.total, latest.done, latest.unusable
                     rank.prompt_tokens, rank.output_tokens = latest.prompt_tokens, latest.output_tokens
                     rank.participants_per_second = latest.done / seconds
 

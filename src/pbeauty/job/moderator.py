@@ -39,7 +39,7 @@ class Observer(Protocol):
         ...
 
     def show(self, progress: Mapping[int, Progress]) -> None:
-        """How far each rank is, a few times a second."""
+        """How far each rank is that has said so, of those that it asks in the round, a few times a second."""
         ...
 
     def end_round(self) -> None:

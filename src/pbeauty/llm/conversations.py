@@ -208,7 +208,7 @@ class LLMParticipants:
         ]
         while begin > 0:
             longer = self._answer(begin - 1, slot) + self._turn(begin, slot) + tail
-            if len(self._opening(begin - 1, slot)) + len(longer) > room:
+            if not self._fits(longer, begin - 1, slot, room):
                 break
             begin, tail = begin - 1, longer
         return self._opening(begin, slot) + tail, begin
@@ -265,6 +265,13 @@ class LLMParticipants:
         if self.group_settings(slot).system is not None:
             return requests.openings.get(int(requests.number[slot]), make)
         return make() if round_index else self._openings.get(int(self._person[slot]), make)
+
+    def _fits(self, tail: list[int], round_index: int, slot: int, room: int) -> bool:
+        """Whether a conversation that begins with a round, and goes on with `tail`, leaves room for a reply."""
+        # To begin with a later round takes less than the first opening and that round's turn together. Both are there
+        # already, where the opening would have to be made, for one session after the other.
+        most = len(self._opening(0, slot)) + (len(self._turn(round_index, slot)) if round_index else 0)
+        return most + len(tail) <= room or len(self._opening(round_index, slot)) + len(tail) <= room
 
     def _turn(self, round_index: int, slot: int) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""

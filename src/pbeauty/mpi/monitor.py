@@ -71,7 +71,7 @@ def monitor_ranks(
 
     Args:
         comm: all ranks.
-        show: told, a few times a second, how far each rank is.
+        show: told, a few times a second, how far each rank is that has said so.
         interrupted: whether the round is to be broken off.
         patience: seconds that a rank may be silent, give or take.
 
@@ -79,11 +79,11 @@ def monitor_ranks(
         SilentRankError: if one is silent for longer.
     """
     playing = comm.size - 1
-    latest = {rank: Progress() for rank in range(1, comm.size)}
+    latest: dict[int, Progress] = {}
     ordered: set[int] = set()
     message = np.empty(len(Progress().pack()) + 1, np.int64)
     clock = WakingClock(longest_nap=1.0)
-    heard = dict.fromkeys(latest, 0.0)
+    heard = dict.fromkeys(range(1, comm.size), 0.0)
     next_look = last_word = 0.0
 
     def order(rank: int, what: int) -> None:
@@ -96,7 +96,7 @@ def monitor_ranks(
     status = Status()
     while playing:
         if interrupted():
-            for rank in latest:
+            for rank in range(1, comm.size):
                 order(rank, _BREAK_OFF)
         now = clock()
         if now >= next_look:

@@ -10,7 +10,15 @@ import h5py
 import numpy as np
 
 from pbeauty.game.personas import Source
-from pbeauty.storage.schema import REPLIES, StoredFile, reply_file
+from pbeauty.game.records import COLUMNS
+from pbeauty.storage.hdf5 import read_labels
+from pbeauty.storage.schema import PER_PARTICIPANT, PER_ROUND, PER_SESSION, REPLIES, StoredFile, reply_file
+
+_FIGURE, _COUNT = np.dtype(np.float64), np.dtype(np.uint64)
+_OF_MODELS = set(PER_PARTICIPANT) - {"guess", "status"}
+"""Columns that are not there where no model plays."""
+_AT_ONCE = 1 << 22
+"""Participants that are checked at once."""
 
 _DEFLATED = 1100
 """Bytes that a compressed byte can stand for at most (zlib: 1032)."""
@@ -26,17 +34,26 @@ def check_run(file: h5py.File) -> None:
         ValueError: if something is not what a run's would be, naming it.
     """
     _check_plain(file, "", virtual=not file.attrs["finished"])
-    participants = len(file["participants/group"])
-    rounds, sessions = file["rounds/target"].shape
-    for name, column in file["participants"].items():
-        _expect(column.shape == (participants,), f"participants/{name}", f"its shape is {column.shape}")
-    for name, column in file["rounds"].items():
-        shapes = ((rounds,), (rounds, participants), (rounds, sessions), (rounds, sessions, len(file["groups"])))
-        _expect(
-            column.shape in shapes and (column.ndim == 2 or not column.is_virtual),
-            f"rounds/{name}",
-            f"its shape is {column.shape}",
-        )
+    counted = file["rounds/n_valid"]
+    _expect(counted.ndim == 2 and counted.shape[1] > 0, "rounds/n_valid", f"its shape is {counted.shape}")
+    rounds, sessions = counted.shape
+    participants, groups = len(file["participants/group"]), len(file["groups"])
+    size, rest = divmod(participants, sessions)
+    _expect(size > 0 and rest == 0, "participants/group", f"{participants} cannot be in {sessions} sessions")
+    _check_participants(file, participants, size)
+    expected = {name: (COLUMNS[name], (rounds, participants)) for name in PER_PARTICIPANT}
+    expected |= {name: (_FIGURE if name[:2] != "n_" else _COUNT, (rounds, sessions)) for name in PER_SESSION}
+    expected |= {"group_number": (_FIGURE, (rounds, sessions, groups))}
+    expected |= dict.fromkeys(PER_ROUND, (_FIGURE, (rounds,)))
+    for name in {*expected, *file["rounds"]} - (_OF_MODELS - set(file["rounds"])):
+        column = file[f"rounds/{name}"]
+        _expect(name in expected, f"rounds/{name}", "pbeauty did not write it")
+        _check_form(column, f"rounds/{name}", *expected[name])
+        _expect(name in PER_PARTICIPANT or not column.is_virtual, f"rounds/{name}", "it is not in this file")
+    for index in range(rounds):
+        most = int(counted[index].max())
+        fits = 0 < most <= size
+        _expect(fits, "rounds/n_valid", f"round {index + 1} has at most {most} in a session of {size}")
     if "personas" in file:
         row, source = file["personas/row"], file["personas/source"]
         _check_offsets(file["personas"], "text")
@@ -60,7 +77,7 @@ def check_rows(file: h5py.File, run: h5py.File) -> None:
     _check_plain(file, "")
     for name, column in run["rounds"].items():
         if column.is_virtual:
-            _expect(file[name].shape == column.shape[1:], name, f"its shape is {file[name].shape}")
+            _check_form(file[name], name, column.dtype, column.shape[1:])
 
 
 def reply_files(run: h5py.File, round_index: int) -> list[StoredFile]:
@@ -103,6 +120,26 @@ def _check_plain(group: h5py.Group, place: str, *, virtual: bool = False, depth:
         most = item.id.get_storage_size() * (_DEFLATED if item.compression else 1)
         size = np.prod(item.shape, dtype=object) * item.dtype.itemsize
         _expect(not item.is_virtual and most >= size, where, "not all of it is in the file")
+
+
+def _check_participants(file: h5py.File, count: int, size: int) -> None:
+    """Every one of `count` participants has a group, a session of `size`, and attributes that have names."""
+    for name, column in file["participants"].items():
+        _check_form(column, f"participants/{name}", np.dtype(np.uint32 if name == "session" else np.uint16), (count,))
+        labels = [] if name == "session" else read_labels(column)
+        for start in range(0, count, _AT_ONCE):
+            codes = column[start : start + _AT_ONCE]
+            if name == "session":
+                in_order = np.array_equal(codes, np.arange(start, start + len(codes)) // size)
+                _expect(in_order, "participants/session", f"participants are not in sessions of {size}, in order")
+            else:
+                _expect(codes.max() < len(labels), f"participants/{name}", f"there is no code {codes.max()}")
+    _expect("session" in file["participants"], "participants/session", "it is missing")
+
+
+def _check_form(column: h5py.Dataset, what: str, kind: np.dtype, shape: tuple[int, ...]) -> None:
+    _expect(column.shape == shape, what, f"its shape is {column.shape}, and not {shape}")
+    _expect(column.dtype == kind, what, f"its type is {column.dtype}, and not {kind}")
 
 
 def _check_offsets(group: h5py.Group, name: str, rows: int | None = None) -> None:

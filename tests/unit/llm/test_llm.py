@@ -12,6 +12,7 @@ import pytest
 from made import table
 
 from pbeauty.config.loader import dumps, loads
+from pbeauty.config.persona_files import load_personas
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import read_guess
@@ -190,6 +191,24 @@ def test_a_conversation_that_outgrows_the_context_loses_its_oldest_rounds_and_sa
         assert prompt.startswith("<system>5 players take part")
     last = engine.asked[-1][0]
     assert "Round 30." in last and "The target was 49." in last and "Round 1." not in last
+
+
+@pytest.mark.parametrize("personas", [{}, {"attributes": {"job": {"cook": 0.5, "pilot": 0.5}}, "template": "{job}."}])
+def test_a_conversation_is_opened_once_as_long_as_all_of_it_fits(personas, monkeypatch):
+    game = experiment(count=2, rounds=4, **({"personas": personas} if personas else {})).model_copy(
+        update={"sessions": 5}
+    )
+    block = Participants(
+        game, partition_population(game, 1)[0], Listening(), personas=load_personas(game) if personas else None
+    )
+    opened = []
+    make = block.llm.template.uncached_opening
+    monkeypatch.setattr(
+        block.llm.template, "uncached_opening", lambda system, text: opened.append(text) or make(system, text)
+    )
+    for r in range(4):
+        block.answer(Announcement(r, {"target": np.arange(5.0) + r} if r else {}))
+    assert len(opened) == (2 if personas else 1) and all(text.startswith("Round 1.") for text in opened)
 
 
 def test_a_template_that_rewrites_history_is_rendered_anew_from_the_same_words():

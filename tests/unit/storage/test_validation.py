@@ -124,6 +124,40 @@ def test_an_array_that_is_not_what_it_claims_is_refused(name, trap, folder):
         read_all(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("participants/session", lambda values: values + 1),
+        ("participants/session", lambda values: values.astype("f8")),
+        ("participants/group", lambda values: values + 1),
+        ("rounds/target", lambda values: values[:, 0]),
+        ("rounds/mean", lambda values: np.repeat(values, 4, axis=1)),
+        ("rounds/n_valid", lambda values: values.astype("f8")),
+        ("rounds/n_valid", lambda values: values * 0),
+        ("rounds/n_winners", lambda values: np.repeat(values, 3, axis=1)),
+        ("rounds/n_valid", lambda values: values + 1),
+        ("rounds/group_number", lambda values: values[:, :, 0]),
+        ("rounds/status", lambda values: values.astype("f8")),
+        ("rounds/status", lambda values: values[:, :1]),
+        ("rounds/seconds", lambda values: values[:, None]),
+    ],
+)
+def test_figures_that_are_not_those_of_the_sessions_are_refused(name, make, folder):
+    with h5py.File(folder / "run.h5") as run:
+        values = make(run[name][:])
+    swap(folder / "run.h5", name, lambda file, name: file.create_dataset(name, data=values))
+    with pytest.raises(RunFileError, match=rf"run\.h5 is damaged: {name}: "):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("name", ["participants/session", "rounds/mean", "rounds/status", "rounds/seconds"])
+def test_a_run_without_one_of_its_columns_is_refused(name, folder):
+    with altered(folder / "run.h5") as file:
+        del file[name]
+    with pytest.raises(RunFileError, match=name.split("/")[1]):
+        read_all(folder)
+
+
 @pytest.mark.parametrize("name", ["participant", "tokens", "token_offsets", "text", "text_offsets", "purpose"])
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
 def test_a_sealed_reply_that_is_not_what_it_claims_is_refused(name, trap, folder):
