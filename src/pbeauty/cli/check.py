@@ -69,7 +69,8 @@ def command(options: argparse.Namespace) -> int:
     for number, (name, experiment) in enumerate(experiments.items(), start=1):
         summary, lines = _summary(experiment), [*_describe_engines(engines[name]), *describe(found[name])]
         if not alone:
-            summary, lines = [f"{number}. {name}: {summary[0]}"], [f"     {line}" for line in lines]
+            players = in_words(experiment.sessions, experiment.session_size)
+            summary, lines = [f"{number}. {name}: {players}, {summary[0]}"], [f"     {line}" for line in lines]
         print("\n".join(f"  {line}" for line in [*summary, *lines]))
     if not alone:
         print("\n".join(f"  {line}" for line in _totals(list(found.values()), limit)))

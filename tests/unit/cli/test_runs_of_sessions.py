@@ -108,6 +108,15 @@ def test_checking_counts_all_sessions_and_says_what_each_group_is_told(tmp_path,
     assert any(line.startswith("288 requests (at most 1,152)") for line in printed)
 
 
+def test_checking_a_sweep_says_how_many_play_each_case(tmp_path, capsys):
+    (tmp_path / "groups.yaml").write_text(GROUPS)
+    (tmp_path / "sweep.yaml").write_text("base: groups.yaml\nvary: {sessions: [1, 4]}")
+    assert main(["check", str(tmp_path / "sweep.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith(": 18 participants, 4 rounds, guesses from 0 to 100, target 2/3 x mean") for line in lines)
+    assert any(": 4 sessions of 18, 4 rounds, guesses" in line for line in lines)
+
+
 def test_the_forecast_of_many_sessions_is_what_they_take(tmp_path):
     text = "name: x\nsessions: 20000\ngame: {rounds: 3}\npopulation: [{name: a, count: 2, kind: uniform}]"
     (tmp_path / "x.yaml").write_text(text)
