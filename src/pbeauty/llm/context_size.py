@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,15 +130,25 @@ def check_room(
 def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
     """The longest request to a group: each announced quantity at its longest, or missing, or in the first round."""
     game = experiment.game
-    widest = max((number_text(game.high - 0.01), number_text(game.low + 0.01)), key=len)
+    widest = _longest_number(game.low, game.high)
     numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
-    longest = {"group_numbers": numbers, "own_rank": str(experiment.session_size)}
+    longest = {
+        "target": _longest_number(game.offset + game.p * game.low, game.offset + game.p * game.high),
+        "group_numbers": numbers,
+        "own_rank": str(experiment.session_size),
+    }
     quantities = {str(quantity): longest.get(quantity, widest) for quantity in experiment.announced_to(group)}
     variables = population_variables(experiment) | {"group": group.name}
-    missing = quantities | {name: "" for name in ("winning_guess", "own_rank") if name in quantities}
-    rounds = ((game.rounds, quantities), (game.rounds, missing), (0, {}))
+    optional = [name for name in ("winning_guess", "own_rank") if name in quantities]
+    missing = [names for many in range(len(optional) + 1) for names in combinations(optional, many)]
+    rounds = [(0, {}), *((game.rounds, quantities | dict.fromkeys(names, "")) for names in missing)]
     own = experiment.prompts
     return max(
         (prompts.user_message(group.user_prompt, index, variables, announced, own) for index, announced in rounds),
         key=len,
     )
+
+
+def _longest_number(*ends: float) -> str:
+    """The longest text of a number between these, or of about their size."""
+    return max((number_text(math.trunc(end) + math.copysign(0.99, end)) for end in ends), key=len)

@@ -16,9 +16,11 @@ from pbeauty.config.persona_files import load_personas
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.extraction import read_guess
+from pbeauty.game.prompt_variables import population_variables
+from pbeauty.game.prompts import user_message
 from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
-from pbeauty.llm import request_loop
+from pbeauty.llm import context_size, request_loop
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage.journal import Journal, ReplayedReplies
 
@@ -293,3 +295,20 @@ def test_a_journal_belongs_to_one_writer(tmp_path):
     Journal(tmp_path / "journal").close()
     with pytest.raises(RunFileError, match="File exists"):
         Journal(tmp_path / "journal")
+
+
+@pytest.mark.parametrize("told", [{"winning_guess": "8.99", "own_rank": ""}, {"winning_guess": "", "own_rank": "40"}])
+def test_the_context_has_room_for_the_longest_request(told, monkeypatch):
+    """A target beyond the range of guesses, a rank where nobody has won, and sentences of the experiment's own."""
+    game = experiment(rounds=2, announce=["target", "winning_guess", "own_rank"])
+    rules = game.game.model_copy(update={"multiplier": "10", "high": 9.0, "tolerance": 0.5})
+    long = "It is nobody's. " * 8
+    own = game.prompts.model_copy(update={"announcements": {"no_winning_guess": long, "own_rank": long + "{own_rank}"}})
+    game = game.model_copy(update={"game": rules, "prompts": own})
+    group, variables = game.population[0], population_variables(game) | {"group": "birds"}
+    asked = user_message(group.user_prompt, 1, variables, {"target": "89.99", **told}, own)
+    monkeypatch.setattr(context_size, "_STEP", 1)
+    template = parrot.Engine(None, None, 0).template
+    one = game.model_copy(update={"game": rules.model_copy(update={"rounds": 1})})
+    more = np.diff([context_size.game_context(case, template, {0: {}}) for case in (one, game)]).item()
+    assert more >= len(template.uncached_turn(asked)) + group.sampling.max_tokens
