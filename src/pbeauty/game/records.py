@@ -22,8 +22,11 @@ COLUMNS = np.dtype(
 )
 """The columns of a round, by participant."""
 
+WITHOUT_MODEL = ("guess", "status")
+"""Those of them that games without language models have."""
+
 Rows = dict[str, NDArray[Any]]
-"""A round of several participants: an array for each field of `COLUMNS`; without a model, `guess` and `status`."""
+"""A round of several participants: an array for each field of `COLUMNS`, or of `WITHOUT_MODEL`."""
 
 BACKGROUNDS_ROUND = -1
 """The round index that stands for the backgrounds that models write before the first round."""
@@ -35,9 +38,7 @@ _PIECE = 1 << 13
 
 def new_rows(count: int, *, model: bool) -> Rows:
     """Rows of zeros for `count` participants; `model` says whether language models play in the game."""
-    return {
-        name: np.zeros(count, COLUMNS[name]) for name in COLUMNS.names or () if model or name in ("guess", "status")
-    }
+    return {name: np.zeros(count, COLUMNS[name]) for name in (COLUMNS.names if model else WITHOUT_MODEL) or ()}
 
 
 class Status(IntEnum):

@@ -64,13 +64,14 @@ def partition_warnings(experiment: Experiment, partition: Sequence[Block]) -> li
     if len(engines) < len(sizes):
         idle = len(sizes) - len(engines)
         warnings.append(
-            f"{idle} of {len(sizes)} playing ranks have no language model to play with: there are only "
-            f"{sum(engines)} participants of kind llm; {len(engines) + 1} ranks are enough"
+            f"of {len(sizes)} playing ranks {idle} without a language model to play with: only {sum(engines)} "
+            f"participant{'s' * (sum(engines) != 1)} of kind llm; {len(engines) + 1} ranks are enough"
         )
     if max(engines) < _FEW and len(engines) > len(experiment.used_models):
         warnings.append(
-            f"an engine answers many requests at once, but these {len(engines)} have {max(engines)} participants or "
-            "fewer each; a game on fewer ranks (and GPUs) takes about as long"
+            f"an engine answers many requests at once, but these {len(engines)} have {max(engines)} "
+            f"participant{'s' * (max(engines) != 1)} or fewer each; a game on fewer ranks (and GPUs) takes about as "
+            "long"
         )
     return warnings
 

@@ -38,7 +38,7 @@ from pbeauty.game.prompts import (
     USER_PROMPTS,
     placeholders,
 )
-from pbeauty.game.records import COLUMNS, Rows, Status
+from pbeauty.game.records import COLUMNS, WITHOUT_MODEL, Rows, Status
 from pbeauty.game.scoring import Scored
 from pbeauty.storage.hdf5 import (
     describe,
@@ -284,7 +284,7 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     count = experiment.count
     rounds = file.create_group("rounds")
     for name, (units, about) in PER_PARTICIPANT.items():
-        if experiment.with_models or name in ("guess", "status"):
+        if experiment.with_models or name in WITHOUT_MODEL:
             describe(rounds.create_dataset(name, (0, count), COLUMNS[name]), units=units, description=about)
     for name in LABELS.keys() & rounds.keys():
         describe(rounds[name], labels=LABELS[name])

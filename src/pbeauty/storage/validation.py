@@ -10,13 +10,11 @@ import h5py
 import numpy as np
 
 from pbeauty.game.personas import Source
-from pbeauty.game.records import COLUMNS
+from pbeauty.game.records import COLUMNS, WITHOUT_MODEL
 from pbeauty.storage.hdf5 import read_labels
 from pbeauty.storage.schema import PER_PARTICIPANT, PER_ROUND, PER_SESSION, REPLIES, StoredFile, reply_file
 
 _FIGURE, _COUNT = np.dtype(np.float64), np.dtype(np.uint64)
-_OF_MODELS = set(PER_PARTICIPANT) - {"guess", "status"}
-"""Columns that are not there where no model plays."""
 _AT_ONCE = 1 << 22
 """Participants that are checked at once."""
 
@@ -45,7 +43,7 @@ def check_run(file: h5py.File) -> None:
     expected |= {name: (_FIGURE if name[:2] != "n_" else _COUNT, (rounds, sessions)) for name in PER_SESSION}
     expected |= {"group_number": (_FIGURE, (rounds, sessions, groups))}
     expected |= dict.fromkeys(PER_ROUND, (_FIGURE, (rounds,)))
-    for name in {*expected, *file["rounds"]} - (_OF_MODELS - set(file["rounds"])):
+    for name in {*expected, *file["rounds"]} - (PER_PARTICIPANT.keys() - {*WITHOUT_MODEL, *file["rounds"]}):
         column = file[f"rounds/{name}"]
         _expect(name in expected, f"rounds/{name}", "pbeauty did not write it")
         _check_form(column, f"rounds/{name}", *expected[name])
