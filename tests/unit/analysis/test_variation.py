@@ -239,7 +239,8 @@ def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
     assert first.between.low < np.std(list(shifts.values()), ddof=1) < first.between.high
     assert main(["analyze", "--full", str(tmp_path)]) == 0
     table = capsys.readouterr().out.partition("Wordings as a sample")[2].splitlines()
-    assert {tuple(row.split()[:3]) for row in table[2:4]} == {("2/3", "1", "5"), ("1/2", "1", "5")}
+    rows = {tuple(row.split()[:3]) for row in table}
+    assert rows >= {("2/3", "1", "5"), ("1/2", "1", "5")}
 
 
 def test_few_wordings_have_no_component_and_uncrossed_ones_no_row(tmp_path):
