@@ -64,8 +64,8 @@ def partition_warnings(experiment: Experiment, partition: Sequence[Block]) -> li
     if len(engines) < len(sizes):
         idle = len(sizes) - len(engines)
         warnings.append(
-            f"of {len(sizes)} playing ranks {idle} without a language model to play with: only {sum(engines)} "
-            f"participant{'s' * (sum(engines) != 1)} of kind llm; {len(engines) + 1} ranks are enough"
+            f"{idle} of {len(sizes)} playing ranks {'has' if idle == 1 else 'have'} no language model to play with: "
+            f"kind llm has {sum(engines)} participant{'s' * (sum(engines) != 1)}; {len(engines) + 1} ranks are enough"
         )
     if max(engines) < _FEW and len(engines) > len(experiment.used_models):
         warnings.append(
