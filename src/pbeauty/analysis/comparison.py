@@ -128,17 +128,17 @@ class Contrast:
     first: str
     second: str
     rounds: str
-    """`1`, or `1-4`: the mean over these rounds."""
+    """`1`, `4`, or `1-4`: the mean over these rounds."""
     difference: Difference
     """Mean of the first less that of the second."""
 
 
 def contrasts(analysis: Analysis) -> list[Contrast]:
-    """Every pair of groups once, in the first round and over all rounds.
+    """Every pair of groups once, in the first round, the last and over all rounds.
 
     In a run of several sessions by the differences within each, with Student's t. In one session, in the first round by
-    Welch's t; over all rounds, with standard errors clustered by participant. Nothing of kinds of more than
-    `MOST_IN_PAIRS` groups, and where groups play, whose numbers are no samples.
+    Welch's t; over all rounds, with standard errors clustered by participant; not in the last round alone.
+    Nothing of kinds of more than `MOST_IN_PAIRS` groups, and where groups play, whose numbers are no samples.
     """
     found: list[Contrast] = []
     for by in analysis.ways if analysis.game.players == "individuals" else []:
@@ -152,16 +152,18 @@ def _pairs(analysis: Analysis, by: str, start: Sequence[GroupStats]) -> Iterator
     over = {o.label: o for o in analysis.over_rounds if o.by == by}
     for pair in combinations([cell.label for cell in start], 2):
         cells = [analysis.of(by, label) for label in pair]
-        for rounds in sorted({1, analysis.rounds}):
-            one, other = played = [mine[:rounds] for mine in cells]
+        last = analysis.rounds
+        spans = [(1, 1), (last, last), (1, last)] if analysis.sessions > 1 else [(1, 1), (1, last)]
+        for first, end in dict.fromkeys(spans):
+            one, other = played = [mine[first - 1 : end] for mine in cells]
             limits = _average(one).less(_average(other)) if any(cell.bounds for cell in chain(*played)) else None
             moments = [(o.average.value, o.error, float(o.n)) for o in (over[label] for label in pair)]
             if analysis.sessions > 1:
                 moments = [_paired(one, other), (0.0, 0.0, math.inf)]
-            elif rounds == 1:
+            elif end == 1:
                 moments = [one[0].moments, other[0].moments]
             gap = intervals.difference(moments[0], moments[1], analysis.confidence, limits)
-            yield Contrast(by, *pair, "1" if rounds == 1 else f"1-{rounds}", gap)
+            yield Contrast(by, *pair, str(end) if first == end else f"{first}-{end}", gap)
 
 
 def _paired(one: Sequence[GroupStats], other: Sequence[GroupStats]) -> tuple[float, float, float]:

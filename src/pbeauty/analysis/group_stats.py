@@ -190,17 +190,7 @@ class Round:
         self.guesses, self.status = run.guesses[index], run.status[index]
         self.guesses[self.status > Status.RETRIED] = np.nan
         self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
-        whole = levels.mostly_whole(self.guesses)
-        told = [run.experiment.announced_to(group) for group in run.experiment.population]
-        kinds = list(dict.fromkeys(told))  # of what is announced: mostly one
-        self.references = np.stack([levels.references(run, index, kind) for kind in kinds])
-        self.told = np.zeros(1, np.uint16)
-        if len(kinds) > 1:
-            self.told = np.array([kinds.index(kind) for kind in told], np.uint16)[run.codes("group")]
-        self.codes = np.empty(self.guesses.size, np.uint8)
-        for kind, row in enumerate(self.references):
-            codes = levels.assign(self.guesses, self.game, row, index, whole=whole)
-            np.copyto(self.codes, codes, where=self.told == kind)
+        self.codes, self.references, self.told = levels.codes_of(run, index, self.guesses)
 
     def stats(self, by: str, label: str, members: Any, before: GroupStats | None) -> GroupStats:
         """One group's figures.

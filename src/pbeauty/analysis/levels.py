@@ -51,6 +51,31 @@ def references(run: Run, round_index: int, told: Sequence[str] | None = None) ->
     return np.where(going_on, found, np.full(run.experiment.sessions, np.nan))
 
 
+def codes_of(run: Run, round_index: int, guesses: Floats) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
+    """The level of each participant's guess in a round, from what their own group is told.
+
+    Args:
+        run: the run.
+        round_index: from 0.
+        guesses: float64[participant], NaN where there is none.
+
+    Returns:
+        `assign`'s codes, uint8[participant]; the reference points, float64[kind, session], of each kind of
+        announcement; and whose is which, uint16[participant], or [1] where there is one kind.
+    """
+    told = [run.experiment.announced_to(group) for group in run.experiment.population]
+    kinds = list(dict.fromkeys(told))  # of what is announced: mostly one
+    rows = np.stack([references(run, round_index, kind) for kind in kinds])
+    kind_of = np.zeros(1, np.uint16)
+    if len(kinds) > 1:
+        kind_of = np.array([kinds.index(kind) for kind in told], np.uint16)[run.codes("group")]
+    whole, codes = mostly_whole(guesses), np.empty(guesses.size, np.uint8)
+    for kind, row in enumerate(rows):
+        found = assign(guesses, run.experiment.game, row, round_index, whole=whole)
+        np.copyto(codes, found, where=kind_of == kind)
+    return codes, rows, kind_of
+
+
 def depths(guesses: Floats, game: Game, reference: float | Floats) -> Floats:
     """Steps of reasoning from the reference point to each guess, float64[guess]; the reference is one, or one of each.
 

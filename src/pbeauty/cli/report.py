@@ -262,9 +262,8 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
         return []
     guesses, status = run.guesses[index], run.status[index]
     asked = run.read("output_tokens", index) > 0
-    game = run.experiment.game
     valid = np.where(status <= Status.RETRIED, guesses, np.nan)
-    codes = levels.assign(valid, game, levels.references(run, index), index)
+    codes, _, _ = levels.codes_of(run, index, valid)
     kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}
     if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
         kinds = {"valid": asked & (status <= Status.RETRIED)}

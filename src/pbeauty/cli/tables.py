@@ -15,7 +15,7 @@ from pbeauty.analysis.levels import LABELS
 from pbeauty.game.announcement import announced_in_words
 
 _LEVELS = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
-_SEVERAL = " within sessions; between: of their means. targets: from the least to the greatest"
+_SEVERAL = " within sessions; between: of the sessions' means. targets: from the least to the greatest"
 _TESTED = ("difference", "equivalent within", "p (Holm)")
 _TESTED_NOTE = (
     "equivalent within: the smallest margin within which two one-sided tests at 5 % call the means equivalent. p: of "
@@ -84,8 +84,9 @@ def summary(one: Examined) -> list[Table]:
         ("round", *_LEVELS),
         [(str(c.round), *(percent(share.value) for share in c.levels.values())) for c in levelled],
         "0 to 3: so many best responses away from the reference, in round 1 the middle of the range, later the last "
-        "mean; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of these. deeper: past 3. "
-        "equilibrium: to 1 % of the range. outside: on the other side of the reference, or past the equilibrium.",
+        "mean where it is announced; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of "
+        "these. deeper: past 3. equilibrium: to 1 % of the range. outside: on the other side of the reference, or past "
+        "the equilibrium.",
     )
     near = one.within.counts if one.within else []
     within = Table(
@@ -160,7 +161,8 @@ def _groups(one: Examined, by: str) -> Table:
 
 def _pairs(by: str, found: Sequence[Contrast], unit: str) -> Table:
     rows = [(f"{c.first} less {c.second}", c.rounds, *tested(c.difference)) for c in found]
-    note = f"rounds: the first, and the mean over all, clustered by {unit}. {_TESTED_NOTE}"
+    last = ", the last" if unit == "session" else ""
+    note = f"rounds: the first{last}, and the mean over all, clustered by {unit}. {_TESTED_NOTE}"
     return Table(f"Difference of means by {by}", ("who", "rounds", *_TESTED), rows, note)
 
 

@@ -91,10 +91,11 @@ def round_drawings(run: Run) -> Iterator[Drawing]:
 def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
     """The distribution of guesses in a round, from 0, of all sessions together or of one, from 0."""
     game, size, outcome = run.experiment.game, run.experiment.session_size, run.outcome(index)
-    references, name = levels.references(run, index), run_name(run)
+    kinds = {run.experiment.announced_to(group) for group in run.experiment.population}
+    references, name = np.stack([levels.references(run, index, kind) for kind in kinds]), run_name(run)
     if session is not None and run.experiment.sessions > 1:
-        outcome, references, name = outcome.of(session), references[[session]], f"{name}, session {session + 1}"
-    references = references[~np.isnan(references)]  # of the sessions that had not ended
+        outcome, references, name = outcome.of(session), references[:, [session]], f"{name}, session {session + 1}"
+    references = references[:, ~np.isnan(references[0])]  # of the sessions that had not ended
     played = outcome.n_valid > 0
     target, aggregate = outcome.target[played], getattr(outcome, game.aggregate)[played]
     bars = count_guesses(
@@ -108,8 +109,8 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         target=target,
         mean=outcome.mean[played],
         median=outcome.median[played],
-        n_unusable=size * references.size - bars.total,
-        levels=levels.marks(game, float(references[0])) if np.ptp(references) == 0 else (),  # or else each has its own
+        n_unusable=size * references.shape[1] - bars.total,
+        levels=levels.marks(game, references.flat[0]) if np.ptp(references) == 0 else (),  # or else each has its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
 

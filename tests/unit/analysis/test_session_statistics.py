@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from made import experiment, make
+from matplotlib.text import Text
 from scipy import stats
 
 from pbeauty.analysis import levels
@@ -16,6 +17,7 @@ from pbeauty.analysis.run_analysis import analyse
 from pbeauty.analysis.variation import settings, vary
 from pbeauty.cli.main import main
 from pbeauty.game.records import ReadingRule
+from pbeauty.plots.figures import round_histogram
 from pbeauty.storage.run_reader import Run
 
 TWO = [{"name": "a", "count": 7, "kind": "uniform"}, {"name": "b", "count": 5, "kind": "uniform"}]
@@ -121,9 +123,11 @@ def test_trends_are_over_sessions_slopes(tmp_path, guesses):
 
 def test_groups_are_compared_within_sessions(tmp_path, guesses):
     with Run(run_of(tmp_path, guesses[:, :5])) as run:
-        first, overall = contrasts(analyse(run))
+        first, last, overall = contrasts(analyse(run))
     a, b = (np.nanmean(guesses[:, :5, where], axis=2) for where in (slice(7), slice(7, None)))
     assert first.difference.p_value == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
+    assert last.difference.p_value == pytest.approx(stats.ttest_rel(a[2], b[2]).pvalue)
+    assert [c.rounds for c in (first, last, overall)] == ["1", "3", "1-3"]
     assert overall.difference.p_value == pytest.approx(stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
     interval = stats.ttest_rel(a[0], b[0]).confidence_interval()
     assert (first.difference.estimate.low, first.difference.estimate.high) == pytest.approx(interval)
@@ -211,6 +215,10 @@ def test_groups_are_told_different_things(tmp_path):
     described = experiment(SIZE, sessions=2, rounds=2, population=crowd, announce=["mean"])
     with Run(make(tmp_path, guesses, described)) as run:
         found = analyse(run)
+        codes, _, _ = levels.codes_of(run, 1, run.guesses[1])
+        drawn = {text.get_text() for text in round_histogram(run, 1).findobj(Text)}
+    assert set(codes) == {levels.LABELS.index("level 1")}
+    assert "L1" not in drawn  # it is not the same guess for all
     for label, reference in (("a", 30), ("b", 50)):
         second = found.of("group", label)[1]
         assert second.levels["level 1"].value == 1
