@@ -106,14 +106,20 @@ class Variation:
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as flat keys, `population.0.sampling.temperature`, and values, but for what makes no case."""
+    """The experiment as flat keys, `population.0.sampling.temperature`, and values, but for what makes no case.
+
+    A list of single values, such as what is announced, is one value.
+    """
     flat: dict[str, Any] = {}
 
     def walk(value: Any, key: str) -> None:
-        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        if not isinstance(value, (dict, list)) or not value:
+        nested = isinstance(value, dict) or (
+            isinstance(value, list) and any(isinstance(child, (dict, list)) for child in value)
+        )
+        if not nested or not value:
             flat[key] = value
-        for name, child in children:
+            return
+        for name, child in value.items() if isinstance(value, dict) else enumerate(value):
             walk(child, f"{key}.{name}" if key else str(name))
 
     walk({key: value for key, value in experiment.model_dump(mode="json").items() if key not in _NOT_A_SETTING}, "")
@@ -128,6 +134,7 @@ def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple
     """
     keys = dict.fromkeys(key for flat, _ in runs for key in flat)
     varied = [key for key in keys if len({repr(flat.get(key)) for flat, _ in runs}) > 1]
+    varied = [key for key in varied if not _comes_with_group(key, [flat for flat, _ in runs])]
     texts = {key: _texts([flat.get(key) for flat, _ in runs]) for key in varied}
     found: dict[tuple[str, ...], Case] = {}
     for flat, analysis in runs:
@@ -136,9 +143,22 @@ def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple
     return list(found.values()), varied
 
 
+def _comes_with_group(key: str, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some runs lack a key because they lack the group or it is of another kind, and all others agree on it:
+    the group's name or kind tells these runs apart."""
+    section, place, *rest = key.split(".")
+    if section != "population" or rest == ["name"]:
+        return False
+    kind = f"population.{place}.kind"
+    having, lacking = [flat for flat in runs if key in flat], [flat for flat in runs if key not in flat]
+    apart = {flat[kind] for flat in having}.isdisjoint(flat.get(kind) for flat in lacking)
+    return bool(lacking) and apart and len({repr(flat[key]) for flat in having}) == 1
+
+
 def _texts(values: Sequence[Any]) -> dict[str, str]:
     """What to call each value of a key, by its repr: long ones are cut off, and numbered if that makes them alike."""
     texts = {repr(value): "(none)" if value is None else str(value) for value in values}
+    texts |= {repr(value): ", ".join(map(str, value)) for value in values if isinstance(value, list) and value}
     short = {key: text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for key, text in texts.items()}
     alike = len(set(short.values())) < len(short)
     return {key: f"{text} ({number})" if alike else text for number, (key, text) in enumerate(short.items(), 1)}

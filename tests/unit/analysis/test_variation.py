@@ -321,3 +321,22 @@ def test_a_sweep_on_the_command_line(tmp_path, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["variation"]["varied"] == ["game.multiplier"]
     assert [len(case["runs"]) for case in document["variation"]["cases"]] == [3, 3]
+
+
+def test_a_group_that_others_lack_is_one_difference(tmp_path):
+    """Its name tells the runs apart; all that every such group has is not named once more."""
+    crowd = {"name": "crowd", "count": 20, "kind": "uniform"}
+    more = {"name": "more", "count": 20, "kind": "uniform", "announce": ["mean", "own_rank"]}
+    fixed = {"name": "more", "count": 20, "kind": "fixed", "value": 5}
+    runs = []
+    for number, population in enumerate([[crowd], [crowd, more], [crowd, fixed], [crowd, more | {"announce": []}]]):
+        described = experiment(20 * len(population), population=population)
+        with Run(make(tmp_path / str(number), np.full((1, described.count), 30.0), described)) as run:
+            runs.append((settings(run.experiment), analyse(run)))
+    variation = vary(runs[:2])
+    assert variation.varied == ["population.1.name"]
+    assert [case.short for case in variation.cases] == ["(none)", "more"]
+    variation = vary(runs)
+    assert variation.varied == ["population.1.name", "population.1.announce", "population.1.kind"]
+    assert len({case.label for case in variation.cases}) == 4
+    assert variation.cases[1].settings["population.1.announce"] == "mean, own_rank"
