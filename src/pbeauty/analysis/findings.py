@@ -25,13 +25,14 @@ from pbeauty.storage.run_reader import Run
 
 SCHEMA_VERSION = 4
 
-CAUTIONS = (
+_ONE_SESSION = (
     "Intervals of one session are for other participants who are told the same. How another session would go takes "
-    "several: `sessions` of a run, or runs that differ in nothing but the seed. Intervals are then over sessions.",
-    "Intervals hold for one figure at a time: of twenty at 95 %, one misses by chance. p-values of one table are "
-    "adjusted for all that stand in it by Holm's method.",
+    "several: `sessions` of a run, or runs that differ in nothing but the seed. Intervals are then over sessions."
 )
-"""What every reader of the figures is told."""
+_ONE_FIGURE = (
+    "Intervals hold for one figure at a time: of twenty at 95 %, one misses by chance. p-values of one table are "
+    "adjusted for all that stand in it by Holm's method."
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class Findings:
     """For a memorised answer; empty where runs do not vary wording or p."""
     power: list[Power]
     """Empty unless asked for."""
+
+    @property
+    def cautions(self) -> list[str]:
+        """What every reader of the figures is told."""
+        alone = any(one.analysis.sessions == 1 for one in self.examined)
+        return [_ONE_SESSION, _ONE_FIGURE] if alone else [_ONE_FIGURE]
 
 
 def examine(
@@ -122,7 +129,7 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "confidence": confidence,
-        "cautions": list(CAUTIONS),
+        "cautions": findings.cautions,
         "runs": [
             plain(one.analysis) | {
                 "unfinished": one.analysis.unfinished,

@@ -97,7 +97,6 @@ def show(findings: Findings, *, full: bool) -> None:
     """
     from rich.console import Console
 
-    from pbeauty.analysis.findings import CAUTIONS
     from pbeauty.cli.tables import headline, power_table, run_tables, summary, sweep_summary, sweep_tables
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
@@ -125,7 +124,7 @@ def show(findings: Findings, *, full: bool) -> None:
         for table in run_tables(one) if full else summary(one):
             _table(console, table)
     _say(console)
-    for caution in CAUTIONS:
+    for caution in findings.cautions:
         _say(console, f"Note: {caution}")
     if not full:
         _say(console, "--full has every table, --json every figure." + (" Of each run: --full." if variation else ""))

@@ -6,12 +6,13 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 from pbeauty.config.loader import loads
 from pbeauty.config.persona_files import load_personas
 from pbeauty.config.sweep import load_cases
 from pbeauty.errors import DONE, ConfigError, nearest
-from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.experiment import Announced, Experiment, LLMGroup
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import (
     ABOUT,
@@ -105,6 +106,10 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     if name in questions:
         return questions[name]
     system, user = {**SYSTEM_PROMPTS, **own.system}, {**USER_PROMPTS, **own.user}
+    if name in get_args(Announced):
+        raise ConfigError(
+            f"{name!r} is announced within a message: `--show direct` shows those of an experiment, given as CONFIG"
+        )
     if name not in system and name not in user:
         known = [*system, *user, *questions]
         raise ConfigError(f"no prompt {name!r}{nearest(name, known)}; known: {', '.join(known)}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from pbeauty import __version__
 from pbeauty.analysis import levels
-from pbeauty.analysis.findings import CAUTIONS, Examined, Findings, examine
+from pbeauty.analysis.findings import Examined, Findings, examine
 from pbeauty.analysis.run_analysis import DEMO
 from pbeauty.cli.analyze import add_confidence, add_runs
 from pbeauty.cli.tables import Table, headline, number, run_tables, sweep_tables
@@ -147,7 +147,7 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         unfinished=[one for one in findings.examined if one.analysis.unfinished],
         runs=len(findings.examined),
         confidence=f"{100 * confidence:g} %",
-        cautions=CAUTIONS,
+        cautions=findings.cautions,
         version=__version__,
     )
     try:

@@ -178,5 +178,6 @@ def lengths(quantiles: ArrayLike, *, limit: int | None = None, title: str = "Len
         )  # fmt: skip
         top = max(top, limit)
     axes.set(xlim=(0.4, rounds.size + 0.6), xlabel="round", ylim=(0, 1.1 * max(top, 1)), ylabel="tokens")
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     tick_rounds(axes, rounds.size)
     return figure

@@ -114,6 +114,7 @@ def test_the_demo_model_is_no_evidence(tmp_path, capsys):
         assert main(["analyze", str(tmp_path), *options]) == 0
         out = capsys.readouterr().out
         assert DEMO in " ".join(out.split())
+        assert "Intervals of one session" in out
         assert "Caltech" not in out
 
 

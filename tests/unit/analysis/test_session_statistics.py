@@ -195,6 +195,7 @@ def test_sessions_on_the_command_line(tmp_path, guesses, capsys, monkeypatch):
     assert "6 sessions of 12" in out
     assert "Sessions, mean guess" not in out
     assert "1 of 6 sessions ended" in out
+    assert "Intervals of one session" not in out
     table = out.partition("Guesses by round")[2].partition("Levels of reasoning")[0].splitlines()
     assert all(len(line) <= 80 for line in table[1:])
     assert table[1].split() == ["round", "valid", "mean", "SD", "between", "targets", "tau"]

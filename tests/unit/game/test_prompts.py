@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pbeauty.cli.main import main
+from pbeauty.cli.prompts import render
 from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Game, OwnPrompts
@@ -290,3 +291,8 @@ def test_unknown_names_are_errors():
         system_message("nonsense", prompt_variables(Game(), 3))
     with pytest.raises(KeyError):
         user_message("nonsense", 0, prompt_variables(Game(), 3), {})
+
+
+def test_what_is_announced_is_shown_within_a_message():
+    with pytest.raises(ConfigError, match=r"own_rank.*--show direct"):
+        render("own_rank")
