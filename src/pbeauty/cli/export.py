@@ -131,9 +131,10 @@ def _name(file: Path, paths: Sequence[Path]) -> str:
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
-    """A row per participant of a round: round, session, participant, group, attributes, guess, status, reply.
+    """A row per participant of a round: round, session, participant, group, attributes, guess, status, target, reply.
 
-    Rounds and sessions count from 1. After the attributes `background_source`, where there are personas.
+    Rounds and sessions count from 1; the target is that of the session. After the attributes comes `background_source`,
+    where there are personas.
     """
     columns = {name: (run.attributes[name], run.codes(name).tolist()) for name in _attributes(run)}
     if run.personas:
@@ -141,14 +142,17 @@ def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
     status_labels = [status.name.lower() for status in Status]
     last = last_replies(run, round_index)
     guesses, status = run.read("guess", round_index).tolist(), run.read("status", round_index).tolist()
+    targets, size = run.read("target", round_index).tolist(), run.experiment.session_size
     for participant, guess in enumerate(guesses):
+        target = targets[participant // size]
         yield {
             "round": round_index + 1,
-            "session": participant // run.experiment.session_size + 1,
+            "session": participant // size + 1,
             "participant": participant,
             **{name: labels[codes[participant]] for name, (labels, codes) in columns.items()},
             "guess": None if np.isnan(guess) else guess,
             "status": status_labels[status[participant]],
+            "target": None if np.isnan(target) else target,
             "reply": last(participant),
         }
 
@@ -191,7 +195,7 @@ def _columns(runs: Runs) -> list[str]:
             shown |= dict.fromkeys(_attributes(run))
             source = ["background_source"] if run.personas else source
     first = [*(["run"] if len(runs) > 1 else []), "round", "session", "participant"]
-    return [*first, *shown, *source, "guess", "status", "reply"]
+    return [*first, *shown, *source, "guess", "status", "target", "reply"]
 
 
 def _all_rows(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -230,6 +234,7 @@ def _parquet(runs: Runs, path: Path) -> None:
         "session": pyarrow.uint32(),
         "participant": pyarrow.uint64(),
         "guess": pyarrow.float64(),
+        "target": pyarrow.float64(),
     }
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in _columns(runs)])
     with replaced(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:

@@ -69,7 +69,7 @@ def test_tables_hold_a_row_per_round_and_participant(run, tmp_path):
     lines = [json.loads(line) for line in one(run, "jsonl", tmp_path / "x.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == 68
     about = ["round", "session", "participant", "group", "job", "background_source"]
-    assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "reply"]
+    assert list(rows[0]) == list(lines[0]) == [*about, "guess", "status", "target", "reply"]
     with Run(run) as stored:
         guesses = [np.nan if line["guess"] is None else line["guess"] for line in lines]
         assert np.array_equal(
@@ -174,7 +174,8 @@ def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):
     assert main(["export", str(sweep), "--format", "csv"]) == 0
     with (sweep / "guesses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["run", "round", "session", "participant", "group", "job", "guess", "status", "reply"]
+    about = ["run", "round", "session", "participant", "group", "job"]
+    assert list(table[0]) == [*about, "guess", "status", "target", "reply"]
     assert [(row["run"], row["round"], row["guess"]) for row in table] == [
         *(("cold", "1", guess) for guess in ("10.0", "20.0", "30.0")),
         *(("warm/again", str(number), guess) for number, guess in ((1, "1.0"), (1, "2.0"), (2, "3.0"), (2, "4.0"))),

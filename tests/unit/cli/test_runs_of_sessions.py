@@ -20,6 +20,7 @@ from pbeauty.config.loader import loads
 from pbeauty.game.records import Purpose, Status
 from pbeauty.game.scoring import score
 from pbeauty.job.display import Display
+from pbeauty.storage.run_reader import Run
 
 POPULATION = [{"name": "talkers", "count": 2, "kind": "llm"}, {"name": "noise", "count": 1, "kind": "uniform"}]
 GUESSES = [[50.0, 33.0, 70.0, 20.0, np.nan, 10.0, np.nan, np.nan, np.nan]]
@@ -41,6 +42,9 @@ def test_rows_say_which_session_they_are_of(run, tmp_path):
     assert [row["session"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3 + ["1"] * 3 + ["2"] * 3 + ["3"] * 3
     assert [row["participant"] for row in rows[:9]] == [str(number) for number in range(9)]
     assert {row["status"] for row in rows[-3:]} == {"not_asked"}
+    with Run(run) as stored:
+        targets = np.repeat(stored.read("target").ravel(), 3)
+    assert [float(row["target"] or "nan") for row in rows] == pytest.approx(targets.tolist(), nan_ok=True)
 
 
 def test_to_the_example_every_session_is_a_game_of_its_own(run, tmp_path):
