@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; given nothing, that of this process, which may end here."""
     given = sys.argv[1:] if arguments is None else arguments
     code = DONE
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some takes a tenth of a short command
     if not _ENGINES & set(given[:1]):  # nothing else has use for the thread that numpy would start for every core
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
