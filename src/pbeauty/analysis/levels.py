@@ -47,8 +47,7 @@ def references(run: Run, round_index: int, told: Sequence[str] | None = None) ->
     last, game = run.outcome(round_index - 1) if round_index else None, run.experiment.game
     announced = announcement(run.experiment, round_index, last)
     found = reference_point(game, announced.to(game.announce if told is None else told))
-    going_on = True if announced.playing is None else announced.playing
-    return np.where(going_on, found, np.full(run.experiment.sessions, np.nan))
+    return np.where(announced.plays(np.arange(run.experiment.sessions)), found, np.nan)
 
 
 def codes_of(run: Run, round_index: int, guesses: Floats) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:

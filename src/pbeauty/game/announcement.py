@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Experiment
+from pbeauty.game.population import group_counts
 from pbeauty.game.scoring import Floats, Outcome, places
 
 
@@ -28,6 +29,10 @@ class Announcement:
     """Each participant's rank by nearness to the target, int32[participant], if any group is told; 0 for none."""
     playing: NDArray[np.bool_] | None = None
     """Which sessions go on, bool[session]; None for all. One without a valid guess in a round has ended with it."""
+
+    def plays(self, sessions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of these sessions, counted from 0, goes on: bool, in their shape."""
+        return np.ones(sessions.shape, bool) if self.playing is None else self.playing[sessions]
 
     def to(self, told: Sequence[str]) -> dict[str, Floats]:
         """Those of `quantities` that are among what a group is told, in its order."""
@@ -62,8 +67,7 @@ def announcement(
     quantities = {name: getattr(last, name) for name in named if name not in ("group_numbers", "own_rank")}
     ranks = None
     if guesses is not None and status is not None:
-        counts = [group.count for group in experiment.population]
-        ranks = places(experiment.game, guesses, status, last.target, counts)
+        ranks = places(experiment.game, guesses, status, last.target, group_counts(experiment))
     playing = last.n_valid > 0
     return Announcement(
         round_index,

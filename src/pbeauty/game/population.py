@@ -71,9 +71,14 @@ Block = tuple[Segment, ...]
 """The participants of one rank; arrays over a block have them segment after segment."""
 
 
+def group_counts(experiment: Experiment) -> tuple[int, ...]:
+    """How many participants each population group has in a session."""
+    return tuple(group.count for group in experiment.population)
+
+
 def everybody(experiment: Experiment, groups: Sequence[int] | None = None) -> Segment:
     """All participants, or all of some population groups."""
-    counts = tuple(group.count for group in experiment.population)
+    counts = group_counts(experiment)
     chosen = tuple(range(len(counts)) if groups is None else groups)
     return Segment(chosen, counts, 0, experiment.sessions * sum(counts[group] for group in chosen))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
+from pbeauty.game.population import group_counts
 from pbeauty.game.records import Progress, Rows
 from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint
@@ -120,8 +121,7 @@ class Moderator:
 
     def score(self, rows: Rows) -> None:
         """Scores the round that has just been answered: rows of all participants, in the order of their ids."""
-        counts = [group.count for group in self.experiment.population]
-        self._scored = score(self.experiment.game, rows["guess"], rows["status"], counts)
+        self._scored = score(self.experiment.game, rows["guess"], rows["status"], group_counts(self.experiment))
         self._seconds = time.monotonic() - self._began
 
     def close_round(self, rows: Rows, files: Sequence[StoredFile], times: Sequence[tuple[float, int]]) -> None:
@@ -146,8 +146,7 @@ class Moderator:
         self.writer.commit(self.rounds, rows, scored, took, files)
         drop_journals(self.writer.folder, self.rounds)
         self.observers.result(self.rounds, scored, seconds)
-        before = self._next.playing
-        if (ended := empty if before is None else empty[before[empty - 1]]).size:
+        if (ended := empty[self._next.plays(empty - 1)]).size:
             listed = ", ".join(map(str, ended[:_LISTED].tolist())) + ", ..." * (ended.size > _LISTED)
             which = f"session {listed}, which ends" if ended.size == 1 else f"sessions {listed}, which end"
             self.observers.say(f"round {self.rounds + 1}: no valid guess in {which} here")

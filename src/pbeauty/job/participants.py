@@ -189,7 +189,7 @@ class Participants:
         """Whose sessions go on, bool[participant of the block]; None for all."""
         if announcement.playing is None:
             return None
-        return announcement.playing[ids(self.block) // self.experiment.session_size]
+        return announcement.plays(ids(self.block) // self.experiment.session_size)
 
     def store_replies(self, job: JobContext, announcement: Announcement, answers: Answers) -> list[StoredFile]:
         """Writes the replies of the round that has just been answered, from where conversations go on.
@@ -238,11 +238,13 @@ class Participants:
 
     def _guesses(self, announcement: Announcement, part: Segment) -> Floats:
         """What participants without a model guess, float64[participant]."""
-        participants, groups = part.ids(), part.group_of()
-        found = np.empty(len(part))
-        for group in np.unique(groups).tolist():
-            mine = groups == group
-            found[mine] = scripted.guess(self.experiment, group, announcement, participants[mine])
+        participants = part.ids()
+        if len(part.groups) == 1:
+            return scripted.guess(self.experiment, part.groups[0], announcement, participants)
+        groups, found = part.group_of(), np.empty(len(part))
+        for group in part.groups:
+            if (mine := groups == group).any():
+                found[mine] = scripted.guess(self.experiment, group, announcement, participants[mine])
         return found
 
     def _ask_models(self, announcement: Announcement, answers: Answers, on_step: OnStep, journal: Path | None) -> None:

@@ -137,12 +137,6 @@ class LLMParticipants:
         caches = TokenCache(len(different)), TokenCache(len(different))
         self._requests.append(Requests(announcement, number, *caches))
 
-    def asked(self, announcement: Announcement) -> NDArray[np.bool_]:
-        """Whose sessions play in a round, bool[slot]."""
-        if announcement.playing is None:
-            return np.ones(len(self.ids), bool)
-        return announcement.playing[self.session_of]
-
     def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
         """Adds everybody's reply to the latest request: row `rows[slot]` of `tokens`."""
         del self._replies[len(self._requests) - 1 :]
@@ -150,7 +144,7 @@ class LLMParticipants:
 
     def attach_stored(self, positions: Sequence[AnswerPositions]) -> None:
         """Has the replies to the latest request read from the files where they are stored now."""
-        self._replies[-1] = StoredReplies(positions, self.ids, self.asked(self._requests[-1].announcement))
+        self._replies[-1] = StoredReplies(positions, self.ids, self._requests[-1].announcement.plays(self.session_of))
 
     def notes(self) -> list[str]:
         """What a person should know about the engine, and about how conversations are held with its model."""
@@ -172,7 +166,7 @@ class LLMParticipants:
         """
         for announcement, files in zip(announcements, reply_files, strict=False):
             self.add_user_turn(announcement)
-            self._replies.append(stored_replies(folder, files, self.ids, self.asked(announcement)))
+            self._replies.append(stored_replies(folder, files, self.ids, announcement.plays(self.session_of)))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""
