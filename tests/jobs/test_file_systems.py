@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,8 +108,7 @@ def test_a_killed_run_goes_on_where_it_was_moved_or_copied_to(config, tmp_path, 
     old, new = tmp_path / "old", tmp_path / "far" / "new"
     with mpi.start(3, "run", config, "--out", old, program=PARROT) as job:
         job.wait_for(lambda: (old / "rounds/0001.h5").exists())
-        for pid in job.ranks().values():
-            os.kill(pid, signal.SIGKILL)
+        mpi.kill(job.ranks().values())
         job.end()
     new.parent.mkdir()
     carry(old, new)

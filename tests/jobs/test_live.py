@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mpi import PBEAUTY, alone, mpirun, rounds_kept, start
+from mpi import PBEAUTY, alone, kill, mpirun, rounds_kept, start
 
 from pbeauty.cli import watch as cli_watch
 from pbeauty.cli.watch import observe, watch
@@ -285,8 +285,7 @@ def test_watch_tells_a_playing_run_from_a_dead_one(tmp_path):
         assert "round 1: 0 of 100 (0%)" in shown.out
         assert re.search(r"^ +2 +0 +50 ", shown.out, re.MULTILINE)
         assert observe(run).state == "playing"
-        for rank in job.ranks().values():
-            os.kill(rank, signal.SIGKILL)
+        kill(job.ranks().values())
         job.end(LIMIT)
     shown = alone("watch", run)
     assert shown.code == 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mpi import assert_same, mpirun, results, rounds_kept, start
+from mpi import assert_same, kill, mpirun, results, rounds_kept, start
 
 import pbeauty
 from pbeauty.game.records import Status
@@ -132,8 +130,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_a_round_with_sessions_that_have_e
     play(1, config, tmp_path / "whole")
     with start(4, "run", config, "--out", tmp_path / "run", program=(sys.executable, str(PARROT))) as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
-        for pid in job.ranks().values():
-            os.kill(pid, signal.SIGKILL)
+        kill(job.ranks().values())
         job.end()
     assert 2 <= rounds_kept(tmp_path / "run") < 6
     play(3, config, tmp_path / "run", "--resume")

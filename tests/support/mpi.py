@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +111,14 @@ class Job:
         return [pid for pid in sorted(pids) if _environ(pid).get(_MARK) == self._token]
 
     def _kill(self) -> None:
-        for pid in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(self._processes())
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kills processes of one job. The death of the first can end the others before their turn comes."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def start(

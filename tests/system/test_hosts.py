@@ -1,8 +1,6 @@
 """One job on two hosts over ssh: hosts of our own with a name, a network and an ssh server each."""
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import h5py
 import pytest
 from hosts import virtual
 from hosts.ssh import PROGRAMS, Network
-from mpi import BIN, Job, alone, assert_same, results, rounds_kept
+from mpi import BIN, Job, alone, assert_same, kill, results, rounds_kept
 
 MIXED = """
 name: mixed
@@ -120,7 +118,7 @@ def test_a_folder_that_only_one_host_sees_is_refused(network, tmp_path):
 def test_a_host_whose_ranks_are_killed_ends_the_job(victims, network, tmp_path):
     with start(network, write(tmp_path, ENDLESS), tmp_path / "run") as job:
         job.wait_for(lambda: has_rounds(tmp_path / "run", 2))
-        kill(network["hostb"], victims)
+        kill_on(network["hostb"], victims)
         done = job.end(120)
     assert done.code not in (0, 2, 75)
     assert done.left == []
@@ -132,7 +130,7 @@ def test_a_killed_daemon_costs_the_run_nothing(network, tmp_path):
     config = write(tmp_path, ENDLESS.replace("10000", "8"))
     with start(network, config, tmp_path / "run") as job:
         job.wait_for(lambda: has_rounds(tmp_path / "run", 2))
-        kill(network["hostb"], ["hydra_pmi_proxy"])
+        kill_on(network["hostb"], ["hydra_pmi_proxy"])
         done = job.end(120)
     assert done.left == []
     assert rounds_kept(tmp_path / "run") == 8
@@ -163,11 +161,10 @@ def has_rounds(folder, count):
     return (folder / "run.h5").exists() and rounds_kept(folder) >= count
 
 
-def kill(host, names):
+def kill_on(host, names):
     found = [pid for name in names for pid in host.processes() if _name(pid) == name]
     assert len(found) == sum({"pbeauty": 2, "hydra_pmi_proxy": 1}[name] for name in names)
-    for pid in found:
-        os.kill(pid, signal.SIGKILL)
+    kill(found)
 
 
 def _name(pid):

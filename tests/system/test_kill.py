@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import random
@@ -51,9 +50,7 @@ def kill(job, victim, draw):
     if victim == "launcher":
         job.send(signal.SIGKILL)
     pids = list(job.ranks().values())
-    for pid in pids if victim == "ranks" else draw.sample(pids, k=min(1, len(pids))):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    mpi.kill(pids if victim == "ranks" else draw.sample(pids, k=min(1, len(pids))))
 
 
 def results(folder):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import sys
 from collections import Counter
@@ -371,9 +369,7 @@ def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(w
     journals, people = tmp_path / "run/journal/0000", tmp_path / "run/personas.jsonl"
     with mpi.start(3, "run", config, "--out", tmp_path / "run", program=BIRDS) as job:
         job.wait_for(lambda: people.exists() or any(path.stat().st_size for path in journals.glob("*")))
-        for pid in job.ranks().values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, mpi.signal.SIGKILL)
+        mpi.kill(job.ranks().values())
         job.end()
     done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=BIRDS)
     assert done.code == 0, done

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -154,9 +152,7 @@ def test_writing_beforehand_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(
     journals = tmp_path / ".people.jsonl.writing/journal/0000"
     with mpi.start(3, "personas", compared, "--out", file, program=BIRDS) as job:
         job.wait_for(lambda: file.exists() or any(path.stat().st_size for path in journals.glob("*")))
-        for pid in job.ranks().values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, mpi.signal.SIGKILL)
+        mpi.kill(job.ranks().values())
         job.end()
     if not file.exists():
         refused = mpi.mpirun(1, "personas", compared, "--out", file, program=BIRDS)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mpi import alone, rounds_kept, start
+from mpi import alone, kill, rounds_kept, start
 
 from pbeauty.errors import ConfigError, LockedError
 from pbeauty.storage import lock
@@ -86,8 +86,7 @@ def test_the_lock_of_a_killed_job_is_taken_over(tmp_path):
     with start(2, "run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run) as job:
         job.wait_for((run / "run.h5").exists)
         pid = job.ranks()[0]
-        for rank in job.ranks().values():
-            os.kill(rank, signal.SIGKILL)
+        kill(job.ranks().values())
         job.end(LIMIT)
     assert (run / LOCK_FILE).exists()
     resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run, "--resume")
