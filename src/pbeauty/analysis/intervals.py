@@ -2,7 +2,8 @@
 
 Intervals are two-sided. An interval is given only where it keeps its confidence on the data of this game, which are
 bounded and heaped on a few numbers (tests/unit/analysis/test_coverage.py simulates it): means always, shares from
-`FEWEST_FOR_SHARES` participants on, standard deviations from `FEWEST_FOR_SD` guesses on, quantiles and modes never.
+`FEWEST_FOR_SHARES` participants or `FEWEST_SESSIONS_FOR_SHARES` sessions on, standard deviations from `FEWEST_FOR_SD`
+guesses on, quantiles and modes never.
 
 Those from one session take its participants as independent draws, which they are given what all of them were told. How
 another session would go is known from several: then a session is one observation.
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 FEWEST_FOR_SHARES = 100
 """Below, Wilson's interval of a small share misses its confidence by several percent."""
-FEWEST_SESSIONS_FOR_SHARES = 20
-"""Below, the same of the share of a rare kind in several sessions, which may be in one of them alone."""
+FEWEST_SESSIONS_FOR_SHARES = 5
+"""With guesses of the kind, and with others; with fewer, a share over sessions has no interval."""
 FEWEST_FOR_SD = 1000
 """Below, a few far guesses, which a sample may lack, make the interval of a standard deviation too narrow."""
 
@@ -127,38 +128,41 @@ def deviation(ordered: Floats, sd: float, confidence: float = CONFIDENCE) -> Est
 
 def share(count: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     """A share of n with Wilson's score interval (Wilson 1927; Brown, Cai & DasGupta 2001)."""
-    if not n:
-        return NONE
-    return _wilson(count / n, n, normal(confidence)) if n >= FEWEST_FOR_SHARES else Estimate(count / n)
+    if n < FEWEST_FOR_SHARES:
+        return Estimate(count / n) if n else NONE
+    p, z = count / n, normal(confidence)
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return Estimate(p, max(0.0, min(middle - reach, p)), min(1.0, max(middle + reach, p)))
 
 
 def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) -> Estimate:
-    """A share over all sessions, with Wilson's interval for as many independent ones as would vary as much.
+    """A share over all sessions, with the interval of Korn and Graubard (1998).
 
-    Where members of a session are alike, that is fewer than there are (Dean & Pagano 2015).
+    It is Clopper and Pearson's for as many independent guesses as would vary as much, and wider for the few sessions
+    that tell how much these vary: by Student's t with one degree of freedom less than there would be sessions if each
+    had equally many guesses of the kind, (sum k)^2 / sum k^2 (Kish 1965), or of other kinds if that is less.
 
     Args:
         counts: int64[session].
         n: of how many, int64[session].
         confidence: in (0, 1).
     """
-    from scipy.special import stdtrit
+    from scipy.special import betaincinv, stdtrit
 
-    total, sessions = int(n.sum()), int(np.count_nonzero(n))
+    total, sessions, kinds = int(n.sum()), int(np.count_nonzero(n)), (counts, n - counts)
     if not total:
         return NONE
     p = float(counts.sum()) / total
-    if sessions < FEWEST_SESSIONS_FOR_SHARES:
+    if min(np.count_nonzero(kind) for kind in kinds) < FEWEST_SESSIONS_FOR_SHARES:
         return Estimate(p)
     variance = float(np.square((counts - p * n) / total).sum()) * sessions / (sessions - 1)
     size = p * (1 - p) / variance if variance else total
-    return _wilson(p, size, float(stdtrit(sessions - 1, 0.5 + confidence / 2)))
-
-
-def _wilson(p: float, n: float, z: float) -> Estimate:
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Estimate(p, max(0.0, min(middle - reach, p)), min(1.0, max(middle + reach, p)))
+    freedom = max(min(float(kind.sum()) ** 2 / float(kind @ kind) for kind in kinds) - 1, 1.0)
+    level = 0.5 + confidence / 2
+    size *= float(stdtrit(total - 1, level) / stdtrit(freedom, level)) ** 2
+    k = p * size
+    return Estimate(p, float(betaincinv(k, size - k + 1, 1 - level)), float(betaincinv(k + 1, size - k, level)))
 
 
 def difference(

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.components import between_sessions, effects_of, over_wordings
@@ -308,17 +308,58 @@ def test_differences_of_groups_in_the_sessions_of_a_run():
     nominal([one.low <= truth <= one.high for one in pairs])
 
 
+def shares_by_session(counts, size):
+    """Of samples, counts int64[sample, session] of sessions of `size`: their intervals, and which of them are given."""
+    sessions, n = counts.shape[1], counts.shape[1] * size
+    p = counts.sum(axis=1) / n
+    variance = np.square(counts - size * p[:, None]).sum(axis=1) * sessions / (sessions - 1) / n**2
+    kinds = (counts.astype(float), size - counts.astype(float))
+    given = np.min([(kind > 0).sum(axis=1) for kind in kinds], axis=0) >= intervals.FEWEST_SESSIONS_FOR_SHARES
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = np.where(variance > 0, p * (1 - p) / variance, n)
+        alike = np.min([np.square(kind.sum(axis=1)) / np.square(kind).sum(axis=1) for kind in kinds], axis=0)
+    effective = effective * np.square(special.stdtrit(n - 1, 0.975) / special.stdtrit(np.maximum(alike - 1, 1), 0.975))
+    k = p * effective
+    low, high = (special.betaincinv(k, effective - k + 1, 0.025), special.betaincinv(k + 1, effective - k, 0.975))
+    for row in range(5):
+        one = intervals.share_by_session(counts[row], np.full(sessions, size))
+        expected = (low[row], high[row]) if given[row] else (np.nan, np.nan)
+        assert (one.low, one.high) == pytest.approx(expected, nan_ok=True)
+    return low, high, given
+
+
 @pytest.mark.parametrize("window", [(45, 50), (30, 37), (20, 25), (13, 16), (0, 1), (99, 100)])
 @pytest.mark.parametrize("name", ["people", "model"])
 def test_shares_over_the_sessions_of_a_run(name, window):
-    """Also of rare levels, down to one guess in a hundred."""
+    """Also of rare levels, down to one guess in a hundred, whose intervals hold the truth somewhat more often."""
     inside = (window[0] <= VALUES) & (window[1] >= VALUES)
     truth = float(truth_of(POPULATIONS[name])[inside].sum())
     if truth < 0.009:
         return
     counts = played(POPULATIONS[name], 4000, np.random.default_rng(5))[..., inside].sum(axis=-1)
-    found = [intervals.share_by_session(row, np.full(SESSIONS, MEMBERS)) for row in counts]
-    nominal([one.low <= truth <= one.high for one in found])
+    low, high, given = shares_by_session(counts, MEMBERS)
+    if given.mean() < 0.1:
+        return
+    covered = np.mean((low <= truth) & (truth <= high), where=given)
+    assert 0.93 <= covered <= (0.97 if truth > 0.1 else 1)
+
+
+@pytest.mark.parametrize("sessions", [5, 10, 20, 50])
+@pytest.mark.parametrize("size", [5, 18, 60, 1000])
+def test_shares_over_sessions_that_differ(size, sessions):
+    """Of those intervals that are given, where that is one in ten or more: sessions that differ not at all to a lot."""
+    generator = np.random.default_rng(7)
+    for alike in (0, 0.03, 0.1):  # the correlation within sessions
+        for truth in (0.01, 0.03, 0.1, 0.3, 0.5):
+            shares = np.full((3000, sessions), truth)
+            if alike:
+                shares = generator.beta(truth / alike - truth, (1 - truth) * (1 / alike - 1), shares.shape)
+            low, high, given = shares_by_session(generator.binomial(size, shares), size)
+            if given.mean() < 0.1:
+                continue
+            covered = np.mean((low <= truth) & (truth <= high), where=given)
+            assert covered >= 0.93 - 2 * math.sqrt(0.065 / given.sum()), (alike, truth)
+            assert covered <= 0.975 or truth < 0.1 or sessions * size < 360, (alike, truth)
 
 
 def test_wordings_as_a_sample():

@@ -176,15 +176,16 @@ def test_more_sessions_of_an_experiment_are_one_case(tmp_path, guesses):
     assert any("have the seed of another run" in note for note in found.notes)
 
 
-def test_shares_have_intervals_from_twenty_sessions_on(tmp_path, found):
-    assert all(np.isnan(share.low) for share in found.of()[0].levels.values())
-    generator = np.random.default_rng(8)
+def test_shares_have_intervals_where_enough_sessions_have_such_guesses_and_others(tmp_path):
     count = FEWEST_SESSIONS_FOR_SHARES
-    played = generator.choice([33.0, 50, 22], (1, count * SIZE))
-    with Run(make(tmp_path, played, experiment(SIZE, sessions=count, population=TWO))) as run:
-        one = analyse(run).of()[0].levels["level 1"]
-    assert one.value == pytest.approx(np.mean(played == 33))
-    assert one.low < one.value < one.high
+    played = np.full((count + 1, SIZE), 50.0)
+    played[:count, 0], played[: count - 1, 1] = 33, 22
+    with Run(make(tmp_path, played.reshape(1, -1), experiment(SIZE, sessions=count + 1, population=TWO))) as run:
+        shares = analyse(run).of()[0].levels
+    assert shares["level 1"].value == pytest.approx(count / played.size)
+    assert 0 < shares["level 1"].low < shares["level 1"].value < shares["level 1"].high < 0.5
+    assert shares["level 0"].low > 0.5
+    assert all(np.isnan(shares[label].low) for label in ("level 2", "level 3"))
 
 
 def test_sessions_on_the_command_line(tmp_path, guesses, capsys, monkeypatch):
