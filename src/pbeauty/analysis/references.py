@@ -163,7 +163,7 @@ def _letters(name: str) -> str:
 def load() -> References:
     """All published figures; read once per process."""
     text = (files("pbeauty.analysis") / "references.yaml").read_text(encoding="utf-8")
-    document = yaml.safe_load(text)
+    document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # libyaml's, where it is there
     sources = {key: Source(key=key, **fields) for key, fields in document["sources"].items()}
 
     def resolved(entry: dict[str, Any]) -> dict[str, Any]:

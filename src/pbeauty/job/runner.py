@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import shlex
 import shutil
@@ -306,6 +307,7 @@ def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
         if comm.rank < drawing:
             from pbeauty.plots import plot_run
 
+            gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage
             for number, folder in enumerate(folders):
                 plot_run(folder, share=((comm.rank + number) % drawing, drawing))
 

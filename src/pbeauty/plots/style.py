@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
@@ -87,7 +88,8 @@ def page(title: str, subtitle: str, box: tuple[float, float, float, float]) -> t
 
 def headed(title: str, subtitle: str, height: float = SIZE[1]) -> Figure:
     """A page-wide figure, `height` inches high, with a headline; its top half inch is taken."""
-    figure = Figure(figsize=(SIZE[0], height), dpi=DPI)  # texts are measured for the PNG, and once
+    figure = Figure(figsize=(SIZE[0], height), dpi=DPI)
+    FigureCanvasAgg(figure)  # measures texts, for the PNG, and once
     scale = SIZE[1] / height
     headline = figure.text(0.015, 1 - 0.028 * scale, show(title), va="top", fontsize=11, fontweight="bold")
     for text in (headline, figure.text(0.015, 1 - 0.088 * scale, show(subtitle), va="top", color=DARK)):
@@ -221,7 +223,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def pdf(figure: Figure) -> bytes:
     """A figure as a PDF, the same for the same figure."""
     content = io.BytesIO()
-    figure.savefig(content, format="pdf", metadata={"CreationDate": None})
+    FigureCanvasPdf(figure).print_figure(content, format="pdf", metadata={"CreationDate": None})
     return content.getvalue()
 
 
