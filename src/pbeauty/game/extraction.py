@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from pbeauty.game.records import ReadingRule, Status
@@ -42,6 +42,7 @@ class Reading(NamedTuple):
     """Which rule read the guess; `NONE` where there is none."""
 
 
+@lru_cache(maxsize=1024)  # short replies are often alike
 def read_guess(text: str, low: float, high: float, truncated: bool = False) -> Reading:
     """Reads the number that the author of a reply states as a choice; the rules are those of this module.
 

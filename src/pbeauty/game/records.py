@@ -146,13 +146,14 @@ class Ragged:
     def __init__(self, dtype: DTypeLike) -> None:
         self._flat: NDArray = np.empty(1024, dtype)
         self._offsets = np.zeros(1024, np.int64)
-        self._rows = 0
+        self._rows = self._end = 0
 
     @classmethod
     def of(cls, flat: NDArray, offsets: NDArray[np.int64]) -> Ragged:
         """Rows that exist already: row r is flat[offsets[r]:offsets[r + 1]]. The arrays are kept, not copied."""
         ragged = cls(flat.dtype)
         ragged._flat, ragged._offsets, ragged._rows = flat, np.asarray(offsets, np.int64), len(offsets) - 1
+        ragged._end = int(offsets[-1])
         return ragged
 
     def __len__(self) -> int:
@@ -170,16 +171,15 @@ class Ragged:
 
     def append(self, values: NDArray | list[int] | bytes) -> int:
         """Adds a row and returns its number."""
-        row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else np.asarray(values)
-        start = self._offsets[self._rows]
-        stop = start + len(row)
+        row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else values
+        start, stop = self._end, self._end + len(row)
         if stop > len(self._flat):
             self._flat = _longer(self._flat, max(stop, 2 * len(self._flat)))
         if self._rows + 1 >= len(self._offsets):
             self._offsets = _longer(self._offsets, 2 * len(self._offsets))
         self._flat[start:stop] = row
-        self._offsets[self._rows + 1] = stop
-        self._rows += 1
+        self._rows, self._end = self._rows + 1, stop
+        self._offsets[self._rows] = stop
         return self._rows - 1
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:

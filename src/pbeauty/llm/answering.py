@@ -93,11 +93,13 @@ class _Round:
 
     def first_requests(self) -> Iterator[_Call]:
         """What everybody is asked first."""
-        block = self._block
+        block, asked = self._block, self._rows["status"] != Status.NOT_ASKED
         for slot in walk(len(block.ids), self._round):
-            if self._rows["status"][slot] == Status.NOT_ASKED:
+            if not asked[slot]:
                 continue
-            prompt, self._rows["forgotten"][slot] = block.prompt(slot)
+            prompt, forgotten = block.prompt(slot)
+            if forgotten:
+                self._rows["forgotten"][slot] = forgotten
             seed = None if self._seeds[slot] is None else int(self._seeds[slot])
             yield _Call(int(block.ids[slot]), 0, prompt, block.group_settings(slot).params, seed, slot, Purpose.ANSWER)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,16 @@ class TokenCache:
         """Room for numbers below `size`."""
         self._tokens = Ragged(np.int32)
         self._row = np.full(size, -1, np.int64)
+        self._latest: tuple[int, list[int]] = -1, []
+        """What was asked for last: neighbours are often told the same."""
 
     def get(self, number: int, make: Callable[[], list[int]]) -> list[int]:
-        """The token ids of `number`."""
-        if self._row[number] < 0:
-            self._row[number] = self._tokens.append(np.array(made := make(), np.int32))
-            return made
-        return self._tokens[int(self._row[number])].tolist()
+        """The token ids of `number`, not to be altered."""
+        if number != self._latest[0]:
+            if self._row[number] < 0:
+                self._row[number] = self._tokens.append(make())
+            self._latest = number, self._tokens[int(self._row[number])].tolist()
+        return self._latest[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +199,20 @@ class LLMParticipants:
         room = self.group_settings(slot).room
         if not self.template.is_append_only:
             return self._rendered(slot, begin, room, extra)
-        tail = [
-            token
-            for tokens, text in extra
-            for token in [*self.template.reasoning.answer_tokens(tokens), *self.template.turn(text)]
+        pieces = [  # the conversation's end first
+            token_ids
+            for tokens, text in reversed(extra)
+            for token_ids in (self.template.turn(text), self.template.reasoning.answer_tokens(tokens))
         ]
+        room -= sum(map(len, pieces))
         while begin > 0:
-            longer = self._answer(begin - 1, slot) + self._turn(begin, slot) + tail
-            if not self._fits(longer, begin - 1, slot, room):
+            exchange = self._turn(begin, slot), self._answer(begin - 1, slot)
+            room -= len(exchange[0]) + len(exchange[1])
+            if not self._fits(begin - 1, slot, room):
                 break
-            begin, tail = begin - 1, longer
-        return self._opening(begin, slot) + tail, begin
+            pieces += exchange
+            begin -= 1
+        return list(chain(self._opening(begin, slot), *reversed(pieces))), begin
 
     def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
         """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
@@ -260,12 +267,12 @@ class LLMParticipants:
             return requests.openings.get(int(requests.number[slot]), make)
         return make() if round_index else self._openings.get(int(self._person[slot]), make)
 
-    def _fits(self, tail: list[int], round_index: int, slot: int, room: int) -> bool:
-        """Whether a conversation that begins with a round, and goes on with `tail`, leaves room for a reply."""
+    def _fits(self, round_index: int, slot: int, room: int) -> bool:
+        """Whether the opening of a conversation that begins with a round has at most `room` tokens."""
         # To begin with a later round takes less than the first opening and that round's turn together. Both are there
         # already, where the opening would have to be made, for one session after the other.
         most = len(self._opening(0, slot)) + (len(self._turn(round_index, slot)) if round_index else 0)
-        return most + len(tail) <= room or len(self._opening(round_index, slot)) + len(tail) <= room
+        return most <= room or len(self._opening(round_index, slot)) <= room
 
     def _turn(self, round_index: int, slot: int) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""

@@ -60,7 +60,7 @@ class Journal:
         It is safe from a crash of the program after the next `flush`.
         """
         fields = (participant, call, reply.truncated, reply.prompt_tokens, reply.cached_tokens)
-        payload = _FIELDS.pack(*fields) + np.array(reply.tokens, "<i4").tobytes()
+        payload = _FIELDS.pack(*fields) + struct.pack(f"<{len(reply.tokens)}i", *reply.tokens)
         self._file.write(_FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload)
 
     def flush(self) -> None:
