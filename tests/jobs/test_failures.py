@@ -6,13 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made import make
-from mpi import PBEAUTY, Job, alone, mpirun, results, rounds_kept, start
+from mpi import LIMIT, PBEAUTY, PYTHON, Job, alone, altered, mpirun, results, rounds_kept, start
 
 import pbeauty
 from pbeauty.errors import ConfigError
@@ -44,8 +43,6 @@ population:
 """
 RANKS = [1, 3]
 STREAMS = ("out", "err", "code")
-LIMIT = 45
-"""Seconds after which a job counts as hanging; none of these takes more than a few."""
 
 
 def write(folder, text):
@@ -53,18 +50,12 @@ def write(folder, text):
     return folder / "experiment.yaml"
 
 
-def program(folder, setup):
-    """The program with its surroundings altered by a few lines of code, as a command."""
-    (folder / "altered.py").write_text(f"import sys\n{setup}\nfrom pbeauty.cli.main import main\nsys.exit(main())\n")
-    return [sys.executable, str(folder / "altered.py")]
-
-
 def refuse(ranks, arguments, *words, header=False, **options):
     """Runs what must be refused: exit code 2, one message that holds each of `words` once, no traceback, no results.
 
     What is noticed when engines load comes after the header.
     """
-    done = mpirun(ranks, "run", *arguments, timeout=LIMIT, **options)
+    done = mpirun(ranks, "run", *arguments, **options)
     assert done.code == 2, done
     assert done.left == []
     assert done.out == ""
@@ -143,7 +134,10 @@ def bad_requests(folder):
     (folder / "no-config").mkdir()
     texts = {
         **BAD_FILES,
-        "three-models": (THREE_MODELS, ["start at least 4 ranks, not"]),
+        "three-models": (
+            THREE_MODELS,
+            ["3 models (one, other, third) need a rank each", "at least 4 ranks, not"],
+        ),
         "model-missing": (LLM.replace("PATH", f"{folder}/gone"), [f"model path {folder}/gone", "no such folder"]),
         "model-no-config": (
             LLM.replace("PATH", f"{folder}/no-config"),
@@ -170,7 +164,7 @@ def test_a_bad_request_is_refused(ranks, tmp_path):
     arguments = {name: ["run", *map(str, given)] for name, (given, _) in requests.items()}
     (tmp_path / "requests.json").write_text(json.dumps(arguments))
     (tmp_path / "requests.py").write_text(REQUESTS)
-    done = mpirun(ranks, tmp_path, program=(sys.executable, str(tmp_path / "requests.py")), timeout=LIMIT)
+    done = mpirun(ranks, tmp_path, program=(*PYTHON, str(tmp_path / "requests.py")))
     assert (done.code, done.out, done.err, done.left) == (0, "", "", [])
     for name, (_, words) in requests.items():
         read = {what: [(tmp_path / name / f"{rank}/{what}").read_text() for rank in range(ranks)] for what in STREAMS}
@@ -193,7 +187,7 @@ def test_a_bad_request_ends_the_job(ranks, tmp_path):
 
 
 def test_unknown_arguments_are_refused_without_a_hang(tmp_path):
-    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--frobnicate", timeout=LIMIT)
+    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--frobnicate")
     assert done.code == 2
     assert done.left == []
     assert "Traceback" not in done.err
@@ -361,7 +355,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 @pytest.mark.parametrize(("ranks", "number"), [(1, 1), (3, 3)])
 def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(ranks, number, tmp_path):
     arguments = ["run", write(tmp_path, SCRIPTED), "--set", "plots=true", "--out", tmp_path / "run"]
-    done = mpirun(ranks, *arguments, program=program(tmp_path, NOBODY.format(round_index=number - 1)))
+    done = mpirun(ranks, *arguments, program=altered(tmp_path, NOBODY.format(round_index=number - 1)))
     assert (done.code, done.left) == (1, []), done
     message = f"round {number}: no participant gave a valid guess, so the round has no target (50 unparsable)"
     assert f"pbeauty: {message}; the rounds before it are kept" in done.err
@@ -373,8 +367,8 @@ def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(
 
 @pytest.mark.parametrize(("ranks", "rank"), [(1, 0), (4, 1), (4, 2)])
 def test_an_uncaught_error_on_one_rank_ends_the_job_with_its_traceback(ranks, rank, tmp_path):
-    broken = program(tmp_path, FAULT.format(rank=rank, fault="raise ZeroDivisionError('out of luck')"))
-    done = mpirun(ranks, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken, timeout=LIMIT)
+    broken = altered(tmp_path, FAULT.format(rank=rank, fault="raise ZeroDivisionError('out of luck')"))
+    done = mpirun(ranks, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken)
     assert done.code not in (0, 2, 75)
     assert done.left == []
     assert done.err.count("Traceback (most recent call last)") == 1, done.err
@@ -388,8 +382,8 @@ def test_an_uncaught_error_on_one_rank_ends_the_job_with_its_traceback(ranks, ra
     [("sys.exit(0)", "0"), ("raise KeyboardInterrupt", "KeyboardInterrupt"), ("raise MemoryError", "MemoryError")],
 )
 def test_no_way_out_of_a_rank_leaves_the_others_waiting(fault, name, tmp_path):
-    broken = program(tmp_path, FAULT.format(rank=2, fault=fault))
-    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken, timeout=LIMIT)
+    broken = altered(tmp_path, FAULT.format(rank=2, fault=fault))
+    done = mpirun(3, "run", write(tmp_path, SCRIPTED), "--out", tmp_path / "run", program=broken)
     assert done.code != 0
     assert done.left == []
     assert f"pbeauty: rank 2 of 3: {name}\n" in done.err
@@ -401,7 +395,7 @@ def test_a_killed_rank_ends_the_job_and_the_finished_rounds_can_be_read(rank, tm
     with start(3, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run") as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
         os.kill(job.ranks()[rank], signal.SIGKILL)
-        done = job.end(LIMIT)
+        done = job.end()
     assert done.code != 0
     assert done.left == []
     assert rounds_kept(tmp_path / "run") >= 2
@@ -409,9 +403,9 @@ def test_a_killed_rank_ends_the_job_and_the_finished_rounds_can_be_read(rank, tm
 
 def test_a_file_that_cannot_be_written_ends_the_job_and_keeps_the_rounds_before(tmp_path):
     """However HDF5 takes it that a file can grow no more: the file of the rounds before is untouched."""
-    limited = program(tmp_path, LIMITED)
+    limited = altered(tmp_path, LIMITED)
     config = write(tmp_path, SCRIPTED.replace("count: 50", "count: 20000").replace("rounds: 4", "rounds: 400"))
-    done = mpirun(3, "run", config, "--out", tmp_path / "run", program=limited, timeout=LIMIT)
+    done = mpirun(3, "run", config, "--out", tmp_path / "run", program=limited)
     assert done.code not in (0, 2, 75)
     assert done.left == []
     kept = rounds_kept(tmp_path / "run")
@@ -430,7 +424,7 @@ def test_a_signal_to_the_launcher_ends_the_run_cleanly(number, ranks, tmp_path):
     with start(ranks, *arguments) as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
         job.send(number)
-        done = job.end(LIMIT)
+        done = job.end()
     kept = rounds_kept(tmp_path / "run")
     assert done.code != 0, "an interrupted run must not look like a finished one"
     assert done.left == []
@@ -448,7 +442,7 @@ def test_a_long_round_is_broken_off(number, tmp_path):
     with start(3, "run", config, "--out", tmp_path / "run") as job:
         job.wait_for((tmp_path / "run/run.h5").exists)
         job.send(number)
-        done = job.end(LIMIT)
+        done = job.end()
     assert done.left == []
     assert f"stopped by {number.name} after 0 finished round(s)" in done.err
     assert rounds_kept(tmp_path / "run") == 0
@@ -458,7 +452,7 @@ def test_a_signal_to_a_run_without_a_launcher_gives_exit_code_75(tmp_path):
     with Job([*PBEAUTY, "run", write(tmp_path, ENDLESS), "--out", tmp_path / "run"], {}) as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 1)
         job.send(signal.SIGTERM)
-        done = job.end(LIMIT)
+        done = job.end()
     assert (done.code, done.left) == (75, [])
     assert f"stopped by SIGTERM after {rounds_kept(tmp_path / 'run')} finished round(s)" in done.err
 
@@ -470,7 +464,7 @@ def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path)
     shutil.copytree(Path(pbeauty.__path__[0]) / "demo", tmp_path / "model")
     (tmp_path / "model/model.safetensors").write_bytes(b"\x08" + bytes(7) + b"garbage.")
     config = write(tmp_path, LLM.replace("PATH", str(tmp_path / "model")))
-    done = mpirun(3, "run", config, "--out", tmp_path / "run", timeout=120)
+    done = mpirun(3, "run", config, "--out", tmp_path / "run")
     assert done.code == 1, done
     assert done.left == []
     assert done.err.count("Error: ") == 1, done.err

@@ -13,7 +13,6 @@ import pytest
 
 from pbeauty.storage.run_reader import Run
 
-PARROT = (sys.executable, str(Path(__file__).parents[1] / "support/parrot.py"))
 GAME = """
 name: game
 seed: 5
@@ -61,7 +60,7 @@ def no_locks(tmp_path_factory):
 
 def play(folder, config, *more, environ=None, rounds=3):
     command = ("run", config, "--out", folder, "--resume", "--set", f"game.rounds={rounds}", *more)
-    done = mpi.mpirun(2, *command, program=PARROT, environ=environ)
+    done = mpi.mpirun(2, *command, program=mpi.PARROT, environ=environ)
     assert done.code in (0, 9, 75), done
     return done
 
@@ -106,8 +105,8 @@ def test_nothing_depends_on_the_variables_of_hdf5(config, tmp_path):
 def test_a_killed_run_goes_on_where_it_was_moved_or_copied_to(config, tmp_path, carry):
     play(tmp_path / "whole", config, rounds=8)
     old, new = tmp_path / "old", tmp_path / "far" / "new"
-    with mpi.start(3, "run", config, "--out", old, program=PARROT) as job:
-        job.wait_for(lambda: (old / "rounds/0001.h5").exists())
+    with mpi.start(3, "run", config, "--out", old, **mpi.silent_after(40)) as job:
+        job.wait_for((old / "rounds/0001.h5").exists)
         mpi.kill(job.ranks().values())
         job.end()
     new.parent.mkdir()

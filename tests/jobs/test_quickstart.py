@@ -26,7 +26,7 @@ population:
   - {name: cut, count: 10, kind: llm, user_prompt: step-by-step, extraction: pattern, retries: 0,
      sampling: {max_tokens: 1}}
 """
-LIMIT = 240
+LIMIT = 600
 """Seconds after which a job counts as hanging; an engine takes 10 to 20 to start."""
 
 
@@ -40,13 +40,28 @@ def quickstart(tmp_path_factory, pytestconfig):
 
 
 @pytest.fixture(scope="module")
-def kinds(tmp_path_factory):
-    """A game of several kinds of participants on two ranks: the folder of the run."""
-    folder = tmp_path_factory.mktemp("kinds")
+def interrupted(tmp_path_factory, pytestconfig):
+    """A sweep on engines that are loaded once: several kinds of participants, the example of sessions, and the
+    quickstart again, of which rounds without end are broken off by a signal; the job and the folder of the cases."""
+    folder, configs = tmp_path_factory.mktemp("sweep"), pytestconfig.rootpath / "configs"
     (folder / "kinds.yaml").write_text(KINDS)
-    done = mpirun(2, "run", folder / "kinds.yaml", "--out", folder / "run", timeout=LIMIT)
-    assert done.code == 0, done
-    return folder / "run"
+    cases = [
+        {"base": "kinds.yaml"},
+        {"base": f"{configs}/sessions.yaml", "set": {"game.rounds": 2}},
+        {"base": f"{configs}/quickstart.yaml", "set": {"game.rounds": 1000}},
+    ]
+    (folder / "sweep.yaml").write_text(json.dumps({"base": cases}))
+    last = folder / "all/quickstart"
+    with start(3, "run", folder / "sweep.yaml", "--out", folder / "all") as job:
+        job.wait_for(lambda: (last / "run.h5").exists() and rounds_kept(last) >= 4, timeout=LIMIT)
+        job.send(signal.SIGTERM)
+        return job.end(LIMIT), folder / "all"
+
+
+@pytest.fixture
+def kinds(interrupted):
+    """The game of several kinds of participants: the folder of the run."""
+    return interrupted[1] / "kinds"
 
 
 def replies_of(run, round_index):
@@ -147,34 +162,26 @@ def test_prompts_and_provenance_are_kept(quickstart):
         assert yaml.safe_load(file.attrs["experiment"])["models"]["demo"]["path"] == "demo"
 
 
-def test_the_same_seed_plays_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(
-    quickstart, tmp_path, pytestconfig
-):
-    *_, folder = quickstart
-    arguments = ("run", QUICKSTART, "--set", "game.rounds=1000", "--out", tmp_path / "run")
-    with start(3, *arguments, folder=pytestconfig.rootpath) as job:
-        job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 4, timeout=LIMIT)
-        job.send(signal.SIGTERM)
-        done = job.end(LIMIT)
+def test_the_same_seed_plays_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(quickstart, interrupted):
+    done, folder = interrupted
     assert done.code != 0
     assert done.left == []
     assert "Traceback" not in done.err
-    kept = rounds_kept(tmp_path / "run")
-    assert f"stopped by SIGTERM after {kept} finished round(s)" in done.err
-    with Run(tmp_path / "run") as run:
+    with Run(folder / "quickstart") as run:
+        kept = run.round_count
+        assert f"stopped by SIGTERM after {kept} finished round(s)" in done.err
         assert not run.finished
         for index in range(kept):
             assert sorted(last_words(run, index)) == list(range(300))
-    short, long = results(folder), results(tmp_path / "run")
+    short, long = results(quickstart[1]), results(folder / "quickstart")
     assert_same({name: values if "rounds" not in name else values[:4] for name, values in long.items()}, short)
 
 
-def test_the_example_of_sessions_plays_twenty_games(tmp_path, pytestconfig):
-    arguments = ("run", "configs/sessions.yaml", "--set", "game.rounds=2", "--out", tmp_path / "run")
-    done = mpirun(1, *arguments, timeout=LIMIT, folder=pytestconfig.rootpath)
-    assert (done.code, done.left) == (0, []), done
+def test_the_example_of_sessions_plays_twenty_games(interrupted):
+    done, folder = interrupted
     assert "360 participants in 20 sessions" in done.err
-    with Run(tmp_path / "run") as run:
+    with Run(folder / "sessions") as run:
+        assert run.finished
         targets = run.read("target")
         assert targets.shape == (2, 20)
         assert len(set(targets[0])) > 15, "sessions do not differ"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,9 +21,13 @@ BIN = Path(sys.executable).parent
 MPICH = (str(BIN / "mpirun"),)
 PYTHON = (sys.executable,)
 PBEAUTY = (str(BIN / "pbeauty"),)
+_SUPPORT = Path(__file__).parent
+PARROT = (*PYTHON, str(_SUPPORT / "parrot.py"))
 _MARK = "PBEAUTY_TEST_JOB"
-_GRACE = 10.0
+_GRACE = 30.0
 """Seconds that the ranks of a job may live on after its launcher."""
+LIMIT = 300.0
+"""Seconds after which a job counts as hanging: many times what one takes, since others may have the machine."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +88,18 @@ class Job:
                 found.setdefault(int(rank), pid)
         return found
 
-    def wait_for(self, ready: Callable[[], bool], timeout: float = 150) -> None:
-        """Waits until `ready`; the job must be running until then."""
+    def wait_for(self, ready: Callable[[], bool], timeout: float = LIMIT) -> None:
+        """Waits until `ready`, which must not take the job longer than its own end."""
         deadline = time.monotonic() + timeout
-        while not ready():
-            assert self._process.poll() is None, f"ended too early: {self._process.communicate()}"
+        while True:
+            ended = self.ended  # before the look: what a job has left at its end is seen, too
+            if ready():
+                return
+            assert not ended, f"ended too early: {self._process.communicate()}"
             assert time.monotonic() < deadline, "not ready in time"
             time.sleep(0.05)
 
-    def end(self, timeout: float = 150) -> Done:
+    def end(self, timeout: float = LIMIT) -> Done:
         """Waits for the job's end."""
         try:
             out, err = self._process.communicate(timeout=timeout)
@@ -134,16 +142,33 @@ def start(
     return Job(command, environ or {}, folder)
 
 
-def mpirun(ranks: int, *arguments: str | Path, timeout: float = 150, **options: object) -> Done:
+def mpirun(ranks: int, *arguments: str | Path, timeout: float = LIMIT, **options: object) -> Done:
     """Runs `mpirun -n <ranks> pbeauty <arguments>` to its end; options as for `start`."""
     with start(ranks, *arguments, **options) as job:  # type: ignore[arg-type]
         return job.end(timeout)
 
 
-def alone(*arguments: str | Path, timeout: float = 150, environ: Mapping[str, str] | None = None) -> Done:
+def alone(*arguments: str | Path, timeout: float = LIMIT, environ: Mapping[str, str] | None = None) -> Done:
     """Runs `pbeauty <arguments>`, without a launcher and without figures."""
     with Job([*PBEAUTY, *_without_figures(arguments)], environ or {}) as job:
         return job.end(timeout)
+
+
+def silent_after(replies: int) -> dict[str, Any]:
+    """Options of `start`: parrots that fall silent after so many replies each, and so stay in a round."""
+    return {"program": PARROT, "environ": {"PARROT_REPLIES": str(replies)}}
+
+
+def thinking_from(round_number: int) -> dict[str, Any]:
+    """Options of `start`: participants without a model who think for an hour from a round on, counted from 1."""
+    return {"program": (*PYTHON, str(_SUPPORT / "thinker.py")), "environ": {"THINK_FROM": str(round_number)}}
+
+
+def altered(folder: Path, setup: str) -> tuple[str, ...]:
+    """The program with its surroundings altered by a few lines of code, which are put into `folder`."""
+    lines = ["import sys", setup, "from pbeauty.cli.main import main", "sys.exit(main())"]
+    (folder / "altered.py").write_text("\n".join(lines))
+    return (*PYTHON, str(folder / "altered.py"))
 
 
 def results(folder: Path) -> dict[str, np.ndarray]:

@@ -3,10 +3,13 @@
 For tests of what surrounds an engine (journal, resume, conversations), hundreds of starts in a row. A parrot's
 reply is a function of its prompt and its seed alone, takes a few steps, and is unreadable now and then. Token ids are
 bytes.
+
+With PARROT_REPLIES=N in the environment the parrot of each rank falls silent after N replies.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -52,6 +55,7 @@ class Engine:
         self.gpus = []
         self.arguments, self.resolved = {"model": "parrot"}, {}
         self._waiting = {}
+        self._left = int(os.environ.get("PARROT_REPLIES", sys.maxsize))
 
     @property
     def in_flight(self):
@@ -83,7 +87,8 @@ class Engine:
         finished = {}
         for key, waiting in list(self._waiting.items())[: self.max_num_seqs]:
             waiting[0] -= 1
-            if waiting[0] == 0:
+            if waiting[0] <= 0 and self._left:
+                self._left -= 1
                 _, prompt, text = self._waiting.pop(key)
                 finished[key] = Reply(list(text.encode()), False, len(prompt), len(prompt) // 2, text)
         return finished

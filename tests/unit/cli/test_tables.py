@@ -29,6 +29,16 @@ def printed(capsys, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Three cases of three runs each, and what is said of them together."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for index, p in enumerate(("2/3", "1/2", "0.9")):
+        for seed in range(3):
+            model(folder / f"{index}-{seed}", seed=seed, multiplier=p)
+    return folder, examine([folder], 0.95, 3.0)
+
+
 @pytest.fixture(params=[80, 120])
 def width(request, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(request.param))
@@ -56,21 +66,21 @@ def test_a_run_fits_the_terminal(tmp_path, width, capsys):
             whole(out, made)
 
 
-def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(tmp_path, monkeypatch, capsys):
-    for index, p in enumerate(("2/3", "1/2", "0.9")):
-        for seed in range(3):
-            model(tmp_path / f"{index}-{seed}", seed=seed, multiplier=p)
-    findings = examine([tmp_path], 0.95, 3.0)
+def test_a_sweep_fits_the_terminal_and_begins_with_its_cases(sweep, monkeypatch, capsys):
+    folder, findings = sweep
+    asked = []
+    monkeypatch.setattr("pbeauty.analysis.findings.examine", lambda *given: asked.append(given) or findings)
     for width, options, made in (
         (80, ["--power", "3"], tables.sweep_summary(findings) + tables.power_table(findings)),
         (80, ["--full"], tables.sweep_tables(findings)),
         (120, ["--full"], tables.sweep_tables(findings)),
     ):
         monkeypatch.setenv("COLUMNS", str(width))
-        out = printed(capsys, "analyze", tmp_path, *options)
+        out = printed(capsys, "analyze", folder, *options)
         assert max(map(len, out.splitlines())) <= width
         assert out.index("Cases ──") < out.index("Each case less the first")
         whole(out, made)
+    assert asked == [([folder], 0.95, power, None) for power in (3.0, None, None)]
 
 
 def test_in_a_narrow_terminal_no_column_is_lost(tmp_path, monkeypatch, capsys):
@@ -120,14 +130,11 @@ PLAIN = {
 """Headings that say what they are."""
 
 
-def test_every_column_is_explained(tmp_path):
-    for index, p in enumerate(("2/3", "1/2")):
-        for seed in range(5):
-            model(tmp_path / f"{index}-{seed}", seed=seed, multiplier=p)
+def test_every_column_is_explained(sweep, tmp_path):
+    folder, findings = sweep
     crowd = make(tmp_path / "crowd", GUESSES, experiment(120, rounds=4))
-    findings = examine([tmp_path / "0-0", crowd], 0.95)
-    made = [table for one in findings.examined for table in tables.run_tables(one)]
-    made += tables.sweep_tables(examine([tmp_path / f"{i}-{seed}" for i in range(2) for seed in range(5)], 0.95, 2))
+    made = [table for one in examine([folder / "0-0", crowd], 0.95).examined for table in tables.run_tables(one)]
+    made += tables.sweep_tables(findings)
     assert len({table.title for table in made}) > 15
     unexplained = []
     for table in made:

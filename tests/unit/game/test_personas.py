@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import Counter
-from pathlib import Path
 
 import h5py
 import mpi
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import altered, texts
+from mpi import PARROT, silent_after
 
 from pbeauty.config.loader import dumps, load, loads
 from pbeauty.config.persona_files import load_personas, write_file
@@ -26,7 +25,6 @@ from pbeauty.game.randomness import deal, quotas
 from pbeauty.llm.backgrounds import usable
 from pbeauty.storage.run_reader import Run
 
-BIRDS = (sys.executable, str(Path(__file__).parents[2] / "support/parrot.py"))
 TEXT = """
 name: cast
 seed: 9
@@ -284,13 +282,17 @@ def written(request, tmp_path_factory):
     """A game whose models write backgrounds first, on two ranks: the config and the folder of the run."""
     folder = tmp_path_factory.mktemp("written")
     (folder / "cast.yaml").write_text(TEXT.replace("LANGUAGE", request.param))
-    done = mpi.mpirun(3, "run", folder / "cast.yaml", "--out", folder / "run", program=BIRDS)
+    done = mpi.mpirun(3, "run", folder / "cast.yaml", "--out", folder / "run", program=PARROT)
     assert done.code == 0, done
     assert "backgrounds written" in done.err
     return folder / "cast.yaml", folder / "run", request.param
 
 
-def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
+in_chinese = pytest.mark.parametrize("written", ["zh"], indirect=True)
+"""Where the language makes no difference but that of its characters."""
+
+
+def test_backgrounds_are_written_once_stored_and_told(written):
     _, folder, language = written
     with Run(folder) as run:
         everybody = run.personas
@@ -318,9 +320,10 @@ def test_backgrounds_are_written_once_stored_and_told(written, tmp_path):
     assert not list((folder / "journal").glob("0000/*"))
 
 
+@in_chinese
 def test_the_number_of_ranks_makes_no_difference(written, tmp_path):
     config, folder, _ = written
-    done = mpi.mpirun(1, "run", config, "--out", tmp_path / "run", program=BIRDS)
+    done = mpi.mpirun(1, "run", config, "--out", tmp_path / "run", program=PARROT)
     assert done.code == 0, done
     mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
     with h5py.File(tmp_path / "run/run.h5") as one, h5py.File(folder / "run.h5") as other:
@@ -329,13 +332,14 @@ def test_the_number_of_ranks_makes_no_difference(written, tmp_path):
     assert (tmp_path / "run/personas.jsonl").read_text() == (folder / "personas.jsonl").read_text()
 
 
+@in_chinese
 def test_a_later_run_takes_the_file_and_writes_nothing(written, tmp_path):
     config, folder, _ = written
     given_text = config.read_text()
     start = given_text.index("write: {")  # one line, up to its closing brace
     text = given_text[:start] + f"file: {folder / 'personas.jsonl'}" + given_text[given_text.index("}", start) + 1 :]
     (tmp_path / "again.yaml").write_text(text)
-    done = mpi.mpirun(2, "run", tmp_path / "again.yaml", "--out", tmp_path / "run", program=BIRDS)
+    done = mpi.mpirun(2, "run", tmp_path / "again.yaml", "--out", tmp_path / "run", program=PARROT)
     assert done.code == 0, done
     assert "backgrounds written" not in done.err
     with Run(tmp_path / "run") as run, Run(folder) as before:
@@ -344,16 +348,17 @@ def test_a_later_run_takes_the_file_and_writes_nothing(written, tmp_path):
         assert np.array_equal(run.read("guess", 0), before.read("guess", 0), equal_nan=True)
 
 
+@in_chinese
 def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
     config, folder, _ = written
-    slow = "--set", "population.2.think_time=2"
-    with mpi.start(3, "run", config, *slow, "--out", tmp_path / "run", program=BIRDS) as job:
+    # Enough replies for all backgrounds, which are those of one rank, and too few for the game.
+    with mpi.start(3, "run", config, "--out", tmp_path / "run", **silent_after(100)) as job:
         job.wait_for(lambda: (tmp_path / "run/personas.jsonl").exists())
         job.send(mpi.signal.SIGTERM)
         job.end()
     before = (tmp_path / "run/personas.jsonl").read_bytes()
     assert before == (folder / "personas.jsonl").read_bytes()
-    done = mpi.mpirun(2, "run", config, *slow, "--out", tmp_path / "run", "--resume", program=BIRDS)
+    done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=PARROT)
     assert done.code == 0, done
     assert "backgrounds written" not in done.err
     assert (tmp_path / "run/personas.jsonl").read_bytes() == before
@@ -364,19 +369,22 @@ def test_a_resumed_run_keeps_what_was_written(written, tmp_path):
     )
 
 
+@in_chinese
 def test_a_job_killed_while_backgrounds_are_written_ends_as_if_it_had_not_been(written, tmp_path):
     config, folder, _ = written
     journals, people = tmp_path / "run/journal/0000", tmp_path / "run/personas.jsonl"
-    with mpi.start(3, "run", config, "--out", tmp_path / "run", program=BIRDS) as job:
-        job.wait_for(lambda: people.exists() or any(path.stat().st_size for path in journals.glob("*")))
+    with mpi.start(3, "run", config, "--out", tmp_path / "run", **silent_after(20)) as job:
+        job.wait_for(lambda: any(path.stat().st_size for path in journals.glob("*")))
         mpi.kill(job.ranks().values())
         job.end()
-    done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=BIRDS)
+    assert not people.exists()
+    done = mpi.mpirun(2, "run", config, "--out", tmp_path / "run", "--resume", program=PARROT)
     assert done.code == 0, done
     assert people.read_bytes() == (folder / "personas.jsonl").read_bytes()
     mpi.assert_same(mpi.results(tmp_path / "run"), mpi.results(folder))
 
 
+@in_chinese
 @pytest.mark.parametrize("values", [np.full(150, 5, np.uint8), np.zeros(149, np.uint8), np.zeros(150)])
 def test_sources_of_backgrounds_that_cannot_be_are_refused(values, written, tmp_path):
     _, folder, _ = written

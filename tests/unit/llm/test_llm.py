@@ -281,8 +281,6 @@ def test_two_models_play_one_game_on_ranks_of_their_own(tmp_path):
         "  - {name: c, count: 7, kind: llm, model: one, user_prompt: step-by-step}\n"
     )
     program = (*mpi.PYTHON, parrot.__file__)
-    few = mpi.mpirun(2, "run", config, "--out", tmp_path / "few", program=program)
-    assert few.code == 2 and "2 models (one, other) need a rank each" in few.err
     runs = []
     for ranks in (3, 4):
         done = mpi.mpirun(ranks, "run", config, "--out", tmp_path / str(ranks), program=program)

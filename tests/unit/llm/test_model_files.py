@@ -6,7 +6,6 @@ import re
 import signal
 
 import mpi
-import parrot
 import pytest
 from huggingface_hub import constants
 
@@ -195,13 +194,12 @@ def test_going_on_with_other_weights_is_refused_and_with_the_same_ones_keeps_the
     """A whole job, whose model only looks like one (`parrot`)."""
     checkpoint(tmp_path / "model")
     (tmp_path / "e.yaml").write_text(
-        "name: e\ngame: {rounds: 40}\nmodels: {m: {path: model}}\nplots: false\n"
+        "name: e\ngame: {rounds: 3}\nmodels: {m: {path: model}}\nplots: false\n"
         "population: [{name: g, count: 40, kind: llm, model: m}]"
     )
     command = ("run", tmp_path / "e.yaml", "--out", tmp_path / "run", "--resume")
-    program = (*mpi.PYTHON, parrot.__file__)
-    with mpi.start(2, *command, program=program) as job:
-        job.wait_for(lambda: (tmp_path / "run/run.h5").exists())
+    with mpi.start(2, *command, **mpi.silent_after(30)) as job:
+        job.wait_for((tmp_path / "run/run.h5").exists)
         job.send(signal.SIGTERM)
         assert job.end().code != 0
     with Run(tmp_path / "run") as run:
@@ -210,10 +208,10 @@ def test_going_on_with_other_weights_is_refused_and_with_the_same_ones_keeps_the
         assert "model.safetensors" in run.provenance["models"]["m"]
     weights = (tmp_path / "model/model.safetensors").read_bytes()
     (tmp_path / "model/model.safetensors").write_bytes(weights[::-1])
-    refused = mpi.mpirun(2, *command, program=program)
+    refused = mpi.mpirun(2, *command, program=mpi.PARROT)
     assert refused.code == 2
     assert re.search(r"have changed:\n  model m \(.*model\): model\.safetensors is another", refused.err)
     (tmp_path / "model/model.safetensors").write_bytes(weights)
-    assert mpi.mpirun(2, *command, program=program).code == 0
+    assert mpi.mpirun(2, *command, program=mpi.PARROT).code == 0
     with Run(tmp_path / "run") as run:
         assert run.finished and run.provenance["date"] == date

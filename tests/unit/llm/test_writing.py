@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import mpi
 import pytest
@@ -90,7 +88,6 @@ def test_a_case_on_an_engine_that_other_cases_have_used_is_as_if_it_had_been_pla
 
 # --- by another model, beforehand --------------------------------------------------------------------------
 
-BIRDS = (sys.executable, str(Path(__file__).parents[2] / "support/parrot.py"))
 COMPARED = """
 base:
   name: compared
@@ -119,14 +116,14 @@ def compared(tmp_path):
 
 
 def test_backgrounds_of_another_model_are_written_first_and_then_those_of_every_case(compared, tmp_path, capsys):
-    refused = mpi.mpirun(3, "run", compared, "--out", tmp_path / "out", program=BIRDS)
+    refused = mpi.mpirun(3, "run", compared, "--out", tmp_path / "out", program=mpi.PARROT)
     assert refused.code == 2
     assert "strong writes the backgrounds of pupils and does not play them" in refused.err
     assert main(["check", str(compared)]) == 0
     assert "WARNING: population.1.personas.write.model: strong writes" in capsys.readouterr().out
 
     file = tmp_path / "people.jsonl"
-    done = mpi.mpirun(3, "personas", compared, "--out", file, program=BIRDS)
+    done = mpi.mpirun(3, "personas", compared, "--out", file, program=mpi.PARROT)
     assert done.code == 0, done
     assert done.out == f"backgrounds: {file}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compared.yaml", "people.jsonl"]
@@ -137,28 +134,30 @@ def test_backgrounds_of_another_model_are_written_first_and_then_those_of_every_
     assert all(line.items() >= attributes(line["participant"]).items() for line in lines), "as dealt in the game"
 
     given = "population.1.personas.write=null", f"population.1.personas.file={file}"
-    done = mpi.mpirun(3, "run", compared, "--out", tmp_path / "out", *(f"--set={one}" for one in given), program=BIRDS)
+    done = mpi.mpirun(
+        3, "run", compared, "--out", tmp_path / "out", *(f"--set={one}" for one in given), program=mpi.PARROT
+    )
     assert done.code == 0, done
     for folder in tmp_path.glob("out/*/run.h5"):
         with Run(folder) as run:
             assert [run.personas.background(3 + i) for i in range(40)] == [line["background"] for line in lines]
-    again = mpi.mpirun(1, "personas", compared, "--out", file, program=BIRDS)
+    again = mpi.mpirun(1, "personas", compared, "--out", file, program=mpi.PARROT)
     assert again.code == 2 and "is there already" in again.err
 
 
 def test_writing_beforehand_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(compared, tmp_path):
     whole, file = tmp_path / "whole.jsonl", tmp_path / "people.jsonl"
-    assert mpi.mpirun(1, "personas", compared, "--out", whole, program=BIRDS).code == 0
+    assert mpi.mpirun(1, "personas", compared, "--out", whole, program=mpi.PARROT).code == 0
     journals = tmp_path / ".people.jsonl.writing/journal/0000"
-    with mpi.start(3, "personas", compared, "--out", file, program=BIRDS) as job:
-        job.wait_for(lambda: file.exists() or any(path.stat().st_size for path in journals.glob("*")))
+    with mpi.start(3, "personas", compared, "--out", file, **mpi.silent_after(5)) as job:
+        job.wait_for(lambda: any(path.stat().st_size for path in journals.glob("*")))
         mpi.kill(job.ranks().values())
         job.end()
-    if not file.exists():
-        refused = mpi.mpirun(1, "personas", compared, "--out", file, program=BIRDS)
-        assert refused.code == 2 and "--resume goes on" in refused.err
-        done = mpi.mpirun(2, "personas", compared, "--out", file, "--resume", program=BIRDS)
-        assert done.code == 0, done
+    assert not file.exists()
+    refused = mpi.mpirun(1, "personas", compared, "--out", file, program=mpi.PARROT)
+    assert refused.code == 2 and "--resume goes on" in refused.err
+    done = mpi.mpirun(2, "personas", compared, "--out", file, "--resume", program=mpi.PARROT)
+    assert done.code == 0, done
     assert file.read_bytes() == whole.read_bytes()
 
 

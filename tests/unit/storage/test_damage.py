@@ -15,7 +15,7 @@ from pbeauty.errors import PbeautyError
 from pbeauty.game.records import Purpose
 from pbeauty.storage.run_reader import Run
 
-DAMAGES = 150
+DAMAGES = 100
 """Of a run that is being played, and as many of a finished one."""
 SECONDS = 900
 """After which a reader hangs; it needs some 15."""

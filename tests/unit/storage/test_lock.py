@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mpi import alone, kill, rounds_kept, start
+from mpi import LIMIT, alone, kill, rounds_kept, start, thinking_from
 
 from pbeauty.errors import ConfigError, LockedError
 from pbeauty.storage import lock
@@ -21,7 +21,6 @@ game: {rounds: 100000}
 population: [{name: crowd, count: 50, kind: uniform, think_time: 0.2}]
 """
 SHORT = ("--set", "game.rounds=1")
-LIMIT = 45
 
 
 def write(folder):
@@ -76,20 +75,20 @@ def test_a_second_job_on_the_same_folder_is_refused_and_the_first_goes_on(resume
         job.wait_for(lambda: (run / "run.h5").exists() and rounds_kept(run) >= 1)
         assert look(run).owner == owner, "the refused job touched the lock"
         job.send(signal.SIGTERM)
-        assert job.end(LIMIT).left == []
+        assert job.end().left == []
     assert not (run / LOCK_FILE).exists()
     assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
 
 
 def test_the_lock_of_a_killed_job_is_taken_over(tmp_path):
     config, run = write(tmp_path), tmp_path / "run"
-    with start(2, "run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run) as job:
+    with start(2, "run", config, *SHORT, "--out", run, **thinking_from(1)) as job:
         job.wait_for((run / "run.h5").exists)
         pid = job.ranks()[0]
         kill(job.ranks().values())
-        job.end(LIMIT)
+        job.end()
     assert (run / LOCK_FILE).exists()
-    resumed = alone("run", config, *SHORT, "--set", "population.0.think_time=5", "--out", run, "--resume")
+    resumed = alone("run", config, *SHORT, "--out", run, "--resume")
     assert resumed.code == 0, resumed
     assert "pbeauty: removed the lock of a job that is gone: " in resumed.err
     assert f"(pid {pid}, " in resumed.err
@@ -112,7 +111,7 @@ def test_of_newcomers_at_once_exactly_one_takes_a_stale_lock_over(tmp_path):
         [sys.executable, tmp_path / "race.py", tmp_path, str(a_dead_pid())],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -211,7 +210,7 @@ def test_a_zombie_is_dead(tmp_path):
     leave(tmp_path, pid=process.pid, started=lock.process_start(process.pid))
     assert not look(tmp_path).stale
     process.stdin.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LIMIT
     while not look(tmp_path).stale and time.monotonic() < deadline:
         time.sleep(0.02)
     assert look(tmp_path).stale
@@ -260,7 +259,7 @@ def test_the_lock_is_renewed_and_notices_its_loss(tmp_path, monkeypatch):
     assert look(tmp_path).owner == other, "another job's lock was removed"
 
 
-def eventually(condition, timeout=30):
+def eventually(condition, timeout=LIMIT):
     deadline = time.monotonic() + timeout
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
