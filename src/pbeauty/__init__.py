@@ -1,12 +1,13 @@
 """pbeauty: the p-beauty contest ("guess p times the average") with up to millions of LLM participants, over MPI.
 
-For notebooks: `pbeauty.open(path)` opens a run (`pbeauty.storage.run_reader.Run`).
+For notebooks: `pbeauty.open(path)` opens a run (`pbeauty.storage.run_reader.Run`), `pbeauty.rounds(path)` is a table of
+the rounds of all runs in a folder.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 
 
 def __dir__() -> list[str]:
-    return ["__version__", "open"]
+    return ["__version__", "open", "rounds"]
 
 
 def open(path: str | PathLike[str]) -> Run:
@@ -37,3 +38,24 @@ def open(path: str | PathLike[str]) -> Run:
     from pbeauty.storage.run_reader import Run  # what it needs is loaded only when it is used
 
     return Run(Path(path))
+
+
+def rounds(*paths: str | PathLike[str]) -> Any:
+    """The figures of every round of several runs, with what varies between them, to be grouped by it.
+
+    Args:
+        paths: runs, or folders with runs below, such as that of a sweep.
+
+    Returns:
+        A pandas frame, or without pandas a structured array, a row per run, round and session; see
+        `pbeauty.storage.dataframes.rounds_of_runs`.
+
+    Raises:
+        ConfigError: if there is no such run.
+        RunFileError: if one is damaged.
+    """
+    from pathlib import Path
+
+    from pbeauty.storage.dataframes import rounds_of_runs
+
+    return rounds_of_runs([Path(path) for path in paths])

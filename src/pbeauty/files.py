@@ -13,8 +13,10 @@ from pathlib import Path
 
 CASES_FILE = "cases.csv"
 """Table of a sweep's cases, in the order of its file; a case's folder has the name in the first column."""
-LIVE_FILE, REPORT_FILE, PLOTS = "live.json", "report.html", "plots"
-"""What else may be in the folder of a run or of a sweep: how far it is, its page, and the folder of its figures."""
+RUN_FILE, LOCK_FILE, LIVE_FILE, REPORT_FILE, PLOTS = "run.h5", "lock", "live.json", "report.html", "plots"
+"""What else is in the folder of a run or a sweep: the run, its lock, its live status, its page, its figures."""
+OWN_NAMES = (CASES_FILE, RUN_FILE, LOCK_FILE, LIVE_FILE, REPORT_FILE, PLOTS)
+"""Names that no case of a sweep can have."""
 _DRAFT = ".draft"
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no text has: control characters, but for tabs and line ends, and halves of characters (surrogates)."""

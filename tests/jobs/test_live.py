@@ -23,12 +23,13 @@ from pbeauty.cli import watch as cli_watch
 from pbeauty.cli.watch import observe, watch
 from pbeauty.config.loader import loads
 from pbeauty.errors import ConfigError
+from pbeauty.files import LOCK_FILE
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Progress
 from pbeauty.game.scoring import score
 from pbeauty.job import live_status
 from pbeauty.job.live_status import LIVE_FILE, LiveStatus, RankStatus, RunStatus, read_status, seconds_left
-from pbeauty.storage.lock import LOCK_FILE, read_lock, this_process
+from pbeauty.storage.lock import read_lock, this_process
 from pbeauty.storage.run_reader import Run
 
 THINKERS = """

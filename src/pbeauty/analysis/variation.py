@@ -29,6 +29,7 @@ from pbeauty.analysis.group_stats import BySession, GroupStats
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate
 from pbeauty.analysis.run_analysis import DEMO, Analysis
+from pbeauty.config.differences import flat, in_words, varied
 from pbeauty.game.experiment import Experiment
 
 _NOT_A_SETTING = ("name", "seed", "sessions", "results", "patience", "margin", "plots")
@@ -106,24 +107,8 @@ class Variation:
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as flat keys, `population.0.sampling.temperature`, and values, but for what makes no case.
-
-    A list of single values, such as what is announced, is one value.
-    """
-    flat: dict[str, Any] = {}
-
-    def walk(value: Any, key: str) -> None:
-        nested = isinstance(value, dict) or (
-            isinstance(value, list) and any(isinstance(child, (dict, list)) for child in value)
-        )
-        if not nested or not value:
-            flat[key] = value
-            return
-        for name, child in value.items() if isinstance(value, dict) else enumerate(value):
-            walk(child, f"{key}.{name}" if key else str(name))
-
-    walk({key: value for key, value in experiment.model_dump(mode="json").items() if key not in _NOT_A_SETTING}, "")
-    return flat
+    """The experiment as flat keys and values, but for what makes no case."""
+    return flat(experiment, without=_NOT_A_SETTING)
 
 
 def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple[list[Case], list[str]]:
@@ -132,33 +117,18 @@ def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple
     Args:
         runs: `settings` of each and its analysis.
     """
-    keys = dict.fromkeys(key for flat, _ in runs for key in flat)
-    varied = [key for key in keys if len({repr(flat.get(key)) for flat, _ in runs}) > 1]
-    varied = [key for key in varied if not _comes_with_group(key, [flat for flat, _ in runs])]
-    texts = {key: _texts([flat.get(key) for flat, _ in runs]) for key in varied}
+    keys = varied([known for known, _ in runs])
+    texts = {key: _texts([known.get(key) for known, _ in runs]) for key in keys}
     found: dict[tuple[str, ...], Case] = {}
-    for flat, analysis in runs:
-        values = {key: texts[key][repr(flat.get(key))] for key in varied}
+    for known, analysis in runs:
+        values = {key: texts[key][repr(known.get(key))] for key in keys}
         found.setdefault(tuple(values.values()), Case(values, [])).analyses.append(analysis)
-    return list(found.values()), varied
-
-
-def _comes_with_group(key: str, runs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some runs lack a key because they lack the group or it is of another kind, and all others agree on it:
-    the group's name or kind tells these runs apart."""
-    section, place, *rest = key.split(".")
-    if section != "population" or rest == ["name"]:
-        return False
-    kind = f"population.{place}.kind"
-    having, lacking = [flat for flat in runs if key in flat], [flat for flat in runs if key not in flat]
-    apart = {flat[kind] for flat in having}.isdisjoint(flat.get(kind) for flat in lacking)
-    return bool(lacking) and apart and len({repr(flat[key]) for flat in having}) == 1
+    return list(found.values()), keys
 
 
 def _texts(values: Sequence[Any]) -> dict[str, str]:
     """What to call each value of a key, by its repr: long ones are cut off, and numbered if that makes them alike."""
-    texts = {repr(value): "(none)" if value is None else str(value) for value in values}
-    texts |= {repr(value): ", ".join(map(str, value)) for value in values if isinstance(value, list) and value}
+    texts = {repr(value): in_words(value) for value in values}
     short = {key: text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for key, text in texts.items()}
     alike = len(set(short.values())) < len(short)
     return {key: f"{text} ({number})" if alike else text for number, (key, text) in enumerate(short.items(), 1)}
@@ -171,7 +141,7 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
         runs: `settings` of each and its analysis.
         confidence: in (0, 1).
     """
-    cases, varied = sort_into_cases(runs)
+    cases, keys = sort_into_cases(runs)
     rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
     stats, components, effects, wordings = [], [], [], []
     for number in rounds:
@@ -182,12 +152,12 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
             heard = [(case.settings, sessions.heard) for case, sessions in found]
             components.append(components_of(number, [sessions for _, sessions in heard], confidence))
             if number in (1, rounds[-1]):
-                wordings += over_wordings(number, heard, varied, confidence)
-            effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], varied, confidence)
+                wordings += over_wordings(number, heard, keys, confidence)
+            effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], keys, confidence)
     adjusted = intervals.holm([effect.p_value for effect in effects])
     effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
     compared = intervals.adjusted(stats), components, effects, intervals.adjusted(wordings)
-    return Variation(cases, varied, *compared, list(_notes(cases, runs)))
+    return Variation(cases, keys, *compared, list(_notes(cases, runs)))
 
 
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:

@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pbeauty.cli.analyze import add_runs
+from pbeauty.config.differences import varied_settings
 from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.files import csv_cell, replaced
 from pbeauty.game.experiment import Experiment, LLMGroup
@@ -31,7 +32,7 @@ from pbeauty.game.personas import Source
 from pbeauty.game.records import Ragged, Status
 from pbeauty.storage.hdf5 import read_errors
 from pbeauty.storage.replies import last_answers
-from pbeauty.storage.run_folder import find_runs
+from pbeauty.storage.run_folder import named_runs
 from pbeauty.storage.run_reader import Run, run_file
 
 _AT_ONCE = 1 << 16
@@ -106,7 +107,8 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
         ConfigError: if there is no such run, nothing can be written there, or a library is missing.
         RunFileError: if a run is damaged.
     """
-    files = find_runs(paths)
+    runs = named_runs(paths)
+    files = list(runs.values())
     if out is None and len(paths) > 1 and len(files) > 1:
         raise ConfigError("several folders are to be exported together: say where to, with --out")
     above = run_file(files[0]).parent if len(files) == 1 else paths[0]
@@ -117,17 +119,10 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
             return _agentscope(files, out or above / "agentscope", above.resolve().name if len(files) > 1 else None)
         path = out or above
         path = path / f"guesses.{form}" if path.is_dir() else path
-        {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[form]({_name(file, paths): file for file in files}, path)
+        {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[form](_Table.of(runs), path)
         return [path]
     except OSError as error:
         raise ConfigError(f"cannot write {out or above}: {error.strerror or error}") from None
-
-
-def _name(file: Path, paths: Sequence[Path]) -> str:
-    """What a run is called beside others: its folder, seen from the one that was given."""
-    folder = file.parent
-    above = next((path for path in paths if len(paths) == 1 and folder.is_relative_to(path)), Path())
-    return str(folder.relative_to(above)) if folder.is_relative_to(above) else str(folder)
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:
@@ -177,51 +172,57 @@ def last_replies(run: Run, round_index: int) -> Callable[[int], str | None]:
     return text
 
 
-Runs = Mapping[str, Path]
-"""Runs that are exported together, by name. They are opened one after the other: a sweep may have many."""
-
-
 def _attributes(run: Run) -> list[str]:
     """The attributes of participants, the group before all others."""
     return sorted(run.attributes, key=lambda name: name != "group")
 
 
-def _columns(runs: Runs) -> list[str]:
-    """The columns of a table of all runs; `run` is there if there are several, before all others."""
-    shown: dict[str, None] = {}
-    source = []
-    for path in runs.values():
-        with Run(path) as run:
-            shown |= dict.fromkeys(_attributes(run))
-            source = ["background_source"] if run.personas else source
-    first = [*(["run"] if len(runs) > 1 else []), "round", "session", "participant"]
-    return [*first, *shown, *source, "guess", "status", "target", "reply"]
+class _Table(NamedTuple):
+    """A table of all rows of runs, which are opened one after the other: a sweep may have many."""
+
+    runs: Mapping[str, Path]
+    about: Mapping[str, Mapping[str, Any]]
+    """What all rows of a run share, by its name: of several runs, the name and what varies between them."""
+    columns: Sequence[str]
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Path]) -> _Table:
+        experiments = []
+        shown: dict[str, None] = {}
+        source: list[str] = []
+        for path in runs.values():
+            with Run(path) as run:
+                experiments.append(run.experiment)
+                shown |= dict.fromkeys(_attributes(run))
+                source = ["background_source"] if run.personas else source
+        settings = zip(runs, varied_settings(experiments), strict=True)
+        about = {name: {"run": name, **varied} if len(runs) > 1 else {} for name, varied in settings}
+        first = [*next(iter(about.values())), "round", "session", "participant"]
+        return cls(runs, about, [*first, *shown, *source, "guess", "status", "target", "reply"])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for name, path in self.runs.items():
+            with Run(path) as run:
+                for round_index in range(run.round_count):
+                    for row in rows(run, round_index):
+                        yield {**self.about[name], **row}
 
 
-def _all_rows(runs: Runs) -> Iterator[dict[str, Any]]:
-    for name, path in runs.items():
-        with Run(path) as run:
-            for round_index in range(run.round_count):
-                for row in rows(run, round_index):
-                    yield {"run": name} | row if len(runs) > 1 else row
-
-
-def _csv(runs: Runs, path: Path) -> None:
-    columns = _columns(runs)
+def _csv(table: _Table, path: Path) -> None:
     with replaced(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table = csv.writer(text)
-        table.writerow(map(csv_cell, columns))
-        table.writerows([csv_cell(row.get(column)) for column in columns] for row in _all_rows(runs))
+        writer = csv.writer(text)
+        writer.writerow(map(csv_cell, table.columns))
+        writer.writerows([csv_cell(row.get(column)) for column in table.columns] for row in table.rows())
         text.detach()
 
 
-def _jsonl(runs: Runs, path: Path) -> None:
+def _jsonl(table: _Table, path: Path) -> None:
     with replaced(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in _all_rows(runs))
+        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in table.rows())
 
 
-def _parquet(runs: Runs, path: Path) -> None:
+def _parquet(table: _Table, path: Path) -> None:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -229,16 +230,14 @@ def _parquet(runs: Runs, path: Path) -> None:
         raise ConfigError(
             "parquet needs pyarrow, which is not installed: pip install 'pbeauty[export]'; csv and jsonl need nothing"
         ) from None
-    kinds = {
-        "round": pyarrow.uint32(),
-        "session": pyarrow.uint32(),
-        "participant": pyarrow.uint64(),
-        "guess": pyarrow.float64(),
-        "target": pyarrow.float64(),
-    }
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in _columns(runs)])
+    abouts = list(table.about.values())
+    kinds = {key: pyarrow.infer_type([about[key] for about in abouts]) for key in abouts[0]}
+    kinds |= dict.fromkeys(("round", "session"), pyarrow.uint32())
+    kinds |= dict.fromkeys(("guess", "target"), pyarrow.float64())
+    kinds["participant"] = pyarrow.uint64()
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in table.columns])
     with replaced(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
-        all_rows = _all_rows(runs)
+        all_rows = table.rows()
         while chunk := list(islice(all_rows, _AT_ONCE)):
             writer.write_table(pyarrow.Table.from_pylist(chunk, schema))
 

@@ -11,10 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from pbeauty.errors import DONE, ConfigError
-from pbeauty.files import LIVE_FILE, aligned, printable
+from pbeauty.files import LIVE_FILE, LOCK_FILE, RUN_FILE, aligned, printable
 from pbeauty.job.live_status import RunStatus, latest_results, read_status
-from pbeauty.storage.lock import LOCK_FILE, FoundLock, read_lock
-from pbeauty.storage.schema import RUN_FILE
+from pbeauty.storage.lock import FoundLock, read_lock
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _ROWS = 20

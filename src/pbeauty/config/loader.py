@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pbeauty.config.crosscheck import Key, People, cross_check, is_within
-from pbeauty.config.parsing import parse, read_text, to_yaml
+from pbeauty.config.parsing import folder_of, parse, read_text, to_yaml
 from pbeauty.config.persona_files import digest, read_file
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import printable
@@ -36,7 +36,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: naming the file and every fault in it.
     """
     path = Path(path)
-    return loads(read_text(path), overrides, source=str(path), folder=path.parent)
+    return loads(read_text(path), overrides, source=str(path), folder=folder_of(path))
 
 
 def loads(

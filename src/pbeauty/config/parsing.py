@@ -53,6 +53,11 @@ def read_text(path: Path) -> str:
     return text
 
 
+def folder_of(path: Path) -> Path:
+    """What the names of files in a file are relative to: its folder; of a pipe, say, the working directory."""
+    return Path() if path.is_relative_to("/dev") or path.is_relative_to("/proc") else path.parent
+
+
 def not_utf8(error: UnicodeDecodeError, line: int) -> str:
     """What is wrong with text that cannot be decoded, with the first byte at fault and its line."""
     byte = error.object[error.start]

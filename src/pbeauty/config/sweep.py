@@ -16,6 +16,7 @@ import copy
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,9 +28,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pbeauty.config.loader import MISSING, assign, described, experiment_of, load, parse_override, validated
-from pbeauty.config.parsing import parse, read_csv, read_text
+from pbeauty.config.parsing import folder_of, parse, read_csv, read_text
 from pbeauty.errors import ConfigError, nearest
-from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, REPORT_FILE
+from pbeauty.files import OWN_NAMES
 from pbeauty.game.experiment import Experiment, Section, Slug, Text
 
 _MOST = 100_000
@@ -58,8 +59,6 @@ class Case:
     name: str
     """Unique within the sweep; names the case's folder."""
     experiment: Experiment
-    varied: Row
-    """The keys that make the case what it is, and their values."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ class _Draft:
     """What the files that it names are relative to."""
     parts: list[tuple[str, str]] = field(default_factory=list)
     """Of its name, with the key that each comes from; "" where it comes from none."""
-    varied: Row = field(default_factory=dict)
+    varied: set[str] = field(default_factory=set)
+    """The keys that make the case what it is."""
 
 
 class _Faults(dict[str, str]):
@@ -159,13 +159,17 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         if (first := seen.setdefault(_identity(experiment), number)) != number and number - len(seen) <= _LISTED:
             faults.of_file(path, f"cases {first} and {number} are the same experiment")
         name = "_".join(part for _, part in draft.parts)[:80] or experiment.name
-        cases.append(Case(name if name not in names else f"{name}_{number}", experiment, draft.varied))
-        names.add(cases[-1].name)
+        while name.lower() in names:
+            name = f"{name}_{number}"
+        if name.lower() in OWN_NAMES:
+            faults.of_file(path, f"a case cannot be called {name}, which is a file in the sweep's folder")
+        names.add(name.lower())
+        cases.append(Case(name, experiment))
     if faults:
         lines = "".join(f"\n  {text}" + (f" ({where})" if where else "") for text, where in faults.items())
         raise ConfigError(f"{path}: {len(faults)} error{'s' if len(faults) > 1 else ''}{lines}")
     top = parse(read_text(path), str(path))
-    name = top.get("name") or path.stem
+    name = top.get("name") or _slug(path.stem)
     return Sweep(name, Path(top.get("results") or cases[0].experiment.results) / name, tuple(cases))
 
 
@@ -188,7 +192,7 @@ def _expand(path: Path, faults: _Faults, depth: int) -> list[_Draft]:
     except ConfigError as error:
         faults.setdefault(str(error), "")
         return []
-    return _expand_data(path, data, faults, depth) if "base" in data else [_Draft(data, path.parent)]
+    return _expand_data(path, data, faults, depth) if "base" in data else [_Draft(data, folder_of(path))]
 
 
 def _expand_data(path: Path, data: dict[str, Any], faults: _Faults, depth: int) -> list[_Draft]:
@@ -230,15 +234,15 @@ def _check_keys(path: Path, sections: Mapping[str, Mapping[str, Any]], faults: _
 def _bases(path: Path, base: Any, faults: _Faults, depth: int) -> list[_Draft]:
     match base:
         case str():
-            return _expand(path.parent / base, faults, depth + 1)
+            return _expand(folder_of(path) / base, faults, depth + 1)
         case dict():
-            return [_Draft(base, path.parent)]
+            return [_Draft(base, folder_of(path))]
         case list() if base and all(isinstance(_file_of(entry), str) for entry in base):
             drafts: list[_Draft] = []
             for entry in base:
                 sweep = entry if isinstance(entry, dict) else {"base": entry}
                 for draft in _expand_data(path, sweep, faults, depth + 1):
-                    draft.parts.insert(0, ("", Path(sweep["base"]).stem))
+                    draft.parts.insert(0, ("", _slug(Path(sweep["base"]).stem)))
                     drafts.append(draft)
                 if len(drafts) > _MOST:
                     faults.of_file(path, f"more than {_MOST:,} cases")
@@ -264,7 +268,7 @@ def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
     for draft in drafts:
         replaced = {key for key in draft.varied if any(f"{key}.".startswith(f"{other}.") for other in given)}
         if replaced:
-            draft.varied = {key: value for key, value in draft.varied.items() if key not in replaced}
+            draft.varied -= replaced
             draft.parts = [(key, part) for key, part in draft.parts if key not in replaced]
             rest = copy.deepcopy(draft.data)
             for key in replaced:
@@ -280,7 +284,7 @@ def _overridden(drafts: list[_Draft], given: set[str]) -> list[_Draft]:
 def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, faults: _Faults) -> _Draft:
     """One case of a file; faults are told, and what they are about is left as it was."""
     data = copy.deepcopy(draft.data)
-    parts, varied = list(draft.parts), dict(draft.varied)
+    parts = list(draft.parts)
     settings = {key: value for key, value in row.items() if key != "case"} | values
     for key, value in {**sweep.set, **settings}.items():
         try:
@@ -288,33 +292,35 @@ def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, fa
         except ConfigError as error:
             faults.of_file(path, error)
     if "case" in row:
-        parts.append(("", str(getattr(row["case"], "text", row["case"]))))
+        parts.append(("", _written(row["case"])))
         if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", parts[-1][1]):
             faults.of_file(
                 path,
                 f"a case cannot be called {parts[-1][1]!r}, since that names its folder: expected at most 40 letters, "
                 "digits, '.', '_' and '-', and none of these signs first",
             )
-        if parts[-1][1].lower() in (CASES_FILE, LIVE_FILE, REPORT_FILE, PLOTS):
-            faults.of_file(path, f"a case cannot be called {parts[-1][1]}, which is a file in the sweep's folder")
     for number, (key, value) in enumerate(settings.items(), start=1):
-        varied[key] = value
         if key in values or "case" not in row:
-            short = number if isinstance(value, dict) else _slug(value)
-            parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")))
-    return _Draft(data, draft.folder, parts, varied)
+            short = number if isinstance(value, dict) else _slug(_written(value))[:40]
+            parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")[:40]))
+    return _Draft(data, draft.folder, parts, draft.varied | settings.keys())
 
 
-def _slug(value: Any) -> str:
-    """A value as a part of a name, as it is written."""
-    return re.sub("[^A-Za-z0-9.]+", "-", str(getattr(value, "text", value))).strip("-.")[:40] or "x"
+def _written(value: Any) -> str:
+    """A value as it is written."""
+    return "none" if value in (None, [], "") else str(getattr(value, "text", value))
+
+
+def _slug(text: str) -> str:
+    """A text as a part of a name, which is a folder's: without the signs that are none of one."""
+    return re.sub("[^A-Za-z0-9.]+", "-", text).strip("-.") or "x"
 
 
 def _table(path: Path, table: Any) -> list[Row]:
     if table is None:
         return [{}]
     if isinstance(table, str):
-        text = read_text(path.parent / table)
+        text = read_text(folder_of(path) / table)
         if table.lower().endswith(".csv"):
             rows = enumerate(read_csv(text, table), start=1)
             return [
@@ -330,4 +336,7 @@ def _table(path: Path, table: Any) -> list[Row]:
                 raise ConfigError(
                     f"case {number} gives {'' if first else 'no '}{keys}, as the first does{' not' * first}"
                 )
+    names = Counter(_written(row["case"]).lower() for row in table if "case" in row)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(f"more than one case is called {', '.join(twice)} (small letters and capitals are alike)")
     return table

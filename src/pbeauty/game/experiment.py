@@ -31,11 +31,12 @@ LARGEST = 1e15
 """The largest number that an experiment may name, in size; arithmetic on guesses stays exact far beyond cents."""
 
 RESERVED = (
-    "group", "session", "background", "background_source", "written_by", "participant", "share",
-    "count", "others", "low", "high", "multiplier", "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift",
-    "shift_rule", "median_rule", "fraction", "decimal", "percent", "words", "all_numbers", "players", "group_count",
-    "groups", "composition", "only_one", "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction",
-    "rules_as_decimal", "rules_as_percent", "rules_in_words", "reply", "rank",
+    "group", "session", "background", "background_source", "written_by", "participant", "share", "run", "round",
+    "guess", "status", "target", "seed", "seeding", "sessions", "count", "others", "low", "high", "multiplier",
+    "offset", "aggregate", "target_rule", "win_rule", "win_by", "shift", "shift_rule", "median_rule", "fraction",
+    "decimal", "percent", "words", "all_numbers", "players", "group_count", "groups", "composition", "only_one",
+    "rules", "rules_paraphrased", "rules_as_story", "rules_as_fraction", "rules_as_decimal", "rules_as_percent",
+    "rules_in_words", "reply", "rank",
 )  # fmt: skip
 """Names that an attribute of participants cannot have, since prompts and results use them."""
 
@@ -109,8 +110,7 @@ def _prose(value: str) -> str:
 
 def _label(value: Any) -> Any:
     """A value of an attribute: text, or a number or true/false, which stand for their text as it is written."""
-    if isinstance(value, bool):
-        return str(value).lower()
+    value = str(value).lower() if isinstance(value, bool) else value
     return getattr(value, "text", str(value)) if isinstance(value, (int, float)) else value
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.errors import ConfigError
+from pbeauty.files import RUN_FILE
 from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas, other_writers
 from pbeauty.job.live_status import RoundResult, latest_results
 from pbeauty.job.stop_requests import Interrupt, job_end
 from pbeauty.llm.model_files import changes, fingerprint
-from pbeauty.storage.schema import RUN_FILE, StoredFile
+from pbeauty.storage.schema import StoredFile
 
 
 @dataclass(frozen=True)

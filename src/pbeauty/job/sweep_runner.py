@@ -12,9 +12,10 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pbeauty.config.differences import varied_settings
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
-from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, aligned, csv_cell, replace_text
+from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, RUN_FILE, aligned, csv_cell, replace_text
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import round_result
@@ -23,7 +24,6 @@ from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.engine_arguments import check_models
 from pbeauty.mpi.collectives import run_on_root
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.schema import RUN_FILE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -175,11 +175,11 @@ def _write_status(sweep: Sweep, state: str, case: str) -> None:
 def report(sweep: Sweep, rows: list[Row]) -> None:
     """Prints the table of all cases, and leaves it as cases.csv in the sweep's folder."""
     figures = [_figures(row.folder) for row in rows]
-    varied = list(dict.fromkeys(key for row in rows for key in row.case.varied))
-    header = ["case", *varied, "state", *_FIGURES, "reason"]
+    settings = varied_settings(row.case.experiment for row in rows)
+    header = ["case", *settings[0], "state", *_FIGURES, "reason"]
     table = [
-        [row.case.name, *(row.case.varied.get(key, "") for key in varied), row.state, *found.values(), row.reason]
-        for row, found in zip(rows, figures, strict=True)
+        [row.case.name, *varied.values(), row.state, *found.values(), row.reason]
+        for row, varied, found in zip(rows, settings, figures, strict=True)
     ]
     with (sweep.folder / CASES_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from pbeauty.storage.hdf5 import read_labels
+from pbeauty.config.differences import varied_settings
+from pbeauty.storage.hdf5 import read_errors, read_labels
 from pbeauty.storage.schema import PER_ROUND, PER_SESSION
 
 
@@ -20,16 +23,47 @@ def rounds(file: h5py.File) -> Any:
         A pandas frame whose index is `round`, from 1, and where there are several sessions `round` and `session`, from
         1; without pandas a structured array with both as its first fields.
     """
+    columns = _round_columns(file)
+    if not (pandas := _pandas()):
+        return _structured(columns)
+    several = file["rounds/target"].shape[1] > 1
+    frame = pandas.DataFrame(columns).set_index(["round", "session"] if several else "round")
+    return frame if several else frame.drop(columns="session")
+
+
+def rounds_of_runs(paths: Sequence[Path]) -> Any:
+    """One row per run, round and session, of all runs that are meant (`run_folder.find_runs`).
+
+    Returns:
+        A pandas frame, without pandas a structured array: the name of the run, the settings that vary between runs, by
+        key, such as `game.multiplier`, then round and session, from 1, and the figures of `rounds`.
+
+    Raises:
+        ConfigError: if there is no such run.
+        RunFileError: if one is damaged.
+    """
+    from pbeauty.storage.run_folder import named_runs
+    from pbeauty.storage.run_reader import Run
+
+    names, experiments, tables = [], [], []
+    for name, path in named_runs(paths).items():
+        with Run(path) as run, read_errors(path):
+            names.append(name)
+            experiments.append(run.experiment)
+            tables.append(_round_columns(run.file))
+    lengths = [len(table["round"]) for table in tables]
+    abouts = [{"run": name} | about for name, about in zip(names, varied_settings(experiments), strict=True)]
+    columns = {key: np.repeat(np.array([about[key] for about in abouts]), lengths) for key in abouts[0]}
+    columns |= {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    return pandas.DataFrame(columns) if (pandas := _pandas()) else _structured(columns)
+
+
+def _round_columns(file: h5py.File) -> dict[str, np.ndarray]:
     shape = file["rounds/target"].shape
     figures = {name: file["rounds"][name][:] for name in sorted(PER_SESSION.keys() | PER_ROUND.keys())}
-    columns = {name: np.broadcast_to(values.T, shape[::-1]).T.ravel() for name, values in figures.items()}
     number, session = (index.ravel() + 1 for index in np.indices(shape))
-    if not (pandas := _pandas()):
-        return _structured({"round": number, "session": session, **columns})
-    index = pandas.Index(number, name="round")
-    if shape[1] > 1:
-        index = pandas.MultiIndex.from_arrays([number, session], names=("round", "session"))
-    return pandas.DataFrame(columns, index=index)
+    columns = {name: np.broadcast_to(values.T, shape[::-1]).T.ravel() for name, values in figures.items()}
+    return {"round": number, "session": session, **columns}
 
 
 def participants(file: h5py.File) -> Any:

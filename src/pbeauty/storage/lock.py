@@ -28,9 +28,8 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from pbeauty.errors import ConfigError, LockedError
-from pbeauty.files import printable, read_bounded
+from pbeauty.files import LOCK_FILE, printable, read_bounded
 
-LOCK_FILE = "lock"
 SECONDS_BETWEEN_RENEWALS = 10.0
 SECONDS_TO_STALE = 90.0
 """Network file systems may show the time of a file up to 60 s late."""

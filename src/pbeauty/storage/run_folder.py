@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.errors import ConfigError
-from pbeauty.files import CASES_FILE
+from pbeauty.files import CASES_FILE, RUN_FILE
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run, run_file
-from pbeauty.storage.schema import RUN_FILE
 
 WITHOUT_EFFECT = (
     "results",
@@ -159,6 +158,16 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             raise ConfigError(f"cannot read a run from {path}: there is no such file or folder")
     files = {path: run_file(path) for path in found}
     return list({file.parent.resolve() / file.name: path for path, file in files.items()}.values())
+
+
+def named_runs(paths: Sequence[Path]) -> dict[str, Path]:
+    """The files of `find_runs` by what each run is called beside the others: its folder, seen from the one given."""
+    named = {}
+    for file in find_runs(paths):
+        folder = file.parent
+        above = next((path for path in paths if len(paths) == 1 and folder.is_relative_to(path)), Path())
+        named[str(folder.relative_to(above)) if folder.is_relative_to(above) else str(folder)] = file
+    return named
 
 
 def _runs_below(path: Path) -> Iterator[Path]:

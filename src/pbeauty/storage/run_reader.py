@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
-from pbeauty.files import printable
+from pbeauty.files import RUN_FILE, printable
 from pbeauty.game.announcement import Announcement, announcement, needs_guesses
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
@@ -26,7 +26,7 @@ from pbeauty.game.scoring import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import open_file, read_errors, read_labels, read_text
 from pbeauty.storage.replies import StoredReplies, stored_replies
-from pbeauty.storage.schema import REPLIES, RUN_FILE, SCHEMA_VERSION, StoredFile, round_file
+from pbeauty.storage.schema import REPLIES, SCHEMA_VERSION, StoredFile, round_file
 from pbeauty.storage.validation import check_replies, check_rows, check_run, reply_files
 
 _AT_ONCE = 1 << 20

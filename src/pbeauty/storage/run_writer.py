@@ -22,6 +22,7 @@ import numpy as np
 
 from pbeauty import __version__, files
 from pbeauty.config.loader import dumps
+from pbeauty.files import RUN_FILE
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
 from pbeauty.game.population import everybody
@@ -61,7 +62,6 @@ from pbeauty.storage.schema import (
     REPLIES,
     REPLY_CHUNK,
     ROUNDS,
-    RUN_FILE,
     SCHEMA_VERSION,
     TIME_PARTS,
     StoredFile,

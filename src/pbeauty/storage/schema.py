@@ -7,7 +7,6 @@ from typing import NamedTuple
 from pbeauty.game.records import Purpose, ReadingRule, Status
 
 SCHEMA_VERSION = 2
-RUN_FILE = "run.h5"
 JOURNALS = "journal"
 ROUNDS = "rounds"
 """Folder of the rounds of a run that is being played, a file each."""

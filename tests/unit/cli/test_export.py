@@ -174,8 +174,13 @@ def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):
     assert main(["export", str(sweep), "--format", "csv"]) == 0
     with (sweep / "guesses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    about = ["run", "round", "session", "participant", "group", "job"]
+    varied = ["game.rounds", "population.0.count"]
+    about = ["run", *varied, "round", "session", "participant", "group", "job"]
     assert list(table[0]) == [*about, "guess", "status", "target", "reply"]
+    assert {(row["run"], *(row[key] for key in varied)) for row in table} == {
+        ("cold", "1", "3"),
+        ("warm/again", "2", "2"),
+    }
     assert [(row["run"], row["round"], row["guess"]) for row in table] == [
         *(("cold", "1", guess) for guess in ("10.0", "20.0", "30.0")),
         *(("warm/again", str(number), guess) for number, guess in ((1, "1.0"), (1, "2.0"), (2, "3.0"), (2, "4.0"))),

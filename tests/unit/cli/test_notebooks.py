@@ -86,6 +86,39 @@ def test_frames_of_sessions_have_a_row_for_each_and_what_the_documentation_says_
     assert [float(value) for _, value in shown] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.fixture
+def sweep(tmp_path):
+    for case, p, guesses in (("half", "1/2", [[10.0, 20.0]]), ("more", "2/3", [[30.0, 60.0], [20.0, 30.0]])):
+        make(tmp_path / "sweep" / case, guesses, experiment(2, name=case, multiplier=p, rounds=2))
+    return tmp_path / "sweep"
+
+
+def test_the_rounds_of_a_sweep_are_one_table_with_what_varies(sweep):
+    table = pbeauty.rounds(sweep)
+    assert list(table.columns[:4]) == ["run", "game.multiplier", "round", "session"]
+    assert table[["run", "game.multiplier", "round", "mean"]].to_numpy().tolist() == [
+        ["half", "1/2", 1, 15.0],
+        ["more", "2/3", 1, 45.0],
+        ["more", "2/3", 2, 25.0],
+    ]
+    assert table.groupby("game.multiplier")["mean"].mean().to_dict() == {"1/2": 15, "2/3": 35}
+    both = pbeauty.rounds(sweep / "half", str(sweep / "more/run.h5"))
+    assert both["mean"].tolist() == table["mean"].tolist()
+    code = f"""
+import sys
+sys.modules["pandas"] = None
+import pbeauty
+table = pbeauty.rounds({str(sweep)!r})
+assert table["game.multiplier"].tolist() == ["1/2", "2/3", "2/3"] and table["mean"].tolist() == [15, 45, 25]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", examples("results/README.md")[3]],
+        cwd=sweep, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert [line.split() for line in done.stdout.splitlines()[1:3]] == [["1/2", "1", "15.0"], ["2/3", "1", "45.0"]]
+
+
 def test_replies(folder):
     with pbeauty.open(folder) as run:
         assert run.replies(1, 2) == [StoredReply(Purpose.ANSWER, "no"), StoredReply(Purpose.RETRY, "çü")]
@@ -112,7 +145,7 @@ def examples(name):
 
 
 def test_every_example_of_the_documentation_is_run():
-    assert [len(examples(name)) for name in ("README.md", "results/README.md")] == [1, 3]
+    assert [len(examples(name)) for name in ("README.md", "results/README.md")] == [1, 4]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mpi
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made import make
 
 from pbeauty.cli.watch import watch
+from pbeauty.config.parsing import to_yaml
 from pbeauty.config.sweep import is_sweep, load_sweep
 from pbeauty.errors import ConfigError
 from pbeauty.storage.run_reader import Run
@@ -68,7 +73,7 @@ def test_tables_and_sweeps_of_sweeps(tmp_path):
     )
     cases = load_sweep(path).cases
     assert [(case.name, case.experiment.sessions) for case in cases] == [("first", 2), ("second", 2)]
-    assert cases[1].varied == {"game.multiplier": 0.9, "game.aggregate": "median"}
+    assert (cases[1].experiment.game.multiplier, cases[1].experiment.game.aggregate) == ("0.9", "median")
     (tmp_path / "top.yaml").write_text("base: [sweep.yaml, base.yaml]\nset: {population.0.count: 7}")
     names = [case.name for case in load_sweep(tmp_path / "top.yaml").cases]
     assert names == ["sweep_first", "sweep_second", "base"]
@@ -88,7 +93,6 @@ def test_what_a_file_gives_takes_the_place_of_what_its_base_varies(tmp_path):
     cases = load_sweep(tmp_path / "top.yaml").cases
     assert [case.name for case in cases] == ["few_rounds-1", "few_rounds-2", "many_rounds-1", "many_rounds-2"]
     assert {case.experiment.game.multiplier for case in cases} == {"0.9"}
-    assert cases[0].varied == {"population.0.count": 5, "game.rounds": 1}
     (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game: {}, population.0.count: 3}")
     assert [case.name for case in load_sweep(tmp_path / "top.yaml").cases] == ["few"]
     (tmp_path / "top.yaml").write_text("base: sweep.yaml\nset: {game.rounds: 1}\nvary: {game.multiplier: [1/4, 1/5]}")
@@ -164,6 +168,12 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ),
         ("base: base.yaml\ntable: [{case: -5, seed: 1}]", "a case cannot be called '-5'"),
         ("base: base.yaml\ntable: [{case: LIVE.json, seed: 1}]", "a case cannot be called LIVE.json"),
+        ("base: base.yaml\ntable: [{case: run.h5, seed: 1}]", "a case cannot be called run.h5"),
+        ("base: [lock.yaml]", "a case cannot be called lock, which is a file in the sweep's folder"),
+        (
+            "base: base.yaml\ntable: [{case: a, seed: 1}, {case: A, seed: 2}]",
+            "more than one case is called a (small letters",
+        ),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
         (
             f"base: base.yaml\nvary: {{seed: {[*range(3000)]}, game.rounds: {[*range(1, 3000)]}}}",
@@ -173,8 +183,46 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
 )
 def test_bad_sweeps_are_refused(text, said, tmp_path):
     assert said in refusal(
-        written(tmp_path, text, cases_csv="game.rounds,seed\n1,2\n3\n", twice_csv="game.rounds,game.rounds\n1,2\n")
+        written(
+            tmp_path,
+            text,
+            cases_csv="game.rounds,seed\n1,2\n3\n",
+            lock_yaml=BASE,
+            twice_csv="game.rounds,game.rounds\n1,2\n",
+        )
     )
+
+
+@given(st.lists(st.text("aA1/_-. \u00e9\u4e2d", max_size=90), min_size=2, max_size=6, unique=True))
+def test_every_case_has_a_folder_of_its_own_whatever_its_values_are_called(texts):
+    """Also on file systems that take small letters and capitals for the same."""
+    texts = [f"\u00a7{text}" for text in texts]
+    text = to_yaml({"base": "base.yaml", "vary": {"prompts.system.mine": texts}})
+    with TemporaryDirectory() as folder:
+        cases = load_sweep(written(Path(folder), text)).cases
+    names = [case.name for case in cases]
+    assert len({name.lower() for name in names}) == len(texts)
+    assert all(re.fullmatch("mine-[A-Za-z0-9._-]+", name) and len(name) < 100 for name in names)
+    assert [case.experiment.prompts.system["mine"] for case in cases] == texts
+
+
+def test_a_name_that_is_taken_is_not_given_again(tmp_path):
+    rows = "[{case: a_3, seed: 1}, {case: a, seed: 2}]"
+    path = written(tmp_path, f"base: [base.yaml, {{base: base.yaml, table: {rows}}}, my~base.yaml, my%base.yaml]")
+    for number, sign in enumerate("~%"):
+        (tmp_path / f"my{sign}base.yaml").write_text(BASE + f"sessions: {number + 2}")
+    assert [case.name for case in load_sweep(path).cases] == ["base", "base_a_3", "base_a", "my-base", "my-base_5"]
+    assert load_sweep(path.rename(tmp_path / "my sweep!.yaml")).name == "my-sweep"
+
+
+def test_the_files_that_come_out_of_a_pipe_names_are_those_of_the_working_directory(tmp_path, monkeypatch):
+    written(tmp_path, "base: base.yaml\nset: {prompts: prompts.yaml}\ntable: rows.yaml")
+    (tmp_path / "rows.yaml").write_text("[{seed: 5}]")
+    (tmp_path / "prompts.yaml").write_text("retry: Again!")
+    monkeypatch.chdir(tmp_path)
+    with os.fdopen(os.open("sweep.yaml", os.O_RDONLY)) as file:
+        (case,) = load_sweep(Path(f"/dev/fd/{file.fileno()}")).cases
+    assert (case.experiment.seed, case.experiment.prompts.retry) == (5, "Again!")
 
 
 def test_a_number_is_a_case_by_its_place_and_never_by_its_name(tmp_path):

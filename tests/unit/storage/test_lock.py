@@ -12,8 +12,9 @@ import pytest
 from mpi import LIMIT, alone, kill, rounds_kept, start, thinking_from
 
 from pbeauty.errors import ConfigError, LockedError
+from pbeauty.files import LOCK_FILE
 from pbeauty.storage import lock
-from pbeauty.storage.lock import LOCK_FILE, locked, this_process
+from pbeauty.storage.lock import locked, this_process
 
 ENDLESS = """
 name: endless
