@@ -328,7 +328,7 @@ def test_check_says_what_would_be_played_without_mpi(tmp_path):
     config = experiment(tmp_path, MIXED)
     done = alone("check", config, environ={"MPI4PY_LIBMPI": "/nonexistent"})
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"{config}: good\n  3 rounds, guesses from 5 to 105, target 3 + 0.7 x median\n")
+    assert done.out.startswith(f"{config}: good\n  3 rounds, guesses from 5 to 105\n  target 3 + 0.7 x median\n")
     assert "33 participants, seed 41" in done.out
     assert "hierarchy: 11 cognitive_hierarchy (tau 1.5)" in done.out
     assert not (tmp_path / "results").exists()

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
+from pbeauty.config.differences import varied_settings
 from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE, ConfigError
+from pbeauty.files import printable
 from pbeauty.game.announcement import announced_in_words
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.population import in_words
 from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.stop_requests import job_end, parse_duration
+
+_SUMMARISED = re.compile(r"game\.|sessions$|seed$|population\.[0-9]+\.(?!personas)")
+"""The keys whose values the summary of an experiment has."""
+_USUAL = {"top_p": 1.0, "top_k": 0}
+"""Sampling that need not be named."""
+_LONGEST_VALUE = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,22 +75,42 @@ def command(options: argparse.Namespace) -> int:
         print(json.dumps(whole, indent=1))
         return DONE
     warned = any(one["warnings"] for one in found.values())
-    print(f"{options.config}: good{', but see the warnings' if warned else ''}")
-    for number, (name, experiment) in enumerate(experiments.items(), start=1):
-        summary, lines = _summary(experiment), [*_describe_engines(engines[name]), *describe(found[name])]
-        if not alone:
-            players = in_words(experiment.sessions, experiment.session_size)
-            summary, lines = [f"{number}. {name}: {players}, {summary[0]}"], [f"     {line}" for line in lines]
-        print("\n".join(f"  {line}" for line in [*summary, *lines]))
-    if not alone:
-        print("\n".join(f"  {line}" for line in _totals(list(found.values()), limit)))
+    case = f", case {next(iter(experiments))}" if sweep and alone else ""
+    print(f"{options.config}{case}: good{', but see the warnings' if warned else ''}")
+    if not options.engines and any(model.engine for one in experiments.values() for model in one.used_models.values()):
+        print("  engine arguments: names, types and limits are right; --engines has vLLM look at them together")
+    described = {
+        name: [*_summary(experiment), *_describe_engines(engines[name]), *describe(found[name])]
+        for name, experiment in experiments.items()
+    }
+    if alone:
+        lines = next(iter(described.values()))
+    else:
+        lines = [*_cases(described, experiments), *_totals(sweep.folder, list(found.values()), limit)]
+    print("\n".join(f"  {line}" for line in lines))
     return DONE
 
 
-def _totals(found: Sequence[Mapping[str, Any]], limit: float | None) -> Iterator[str]:
+def _cases(described: Mapping[str, Sequence[str]], experiments: Mapping[str, Experiment]) -> Iterator[str]:
+    """What is said of all cases of a sweep, and then of each only what is not."""
+    first, *others = described.values()
+    shared = [line for line in first if all(line in lines for lines in others)]
+    yield "all cases:"
+    yield from (f"  {line}" for line in shared)
+    settings = varied_settings(experiments.values())
+    for number, ((name, lines), varied) in enumerate(zip(described.items(), settings, strict=True), start=1):
+        yield f"{number}. {name}:"
+        for key, value in varied.items():
+            if not _SUMMARISED.match(key) and value not in (None, "[]"):
+                yield f"     {key}: {printable(value, _LONGEST_VALUE)}"
+        yield from (f"     {line}" for line in lines if line not in shared)
+
+
+def _totals(folder: Path, found: Sequence[Mapping[str, Any]], limit: float | None) -> Iterator[str]:
     """What all cases of a sweep take together; the time limit is for them all."""
     seconds, gpu_hours = (sum(one[name] or 0.0 for one in found) for name in ("seconds", "gpu_hours"))
-    yield f"{len(found)} case(s)" + (f": about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours" if seconds else "")
+    takes = f": about {seconds:,.0f} s, {gpu_hours:,.2f} GPU-hours" if seconds else ""
+    yield f"{len(found)} cases, in {folder}{takes}"
     if limit is not None and seconds > limit:
         yield f"WARNING: longer than the time limit of {limit:,.0f} s; the job will be interrupted, to be resumed"
 
@@ -138,17 +168,21 @@ def _describe_engines(engines: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _summary(experiment: Experiment) -> list[str]:
     game, sessions = experiment.game, experiment.sessions
     offset = f"{game.offset:g} + " if game.offset else ""
+    rules = [f"target {offset}{game.multiplier} x {game.aggregate}"]
+    rules += ["each group plays one number"] if game.players == "groups" else []
+    rules += [f"everybody within {game.tolerance:g} wins"] if game.tolerance is not None else []
     lines = [
-        f"{game.rounds} rounds, guesses from {game.low:g} to {game.high:g}, "
-        f"target {offset}{game.multiplier} x {game.aggregate}",
+        f"{game.rounds:,} round{'s' * (game.rounds > 1)}, guesses from {game.low:g} to {game.high:g}",
+        ", ".join(rules),
         f"announced: {announced_in_words(experiment)}",
         f"{in_words(sessions, experiment.session_size)}"
         + (f", {experiment.count:,} participants in all" if sessions > 1 else "")
         + f", seed {experiment.seed}",
     ]
     for group in experiment.population:
-        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "announce", "sampling", "personas"})
-        settings = [f"{key} {value}" for key, value in details.items() if value is not None]
+        details = group.model_dump(mode="json", exclude={"name", "count", "kind", "announce", "personas"})
+        details |= {key: value for key, value in details.pop("sampling", {}).items() if value != _USUAL.get(key)}
+        settings = [f"{key} {_shown(value)}" for key, value in details.items() if value is not None]
         settings += ["with personas"] if getattr(group, "personas", None) else []
         lines.append(
             f"  {group.name}: {group.count:,} {group.kind}"
@@ -156,6 +190,10 @@ def _summary(experiment: Experiment) -> list[str]:
             + (f" ({', '.join(settings)})" if settings else "")
         )
     return lines
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(found: Mapping[str, Any]) -> list[str]:

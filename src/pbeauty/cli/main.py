@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     code = DONE
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some takes a tenth of a short command
+    os.environ.setdefault("TORCH_LOGS", "-torch._library.triton")  # that Triton is missing is no news without a GPU
     if not _ENGINES & set(given[:1]):  # nothing else has use for the thread that numpy would start for every core
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):

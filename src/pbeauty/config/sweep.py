@@ -299,10 +299,12 @@ def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, fa
                 f"a case cannot be called {parts[-1][1]!r}, since that names its folder: expected at most 40 letters, "
                 "digits, '.', '_' and '-', and none of these signs first",
             )
-    for number, (key, value) in enumerate(settings.items(), start=1):
+    for key, value in settings.items():
         if key in values or "case" not in row:
+            number = sweep.vary[key].index(value) + 1 if key in values else ""
             short = number if isinstance(value, dict) else _slug(_written(value))[:40]
-            parts.append((key, _slug(f"{key.rpartition('.')[2]}-{short}")[:40]))
+            # The last part of a key, with its place where it is an entry of a list.
+            parts.append((key, _slug(f"{re.sub(r'.*[.](?![0-9]+$)', '', key)}-{short}")[:40]))
     return _Draft(data, draft.folder, parts, draft.varied | settings.keys())
 
 

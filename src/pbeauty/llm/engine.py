@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,10 +54,6 @@ class Engine:
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             with _imports_kept():
-                import torch
-
-                # Triton is of no use to a CPU, and its absence no news.
-                logging.getLogger(f"{torch.__name__}._library.triton").setLevel(logging.ERROR)
                 self.template, own_context = load_template(model, arguments)
                 from vllm import LLM
                 from vllm.inputs import tokens_input

@@ -231,6 +231,7 @@ def describe_engine(experiment: Experiment, name: str, personas: Personas | None
     model, gpus = experiment.models[name], visible_gpus()
     enter_environment(NodeRank(0, 1), gpus)
     from vllm import EngineArgs
+    from vllm.model_executor.model_loader import get_model_loader
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
@@ -251,6 +252,7 @@ def describe_engine(experiment: Experiment, name: str, personas: Personas | None
     try:
         # As vLLM's own `LLM` does, whose defaults are those for offline batches.
         config = EngineArgs(**arguments).create_engine_config(usage_context=UsageContext.LLM_CLASS)
+        get_model_loader(config.load_config)  # load_format is looked at no sooner
     except Exception as error:  # on a login node, say, whose vLLM is for GPUs that it lacks
         return found | {"unresolved": str(error)}
     return found | {"arguments": resolved(config)}

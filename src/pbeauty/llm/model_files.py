@@ -177,13 +177,21 @@ def _why_not_on_hub(model: Model) -> str | None:
     """Why a model cannot be had from the hub; None where it can, or may."""
     if _cached(model):
         return None
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return ", and the hub's cache does not have it (HF_HUB_OFFLINE is set)"
+    return _answer_of_hub(model.path)
+
+
+@cache
+def _answer_of_hub(path: str) -> str | None:
+    """Why the hub cannot give a model, None if it can; asked once in a process, since no answer takes seconds."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
     try:
-        HfApi().model_info(model.path, timeout=_HUB_TIMEOUT)
+        HfApi().model_info(path, timeout=_HUB_TIMEOUT)
     except RepositoryNotFoundError:
         return ", and the hub has no model of this name, or shows it only to those who log in (HF_TOKEN)"
     except Exception as error:  # of whatever library talks to the hub

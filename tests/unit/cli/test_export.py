@@ -534,7 +534,7 @@ def test_check_resolves_and_forecasts_sweeps(capsys):
     path = "configs/paper/ratios.yaml"
     assert main(["check", path, "--rate", "4", "--time-limit", "0:10"]) == 0
     shown = capsys.readouterr().out
-    assert "18 case(s)" in shown
+    assert "18 cases, in results/ratios: about" in shown
     assert "  10. 51-100-named_model-llama3-70b" in shown
     assert "WARNING: longer than the time limit of 10 s" in shown
     assert main(["check", path, "--case", "10", "--json"]) == 0

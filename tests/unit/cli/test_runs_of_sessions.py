@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from itertools import pairwise, product
 from pathlib import Path
 
 import mpi
@@ -17,6 +19,7 @@ from pbeauty.cli.forecast import forecast
 from pbeauty.cli.main import main
 from pbeauty.cli.watch import observe, show
 from pbeauty.config.loader import loads
+from pbeauty.config.parsing import to_yaml
 from pbeauty.game.records import Purpose, Status
 from pbeauty.game.scoring import score
 from pbeauty.job.display import Display
@@ -112,13 +115,50 @@ def test_checking_counts_all_sessions_and_says_what_each_group_is_told(tmp_path,
     assert any(line.startswith("288 requests (at most 1,152)") for line in printed)
 
 
-def test_checking_a_sweep_says_how_many_play_each_case(tmp_path, capsys):
+NEW = {"name": "new", "count": 2, "kind": "llm"}
+
+
+def test_checking_a_sweep_says_what_all_cases_play_and_where_they_differ(tmp_path, capsys):
+    (tmp_path / "groups.yaml").write_text(GROUPS)
+    varied = {
+        "sessions": [1, 4],
+        "game.announce": [[], ["target", "mean"]],
+        "population.2": [{"name": "deaf", "count": 3, "kind": "fixed", "value": 5}, NEW],
+        "prompts.system.mine": ["long" * 30, "\u202e" + "short"],
+    }
+    (tmp_path / "sweep.yaml").write_text(to_yaml({"base": "groups.yaml", "vary": varied}))
+    assert main(["check", str(tmp_path / "sweep.yaml")]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert (first, lines[0]) == (f"{tmp_path / 'sweep.yaml'}: good", "  all cases:")
+    starts = [number for number, line in enumerate(lines) if re.match(r"  \d+\. ", line)] + [-1]
+    shared = [line.strip() for line in lines[1 : starts[0]]]
+    assert shared[:2] == ["4 rounds, guesses from 0 to 100", "target 2/3 x mean"]
+    assert len(starts) == 17
+    assert (
+        lines[starts[0]]
+        == f"  1. sessions-1_announce-none_population.2-1_{'mine-longlonglonglonglonglonglonglonglong'[:40]}:"
+    )
+    cases = [{line.strip() for line in lines[start:end]} for start, end in pairwise(starts)]
+    for number, (sessions, announce, group, prompt) in enumerate(product(*varied.values())):
+        told = ", ".join(announce) or "nothing"
+        others = "; to experts: mean, own_rank"
+        size = 15 + group["count"]
+        players = f"{size} participants"
+        if sessions > 1:
+            players = f"{sessions} sessions of {size}, {sessions * size} participants in all"
+        each = " in each session" * (sessions > 1)
+        text = "long" * 24 + "lon\u2026" if "long" in prompt else "\ufffdshort"
+        assert cases[number] >= {f"announced: {told}{others}", f"{players}, seed 0", f"prompts.system.mine: {text}"}
+        assert (f"deaf: 3 fixed{each} (value 5)" in cases[number]) is (group is not NEW)
+        assert not cases[number] & set(shared)
+    assert lines[-1] == "  16 cases, in results/sweep"
+
+
+def test_a_case_says_which_it_is(tmp_path, capsys):
     (tmp_path / "groups.yaml").write_text(GROUPS)
     (tmp_path / "sweep.yaml").write_text("base: groups.yaml\nvary: {sessions: [1, 4]}")
-    assert main(["check", str(tmp_path / "sweep.yaml")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.endswith(": 18 participants, 4 rounds, guesses from 0 to 100, target 2/3 x mean") for line in lines)
-    assert any(": 4 sessions of 18, 4 rounds, guesses" in line for line in lines)
+    assert main(["check", str(tmp_path / "sweep.yaml"), "--case", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("sweep.yaml, case sessions-4: good")
 
 
 def test_the_forecast_of_many_sessions_is_what_they_take(tmp_path):

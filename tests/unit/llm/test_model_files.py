@@ -14,7 +14,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Model
 from pbeauty.llm import model_files
 from pbeauty.llm.engine_arguments import check_models
-from pbeauty.llm.model_files import changes, fingerprint, longest_context, model_source
+from pbeauty.llm.model_files import changes, fingerprint, longest_context, model_source, require_files
 from pbeauty.storage.run_reader import Run
 
 
@@ -32,6 +32,7 @@ def no_hub(monkeypatch, tmp_path):
     """Nobody asks the hub, and its cache is empty."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model_files._answer_of_hub.cache_clear()
 
 
 def test_a_model_is_the_demo_or_a_folder(tmp_path):
@@ -103,8 +104,11 @@ def test_a_hub_id_is_looked_for_in_the_cache(tmp_path, monkeypatch):
 def test_a_hub_that_cannot_be_reached_is_said_where_a_folder_is_likely_meant(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
+    asked = []
+
     class Silent:
         def model_info(self, path, timeout):
+            asked.append(path)
             raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Silent)
@@ -112,6 +116,9 @@ def test_a_hub_that_cannot_be_reached_is_said_where_a_folder_is_likely_meant(mon
     (tmp_path / "owner").mkdir()
     with pytest.raises(ConfigError, match=r"no such folder, and the hub cannot be asked \(no route\)"):
         model_source(Model(path="owner/name"), tmp_path)
+    with pytest.raises(ConfigError, match="not in the hub's cache on this machine, and the hub cannot be asked"):
+        require_files(Model(path="owner/name"))
+    assert asked == ["owner/name"], "once: no answer takes seconds"
 
 
 def test_a_model_that_is_neither_cached_nor_to_be_had_ends_the_job_at_once(tmp_path):
