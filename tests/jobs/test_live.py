@@ -385,6 +385,33 @@ def test_a_folder_of_runs_is_a_line_for_each(finished, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
 
 
+def test_among_many_runs_are_those_that_have_only_begun_and_those_that_cannot_be_read(finished, tmp_path, capsys):
+    folder, *_ = finished
+    for name in ("a-done", "b-damaged", "c-locked", "d-loading", "e-sweep/case"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a-done", "e-sweep/case"):
+        (tmp_path / name / "run.h5").write_bytes((folder / "run.h5").read_bytes())
+    (tmp_path / "b-damaged/run.h5").write_text("no run")
+    (tmp_path / "c-locked" / LOCK_FILE).write_text(this_process().model_dump_json())
+    loading = RunStatus(state="starting", name="new", rounds=3, participants=2)
+    (tmp_path / "d-loading" / LIVE_FILE).write_text(json.dumps(asdict(loading)))
+    (tmp_path / "e-sweep" / LIVE_FILE).write_text(json.dumps({"state": "finished", "sweep": "s", "case": ""}))
+    watch(tmp_path, as_json=False, once=True)
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert told.keys() == {
+        str(tmp_path / name) for name in ("a-done", "b-damaged", "c-locked", "d-loading", "e-sweep/case")
+    }
+    states = {Path(name).name: text for name, text in told.items()}
+    assert states["a-done"] == states["case"]
+    assert "b-damaged/run.h5 is damaged" in states["b-damaged"]
+    assert states["c-locked"].startswith("a run: starting, by ")
+    assert states["d-loading"].startswith("new: dead: its job is gone"), "nobody holds its lock"
+    watch(tmp_path, as_json=True, once=True)
+    assert [one["state"] for one in json.loads(capsys.readouterr().out)] == [
+        "finished", "unreadable", "starting", "dead", "finished",
+    ]  # fmt: skip
+
+
 # --- on a terminal ---------------------------------------------------------------------------------------------
 
 

@@ -106,9 +106,9 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     if name in questions:
         return questions[name]
     system, user = {**SYSTEM_PROMPTS, **own.system}, {**USER_PROMPTS, **own.user}
-    if name in get_args(Announced):
+    if name in (*get_args(Announced), "first_round", "next_round"):
         raise ConfigError(
-            f"{name!r} is announced within a message: `--show direct` shows those of an experiment, given as CONFIG"
+            f"{name!r} is a part of a message: `--show direct` shows those of an experiment, given as CONFIG"
         )
     if name not in system and name not in user:
         known = [*system, *user, *questions]

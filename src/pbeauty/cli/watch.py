@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import LIVE_FILE, LOCK_FILE, RUN_FILE, aligned, printable
 from pbeauty.job.live_status import RunStatus, latest_results, read_status
 from pbeauty.storage.lock import FoundLock, read_lock
@@ -47,13 +49,14 @@ def watch(path: Path, *, as_json: bool, once: bool) -> None:
         ConfigError: if there is no run to be shown.
     """
     runs = _runs(path)
-    statuses = [observe(run) for run in runs]
+    statuses = [observe(run) if len(runs) == 1 else _observe_anyway(run) for run in runs]
     if as_json:
         documents = [asdict(status) for status in statuses]
         print(json.dumps(documents[0] if len(runs) == 1 else documents, indent=1), flush=True)
     elif len(runs) > 1:
         for run, status in zip(runs, statuses, strict=True):
-            print(f"{run}: {headline(status)}", flush=True)
+            text = status.message if status.state == "unreadable" else headline(status)
+            print(printable(f"{run}: {text}", 1000), flush=True)
     elif once or not sys.stdout.isatty():
         print(show(statuses[0]), flush=True)
     else:
@@ -65,18 +68,30 @@ def _runs(path: Path) -> list[Path]:
     folder = path.parent if path.name in (RUN_FILE, LIVE_FILE) else path
     if not folder.is_dir():
         return [path]
-    try:
-        sweep = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        sweep = {}
-    if isinstance(sweep, dict) and "sweep" in sweep:
-        if sweep.get("case"):
-            return [folder / sweep["case"]]
-    elif any((folder / name).exists() for name in (LIVE_FILE, RUN_FILE, LOCK_FILE)):
+    if case := (_sweep(folder) or {}).get("case"):
+        return [folder / case]
+    if _holds_run(folder):
         return [folder]
-    from pbeauty.storage.run_folder import find_runs
+    from pbeauty.storage.run_folder import run_folders
 
-    return [file.parent for file in find_runs([folder])]
+    if found := run_folders(folder, _holds_run):
+        return found
+    raise ConfigError(f"there is no run in {folder}, nor in a folder below it")
+
+
+def _sweep(folder: Path) -> dict[str, Any] | None:
+    """The live status in a sweep's folder; None in any other."""
+    try:
+        status = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return status if isinstance(status, dict) and "sweep" in status else None
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether there is a run, or one that has just begun."""
+    started = (folder / LOCK_FILE).exists() or ((folder / LIVE_FILE).exists() and _sweep(folder) is None)
+    return started or os.path.lexists(folder / RUN_FILE)
 
 
 def observe(run: Path) -> RunStatus:
@@ -101,6 +116,14 @@ def observe(run: Path) -> RunStatus:
     if owner and status.state not in _UNFINISHED and (owner.pid, owner.host) != (status.pid, status.host):
         return replace(status, state="starting", message=None, pid=owner.pid, host=owner.host)
     return status
+
+
+def _observe_anyway(run: Path) -> RunStatus:
+    """The status of one run of many, which must not keep the others from being shown."""
+    try:
+        return observe(run)
+    except (ConfigError, RunFileError) as error:
+        return RunStatus(state="unreadable", message=str(error))
 
 
 def _read(path: Path) -> RunStatus | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -148,10 +148,10 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(_runs_below(path), key=_sort_key)
+            below = run_folders(path, lambda folder: os.path.lexists(folder / RUN_FILE))
             if not below:
                 raise ConfigError(f"there is no {RUN_FILE} in {path}, nor in a folder below it")
-            found += below
+            found += [folder / RUN_FILE for folder in below]
         elif os.path.lexists(path):
             found.append(path)
         else:
@@ -170,25 +170,29 @@ def named_runs(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def _runs_below(path: Path) -> Iterator[Path]:
-    """The run.h5 in a folder, or, where there is none, those of the nearest folders below that have one."""
-    without = 0
-    for folder, folders, _ in os.walk(path):
-        if os.path.lexists(found := Path(folder) / RUN_FILE):
+def run_folders(path: Path, holds_run: Callable[[Path], bool]) -> list[Path]:
+    """The folder itself, if it holds a run, or the nearest folders below that do, sorted as in `find_runs`.
+
+    Raises:
+        ConfigError: if there are too many others.
+    """
+    found, without = [], 0
+    for name, folders, _ in os.walk(path):
+        if holds_run(Path(name)):
             folders.clear()
-            yield found
+            found.append(Path(name))
         elif (without := without + 1) > _MOST_FOLDERS:
             raise ConfigError(
                 f"{path} has more than {_MOST_FOLDERS:,} folders without a run; give one nearer to the runs"
             )
+    return sorted(found, key=_sort_key)
 
 
 def _sort_key(run: Path) -> Path:
-    """What runs are sorted by: their path, in which a case of a sweep has its row in the table of cases for a name."""
-    folder, name = run.parent.parent, run.parent.name
+    """What runs are sorted by: their folder, and cases of a sweep by their rows in its table of cases."""
     try:
-        with (folder / CASES_FILE).open(newline="", encoding="utf-8") as file:
+        with (run.parent / CASES_FILE).open(newline="", encoding="utf-8") as file:
             names = [row[0] for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error):
         return run
-    return folder / f"{names.index(name):09d}" if name in names else run
+    return run.with_name(f"{names.index(run.name):09d}") if run.name in names else run

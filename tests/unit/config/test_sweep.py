@@ -338,8 +338,9 @@ def test_a_sweep_goes_on_after_a_case_that_fails_and_skips_what_is_finished(tmp_
     watched = mpi.alone("watch", tmp_path / "out")
     assert (watched.code, watched.err) == (0, "")
     assert [line.partition(":")[0] for line in watched.out.splitlines()] == [
-        str(tmp_path / "out" / case) for case in ("good", "other")
+        str(tmp_path / "out" / case) for case in ("good", "fails", "other")
     ]
+    assert ": failed" in watched.out
     before = (tmp_path / "out/good/run.h5").stat().st_mtime_ns
     again = mpi.mpirun(2, *arguments, program=BIRDS)
     assert again.code == 0, again

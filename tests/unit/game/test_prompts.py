@@ -294,5 +294,17 @@ def test_unknown_names_are_errors():
 
 
 def test_what_is_announced_is_shown_within_a_message():
-    with pytest.raises(ConfigError, match=r"own_rank.*--show direct"):
-        render("own_rank")
+    for name in ("own_rank", "next_round"):
+        with pytest.raises(ConfigError, match=rf"{name}.*--show direct"):
+            render(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("clasic", "; did you mean 'classic'?"), ("step_by_step", "; did you mean 'step-by-step'?"),
+                        ("nextround", ""), ("announcement", ""), ("Zufall", "")],
+)  # fmt: skip
+def test_only_a_near_name_is_suggested_and_all_are_listed(name, meant):
+    with pytest.raises(ConfigError) as caught:
+        render(name)
+    assert str(caught.value).startswith(f"no prompt {name!r}{meant}; known: classic, ")
+    assert str(caught.value).endswith(", retry, extraction")
