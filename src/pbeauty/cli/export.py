@@ -303,8 +303,8 @@ def _result(run: Run, round_index: int, session: int, last: Callable[[int], str 
 
 
 def _model(experiment: Experiment) -> str:
-    names = dict.fromkeys(group.model for group in experiment.population if isinstance(group, LLMGroup))
-    return "+".join(names) or "random"
+    """Names of the models, or where there are none of the groups; `pbeauty import` calls both as the example does."""
+    return "+".join(experiment.used_models or [group.name for group in experiment.population])
 
 
 def _settings(run: Run) -> str:

@@ -226,7 +226,12 @@ class _Case:
         experiment = {"name": _slug(name), "seed": self.number, "game": game}
         count = int(row["participant_num"])
         if not models:
-            group = {"name": "players", "count": count, "kind": "uniform", "integers": True, "think_time": 1.0}
+            if (row["sys_id"], row["usr_id"]) != ("1", "1"):
+                self.made.note(
+                    f"sys_id and usr_id of case {self.number} have no counterpart: its participants are random"
+                )
+            label = _slug(row["model_name"]).strip("-._") or "players"
+            group = {"name": label, "count": count, "kind": "uniform", "integers": True, "think_time": 1.0}
             return experiment | {"population": [group]}
         text = self.texts["system"][system]
         game["offset"] = self._offset(text)

@@ -218,9 +218,9 @@ def test_a_cell_can_be_read_back_and_begins_like_no_formula(text):
 def test_an_example_of_a_sweep_is_one_benchmark(sweep, tmp_path):
     folders = export([sweep], "agentscope", tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in folders] == [
-        "temperatures/random/1-1-3-1-0.667/2026-01-01-00:00:00",
-        "temperatures/random/1-1-2-1-0.667/2026-01-01-00:00:00",
-        "temperatures/random/1-1-2-1-0.667/2026-01-01-00:00:01",
+        "temperatures/crowd/1-1-3-1-0.667/2026-01-01-00:00:00",
+        "temperatures/crowd/1-1-2-1-0.667/2026-01-01-00:00:00",
+        "temperatures/crowd/1-1-2-1-0.667/2026-01-01-00:00:01",
     ]
     reader = Path(__file__).parents[2] / "support/read_agentscope.py"
     done = subprocess.run([sys.executable, "-I", reader, tmp_path], capture_output=True, text=True, check=True)
@@ -291,6 +291,21 @@ def test_the_examples_configuration_becomes_ours(example, tmp_path):
     notes = " ".join(made.notes)
     for word in ("best_of", "api_key", "agent_server_num", "host_num", "{odd}", "game.offset is 5"):
         assert word in notes, word
+
+
+def test_what_is_imported_and_played_is_exported_under_the_names_of_the_example(example, tmp_path):
+    with (example / "experiment.csv").open("a") as file:
+        file.write("5,random,4,1,1,llama/3 8b,2,1,1,1/2,1\n6,random,4,1,1,,1,1,1,1/2,1\n")
+    made = import_example(example, tmp_path / "ours")
+    assert any(note.startswith("sys_id and usr_id of case 6 have no counterpart") for note in made.notes)
+    exported = []
+    for path in made.files:
+        if path.name[:3] in ("001", "006", "007"):
+            quick = ("--set", "population.0.think_time=0", "--set", "plots=false")
+            done = mpi.alone("run", path, "--out", tmp_path / path.stem, *quick)
+            assert done.code == 0, done
+            exported.append(one(tmp_path / path.stem, "agentscope", tmp_path / "result").parts[-3:-1])
+    assert exported == [("small", "1-1-100-1-0.667"), ("llama-3-8b", "1-1-5-1-0.500"), ("players", "1-1-6-1-0.500")]
 
 
 def test_an_import_takes_over_what_can_be_and_names_the_rest(example, tmp_path, capsys):
