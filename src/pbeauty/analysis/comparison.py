@@ -92,8 +92,9 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     gap = Difference(Estimate(cell.mean.value - theirs.value))
     if cell.means.size > 1:
         gap = _less(cell, intervals.sessions(means), confidence)
-    name = f"mean of {len(means)} sessions, period {cell.round}"
-    return [Comparison("people by round", name, people.source.marked, cell.round, theirs, len(means), gap)]
+    return [
+        Comparison("people by round", "sessions of people", people.source.marked, cell.round, theirs, len(means), gap)
+    ]
 
 
 def _with_models(cell: GroupStats, game: Game, same: tuple[str, str] | None) -> list[Comparison]:

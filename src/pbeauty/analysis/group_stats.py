@@ -113,7 +113,7 @@ class GroupStats:
     sd: Estimate = NONE
     """Standard deviation within sessions. Of one session with divisor n, as in `run.h5`; of several, the root of their
     mean variance, weighted by degrees of freedom."""
-    between: float = math.nan
+    sd_of_means: float = math.nan
     """Standard deviation of the sessions' means; NaN of one session."""
     min: float = math.nan
     """Like the maximum over all sessions; quartiles and median are means of the sessions'."""
@@ -326,6 +326,6 @@ def _over_sessions(outcome: Outcome, confidence: float, *, sample: bool = True) 
     return found | {
         "mean": intervals.student(value, error, count - 1, confidence),
         "sd": Estimate(sd),
-        "between": error * math.sqrt(count),
+        "sd_of_means": error * math.sqrt(count),
         "targets": Bounds(float(target.min()), float(target.max())),
     }

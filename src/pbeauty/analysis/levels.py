@@ -6,15 +6,14 @@ its fixed point x* = c / (1 - p), s steps from the reference r lead to x* + p^s 
 depth of reasoning of any guess.
 
 In the first round, level k is the window of depths from k - 1/4 to k + 1/4 (Nagel 1995, whose windows end at
-50 p^(k +- 1/4)). Where guesses are whole numbers, its ends are rounded to whole numbers, as hers are: 45-50, 30-37,
-20-25 and 13-16 for p = 2/3. From the second round on, level k is the class of depths from k - 1/2 to k + 1/2, so that
-nothing lies between levels; level 0 ends at the reference in all rounds.
+50 p^(k +- 1/4)); what lies between two windows is interim. Where guesses are whole numbers, its ends are rounded to
+whole numbers, as hers are: 45-50, 30-37, 20-25 and 13-16 for p = 2/3. From the second round on, level k is the class of
+depths from k - 1/2 to k + 1/2, so that nothing is interim; level 0 ends at the reference in all rounds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,8 @@ from pbeauty.storage.run_reader import Run
 
 DEEPEST = 3
 """The deepest level that is told apart."""
-LABELS = (*(f"level {level}" for level in range(DEEPEST + 1)), "between levels", "deeper", "equilibrium", "outside")
-BETWEEN, DEEPER, EQUILIBRIUM, OUTSIDE = range(DEEPEST + 1, DEEPEST + 5)
+LABELS = (*(f"level {level}" for level in range(DEEPEST + 1)), "interim", "deeper", "equilibrium", "outside")
+INTERIM, DEEPER, EQUILIBRIUM, OUTSIDE = range(DEEPEST + 1, DEEPEST + 5)
 UNDEFINED = 255
 """The code where there is no guess, and of every guess where all levels are the same."""
 NEAR = 0.01
@@ -39,15 +38,21 @@ _PIECE = 1 << 17
 Floats = NDArray[np.float64]
 
 
-def references(run: Run, round_index: int, told: Sequence[str] | None = None) -> Floats:
-    """The reference point of each session in a round from 0, float64[session]; NaN in one that had ended.
+def references(run: Run, round_index: int) -> tuple[Floats, NDArray[np.uint16]]:
+    """The reference points of each session in a round from 0: what the aggregate of the last round was, as far as
+    participants are told.
 
-    It is what the aggregate of the last round was, as far as participants are told: what the game announces, or `told`.
+    Returns:
+        float64[kind, session], a row for each kind of announcement, mostly one; NaN in a session that had ended. And
+        which kind each population group is told, uint16[group].
     """
     last, game = run.outcome(round_index - 1) if round_index else None, run.experiment.game
     announced = announcement(run.experiment, round_index, last)
-    found = reference_point(game, announced.to(game.announce if told is None else told))
-    return np.where(announced.plays(np.arange(run.experiment.sessions)), found, np.nan)
+    told = [run.experiment.announced_to(group) for group in run.experiment.population]
+    kinds = list(dict.fromkeys(told))
+    sessions = np.arange(run.experiment.sessions)
+    rows = [np.broadcast_to(reference_point(game, announced.to(kind)), sessions.shape) for kind in kinds]
+    return np.where(announced.plays(sessions), rows, np.nan), np.array([kinds.index(kind) for kind in told], np.uint16)
 
 
 def codes_of(run: Run, round_index: int, guesses: Floats) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
@@ -59,15 +64,11 @@ def codes_of(run: Run, round_index: int, guesses: Floats) -> tuple[NDArray[np.ui
         guesses: float64[participant], NaN where there is none.
 
     Returns:
-        `assign`'s codes, uint8[participant]; the reference points, float64[kind, session], of each kind of
-        announcement; and whose is which, uint16[participant], or [1] where there is one kind.
+        `assign`'s codes, uint8[participant]; the rows of `references`; and whose is which, uint16[participant], or [1]
+        where there is one.
     """
-    told = [run.experiment.announced_to(group) for group in run.experiment.population]
-    kinds = list(dict.fromkeys(told))  # of what is announced: mostly one
-    rows = np.stack([references(run, round_index, kind) for kind in kinds])
-    kind_of = np.zeros(1, np.uint16)
-    if len(kinds) > 1:
-        kind_of = np.array([kinds.index(kind) for kind in told], np.uint16)[run.codes("group")]
+    rows, kinds = references(run, round_index)
+    kind_of = kinds[run.codes("group")] if len(rows) > 1 else np.zeros(1, np.uint16)
     whole, codes = mostly_whole(guesses), np.empty(guesses.size, np.uint8)
     for kind, row in enumerate(rows):
         found = assign(guesses, run.experiment.game, row, round_index, whole=whole)
@@ -171,7 +172,7 @@ def assign(
 def _assign(guesses: Floats, game: Game, reference: Floats, ends: Floats) -> NDArray[np.uint8]:
     """Levels of guesses, from the reference, float64[guess], and the windows, float64[level, guess, end], of each."""
     steps = depths(guesses, game, reference)
-    codes = np.full(guesses.size, BETWEEN, np.uint8)
+    codes = np.full(guesses.size, INTERIM, np.uint8)
     told_apart = np.count_nonzero(~np.isnan(ends[..., 0]), axis=0)
     with np.errstate(invalid="ignore"):
         codes[steps > told_apart - 1] = DEEPER

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Readings, Round
 from pbeauty.analysis.intervals import CONFIDENCE, Estimate
+from pbeauty.files import CASES_FILE, LIVE_FILE
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, Game, LLMGroup
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
@@ -53,6 +54,7 @@ class Analysis:
 
     path: str
     name: str
+    """`run_name`."""
     seed: int
     game: Game
     sessions: int
@@ -96,6 +98,13 @@ def is_demo(experiment: Experiment) -> bool:
     """Whether the shipped demo model plays in this experiment."""
     played = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     return any(name in experiment.models and experiment.models[name].path == DEMO_MODEL for name in played)
+
+
+def run_name(run: Run) -> str:
+    """The name of the experiment; in a sweep, in whose folder each case has its own, that of the case."""
+    folder = run.path.parent.resolve()
+    in_sweep = any((folder.parent / name).exists() for name in (CASES_FILE, LIVE_FILE))
+    return folder.name if in_sweep else run.experiment.name
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         notes.append(DEMO)
     return Analysis(
         path=str(run.path),
-        name=run.experiment.name,
+        name=run_name(run),
         seed=run.experiment.seed,
         game=game,
         sessions=run.experiment.sessions,
@@ -222,8 +231,8 @@ def _partitions(run: Run) -> tuple[list[_Partition], list[str]]:
         elif len(labels) > 1 or name != "group":
             found.append(_Partition(name, labels, run.codes(name)))
     groups = run.experiment.population
-    kinds = [group.model if isinstance(group, LLMGroup) else f"no model ({group.kind})" for group in groups]
-    models = sorted(set(kinds))
+    kinds = [group.model if isinstance(group, LLMGroup) else f"({group.kind})" for group in groups]
+    models = list(dict.fromkeys(kinds))
     if len(models) > 1 and len(models) < len(groups):
         codes = np.array([models.index(kind) for kind in kinds], np.uint16)
         found.append(_Partition("model", models, codes[run.codes("group")]))

@@ -29,12 +29,14 @@ from pbeauty.analysis.group_stats import BySession, GroupStats
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate
 from pbeauty.analysis.run_analysis import DEMO, Analysis
-from pbeauty.config.differences import flat, in_words, varied
+from pbeauty.config.differences import flat, in_words, joined, value_of, varied
 from pbeauty.game.experiment import Experiment
 
 _NOT_A_SETTING = ("name", "seed", "sessions", "results", "patience", "margin", "plots")
 """Keys that make no case of their own."""
 _LONGEST = 60
+_MOST_KEYS = 3
+"""Where more vary, cases are called by the names of their runs if these tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Case:
     settings: dict[str, str]
     """What tells the case from the others; empty if there is only one."""
     analyses: list[Analysis]
+    name: str = ""
+    """What to call it instead of by its settings."""
 
     @property
     def label(self) -> str:
@@ -52,8 +56,8 @@ class Case:
 
     @property
     def short(self) -> str:
-        """The values alone."""
-        return " · ".join(self.settings.values()) or "one case"
+        """The values alone, or its name."""
+        return self.name or " · ".join(self.settings.values()) or "one case"
 
     def cells(self, round_number: int) -> list[GroupStats]:
         """Everybody in a round, from 1, in each run; of runs with one seed, in that with most sessions."""
@@ -105,6 +109,12 @@ class Variation:
     """In the first round and the last; empty where wordings do not vary."""
     notes: list[str]
 
+    @property
+    def keys(self) -> str:
+        """What `Case.short` gives, in order."""
+        named = any(case.name for case in self.cases)
+        return "case" if named else " · ".join(key.rpartition(".")[2] for key in self.varied) or "case"
+
 
 def settings(experiment: Experiment) -> dict[str, Any]:
     """The experiment as flat keys and values, but for what makes no case."""
@@ -117,13 +127,18 @@ def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple
     Args:
         runs: `settings` of each and its analysis.
     """
-    keys = varied([known for known, _ in runs])
-    texts = {key: _texts([known.get(key) for known, _ in runs]) for key in keys}
+    flats = joined(known for known, _ in runs)
+    keys = varied(flats)
+    texts = {key: _texts([value_of(one, key) for one in flats]) for key in keys}
     found: dict[tuple[str, ...], Case] = {}
-    for known, analysis in runs:
-        values = {key: texts[key][repr(known.get(key))] for key in keys}
+    for one, (_, analysis) in zip(flats, runs, strict=True):
+        values = {key: texts[key][repr(value_of(one, key))] for key in keys}
         found.setdefault(tuple(values.values()), Case(values, [])).analyses.append(analysis)
-    return list(found.values()), keys
+    cases = list(found.values())
+    names = [{one.name for one in case.analyses} for case in cases]
+    if len(keys) > _MOST_KEYS and len(set.union(*names)) == len(cases) == sum(map(len, names)):
+        cases = [replace(case, name=name) for case, (name,) in zip(cases, names, strict=True)]
+    return cases, keys
 
 
 def _texts(values: Sequence[Any]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from pbeauty.analysis import levels
 from pbeauty.analysis.findings import Examined, Findings, examine
 from pbeauty.analysis.run_analysis import DEMO
 from pbeauty.cli.analyze import add_confidence, add_runs
-from pbeauty.cli.tables import Table, headline, number, run_tables, sweep_tables
+from pbeauty.cli.tables import Table, headline, run_tables, short, sweep_tables
 from pbeauty.config.loader import dumps
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import REPORT_FILE, printable, replace_text
@@ -136,8 +136,9 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         out = (paths[0] if paths[0].is_dir() else run_file(paths[0]).parent) / REPORT_FILE
     findings = examine(paths, confidence)
     variation = findings.variation
+    names = dict.fromkeys(one.analysis.name for one in findings.examined)
     page = _render(
-        name=findings.examined[0].analysis.name,
+        name=paths[0].resolve().name if variation and len(paths) == 1 else ", ".join(names),
         sections=[_section(one, samples, findings) for one in findings.examined[:MOST_RUNS]],
         left_out=max(0, len(findings.examined) - MOST_RUNS),
         pictures=[picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
@@ -165,7 +166,7 @@ def _render(**values: Any) -> str:
         loader=PackageLoader("pbeauty.cli", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "readable": readable, "line": printable}
+    environment.filters |= {"short": short, "readable": readable, "line": printable}
     return environment.get_template(_TEMPLATE).render(**values)
 
 
@@ -185,9 +186,11 @@ def picture(drawing: Drawing) -> Picture:
 
 
 def _section(one: Examined, samples: int, findings: Findings) -> Section:
-    analysis, runs = one.analysis, len(findings.examined)
-    cases = findings.variation.cases if findings.variation else []
-    case = next((f": {case.short}" for case in cases if case.settings and analysis in case.analyses), "")
+    analysis, runs, title = one.analysis, len(findings.examined), one.analysis.name
+    for case in findings.variation.cases if findings.variation else []:
+        if analysis in case.analyses:
+            title = case.name or (case.label if case.settings else title)
+            title += f", seed {analysis.seed}" if len(case.analyses) > 1 else ""
     with Run(one.path) as run:
         drawings = list(run_drawings(run, analysis, one.comparisons))
         rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
@@ -196,7 +199,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
             rounds = [rounds[index] for index in evenly(len(rounds), most)]
         shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
         return Section(
-            title=f"{analysis.name}{case}",
+            title=title,
             path=analysis.path,
             marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
             headline=headline(one),
@@ -308,7 +311,7 @@ def _text(value: Any) -> str:
         return f"{sum(value):,.0f} on {len(value)} rank(s)"
     if isinstance(value, list):
         return _cut(" ".join(map(str, value)))
-    return number(value) if isinstance(value, float) else _cut(str(value))
+    return short(value) if isinstance(value, float) else _cut(str(value))
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pbeauty.analysis.comparison import Comparison, Contrast
+from pbeauty.analysis.comparison import Contrast
 from pbeauty.analysis.findings import Examined, Findings
 from pbeauty.analysis.group_stats import GroupStats, Readings
 from pbeauty.analysis.hierarchy import LARGEST_TAU
@@ -14,8 +14,8 @@ from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
 from pbeauty.game.announcement import announced_in_words
 
-_LEVELS = [label.removeprefix("level ").removesuffix(" levels") for label in LABELS]
-_SEVERAL = " within sessions; between: of the sessions' means. targets: from the least to the greatest"
+_LEVELS = [label.removeprefix("level ") for label in LABELS]
+_SEVERAL = " within sessions. across: of the sessions' means. targets: from the least to the greatest"
 _TESTED = ("difference", "equivalent within", "p (Holm)")
 _TESTED_NOTE = (
     "equivalent within: the smallest margin within which two one-sided tests at 5 % call the means equivalent. p: of "
@@ -50,7 +50,7 @@ def headline(one: Examined) -> list[str]:
         f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
         + (", groups play" if game.players == "groups" else "")
         + (f", all within {game.tolerance:g} win" if game.tolerance is not None else "")
-        + f"; equilibrium {number(analysis.equilibrium)}; announced: {announced_in_words(one.experiment)}",
+        + f"; equilibrium {short(analysis.equilibrium)}; announced: {announced_in_words(one.experiment)}",
         f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals"
         + (", over sessions" if analysis.sessions > 1 else ""),
     ]
@@ -71,9 +71,9 @@ def summary(one: Examined) -> list[Table]:
     several = one.analysis.sessions > 1
     rounds = Table(
         "Guesses by round",
-        ("round", "valid", "mean", "SD", *(("between", "targets") if several else ("median", "target")), "tau"),
+        ("round", "valid", "mean", "SD", *(("across", "targets") if several else ("median", "target")), "tau"),
         [(str(c.round), f"{c.n_valid:,}", estimate(c.mean), short(c.sd.value),
-          *((short(c.between), limits(c.targets)) if several else (short(c.median), short(c.target))), tau(c.tau))
+          *((short(c.sd_of_means), limits(c.targets)) if several else (short(c.median), short(c.target))), tau(c.tau))
          for c in cells],
         f"valid: guesses that count. SD: standard deviation{_SEVERAL if several else ''}. tau: steps of reasoning in "
         f"the cognitive hierarchy, by the mean; >{LARGEST_TAU:g}: one more is not told apart; <0: no tau predicts it.",
@@ -84,9 +84,9 @@ def summary(one: Examined) -> list[Table]:
         ("round", *_LEVELS),
         [(str(c.round), *(percent(share.value) for share in c.levels.values())) for c in levelled],
         "0 to 3: so many best responses away from the reference, in round 1 the middle of the range, later the last "
-        "mean where it is announced; to a quarter step in round 1 (Nagel 1995), to half a step later. between: two of "
-        "these. deeper: past 3. equilibrium: to 1 % of the range. outside: on the other side of the reference, or past "
-        "the equilibrium.",
+        "mean where it is announced; to a quarter step in round 1, with interim guesses between two (Nagel 1995), to "
+        "half a step later. deeper: past 3. equilibrium: to 1 % of the range. outside: on the other side of the "
+        "reference, or past the equilibrium.",
     )
     near = one.within.counts if one.within else []
     within = Table(
@@ -95,7 +95,7 @@ def summary(one: Examined) -> list[Table]:
         [(str(number), *(f"{count:,}" for count in counts.values())) for number, counts in enumerate(near, start=1)],
     )
     groups = [_groups(one, by) for by in one.analysis.ways]
-    return _with_rows([rounds, within, levels, _unusable(cells), _readings(one.analysis.readings), *groups])
+    return _shown([rounds, within, levels, _unusable(cells), _readings(one.analysis.readings), *groups])
 
 
 def run_tables(one: Examined) -> list[Table]:
@@ -122,11 +122,18 @@ def run_tables(one: Examined) -> list[Table]:
     moves = Table(
         "From level to level in the next round, participants, from round 2 on",
         ("from", *_LEVELS),
-        [(before, *(f"{count:,}" for count in row.values())) for before, row in one.analysis.transitions.items()],
+        [(label, *(f"{n:,}" if n else "-" for n in row.values())) for label, row in one.analysis.transitions.items()],
         "rows: the level in one round; columns: in the next, of those who guess in both.",
     )
+    ends = [cells[0], cells[-1]] if len(cells) > 1 else cells
+    exact = Table(
+        "Levels of reasoning with intervals, % of valid guesses",
+        ("level", *(f"round {c.round}" for c in ends)),
+        [(name, *(share(c.levels[name]) for c in ends)) for name in LABELS if all(c.levels for c in ends)],
+        "level: as above.",
+    )
     pairs = [_pairs(by, [c for c in one.contrasts if c.by == by], _unit(one)) for by in one.analysis.ways]
-    return summary(one) + _with_rows([_sessions(one), details, trends, moves, *pairs, *_published(one)])
+    return summary(one) + _shown([_sessions(one), details, exact, trends, moves, *pairs, *_published(one)])
 
 
 def _sessions(one: Examined) -> Table:
@@ -179,13 +186,14 @@ def _unusable(cells: Sequence[GroupStats]) -> Table:
 
 
 def _readings(found: Sequence[Readings]) -> Table:
-    rules = list(found[0].shares) if found else []
+    rules = [rule for rule in (found[0].shares if found else ()) if any(one.shares[rule] for one in found)]
     return Table(
         "How replies were read, % of models' guesses",
         ("round", *rules, "mean", "mean, strict"),
-        [(str(r.round), *map(percent, r.shares.values()), short(r.mean), estimate(r.strict)) for r in found],
-        "strict: over the first four ways, which leave nothing to interpret.",
-    )
+        [(str(r.round), *(percent(r.shares[rule]) for rule in rules), short(r.mean),
+          "-" if r.strict.value == r.mean else estimate(r.strict)) for r in found],
+        "mean, strict: without own words and extraction, which leave something to interpret.",
+    )  # fmt: skip
 
 
 _MODELS_NOTE = (
@@ -197,29 +205,21 @@ _MODELS_NOTE = (
 def _published(one: Examined) -> list[Table]:
     titles = {
         "people": ("People, first round", f"n: participants. {_TESTED_NOTE}"),
-        "people by round": (
-            "People, by round", "their mean: of sessions, and where another one would be expected. n: sessions."),
+        "people by round": ("People, by round", "n: sessions. their mean: and where that of another is expected."),
         "language model": ("Language models", _MODELS_NOTE),
-    }  # fmt: skip
-    made = []
+    }
+    tables = []
     for what, (title, note) in titles.items():
         found = [c for c in one.comparisons if c.what == what]
-        sizes = [] if what == "language model" else ["n"]
-        known = any(not math.isnan(c.difference.p_value) for c in found)
-        headings = ["who", *sizes, "their mean", "ours less theirs", *(_TESTED[1:] if known else ())]
-        theirs = [estimate(c.theirs) if what == "people by round" else short(c.theirs.value) for c in found]
         rows = [
-            (_referred(c), *(f"{c.n or 0:,}" for _ in sizes), mean, *tested(c.difference))[: len(headings)]
-            for c, mean in zip(found, theirs, strict=True)
-        ]
+            (c.reference + " (as here)" * c.same, "-" if what == "people" else str(c.round), f"{c.n:,}" if c.n else "-",
+             estimate(c.theirs) if what == "people by round" else short(c.theirs.value), *tested(c.difference))
+            for c in found
+        ]  # fmt: skip
+        headings = ("who", "round", "n", "their mean", "ours less theirs", *_TESTED[1:])
         sources = "; ".join(dict.fromkeys(c.source for c in found))
-        made.append(Table(title, headings, rows, f"{note} From: {sources}."))
-    return made
-
-
-def _referred(found: Comparison) -> str:
-    named = f"round {found.round}: {found.reference}{' (as here)' if found.same else ''}"
-    return named if found.what == "language model" else found.reference
+        tables.append(Table(title, headings, rows, f"{note} From: {sources}."))
+    return tables
 
 
 # --- several runs --------------------------------------------------------------------------------------------
@@ -233,9 +233,7 @@ def sweep_summary(findings: Findings) -> list[Table]:
     ends = sorted({1, last})
     of = {(one.case, one.round): one for one in variation.stats}
     mean = {key: estimate(one.mean) for key, one in of.items()}
-    named = " · ".join(key.rpartition(".")[2] for key in variation.varied) or "case"
-    names = {case.label: case.short for case in variation.cases}
-
+    named, names = variation.keys, {case.label: case.short for case in variation.cases}
     cases = Table(
         "Cases",
         (named, "sessions", "unusable (%)", *(f"mean, round {number}" for number in ends)),
@@ -260,7 +258,7 @@ def sweep_summary(findings: Findings) -> list[Table]:
          for case in variation.cases for analysis in case.analyses for c in compared[analysis.path]],
         f"{_MODELS_NOTE} From: Pan et al. 2024.",
     )  # fmt: skip
-    return _with_rows([cases, less, published, _probes(findings, named, names)])
+    return _shown([cases, less, published, _probes(findings, named, names)])
 
 
 def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
@@ -270,7 +268,7 @@ def _probes(findings: Findings, named: str, names: dict[str, str]) -> Table:
         [(names[row.case], f"{row.n:,}", share(row.textbook), percent(row.own.value),
           p_value(row.p_recited), short(row.distance), p_value(row.p_holm)) for row in findings.probes],
         "valid: guesses. textbook: near 33.3 or 22.2, the answers at p = 2/3. own: near the same for the p that is "
-        "played. p recited: of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first; "
+        "played. p recited: of the textbook's being no more frequent. distance: Kolmogorov-Smirnov, from the first. "
         "p: of none, by permutation.",
     )  # fmt: skip
 
@@ -293,7 +291,7 @@ def sweep_tables(findings: Findings) -> list[Table]:
         [(str(c.round), str(c.sessions), short(c.guesses), short(c.observed), estimate(c.between), short(c.sampling))
          for c in variation.components],
         "guesses: within a session. session means: within a case. between sessions: beyond what different participants "
-        "make of it; by participants: that.",
+        "make of them. by participants: what these make of them.",
     )  # fmt: skip
     effects = Table(
         "What the variance of session means goes with",
@@ -304,14 +302,14 @@ def sweep_tables(findings: Findings) -> list[Table]:
     )
     wordings = Table(
         "Wordings as a sample of all there might be",
-        ("other settings", "round", "wordings", "SD between", "less the first", "p (Holm)"),
+        ("other settings", "round", "wordings", "between wordings", "less the first", "p (Holm)"),
         [(w.case, str(w.round), str(w.wordings), estimate(w.between),
           *((estimate(w.difference.estimate), p_value(w.difference.p_holm)) if w.difference else ("-", "-")))
          for w in variation.wordings],
-        "SD between: of the wordings' means, beyond what sessions make of them; -: not to be told. less the first: by "
+        "between wordings: standard deviation of their means, beyond what sessions make of them. less the first: by "
         "the differences within each wording, so that it holds for other wordings.",
     )  # fmt: skip
-    return sweep_summary(findings) + _with_rows([more, components, effects, wordings])
+    return sweep_summary(findings) + _shown([more, components, effects, wordings])
 
 
 def power_table(findings: Findings) -> list[Table]:
@@ -321,27 +319,29 @@ def power_table(findings: Findings) -> list[Table]:
          "-" if one.cautious is None else f"{one.cautious:,}") for one in findings.power
     ]  # fmt: skip
     title = f"Sessions per case that show a difference of {findings.power[0].difference:g}" if findings.power else ""
-    return _with_rows([
+    return _shown([
         Table(title, ("round", "SD", "known from", "power 80 %", "power 90 %", "cautious"), rows,
               "SD: of session means, with as many participants as here. Two-sided t test at 5 %. cautious: for 80 % if "
               "the SD is at the upper end of its 95 % interval."),
     ])  # fmt: skip
 
 
-def _with_rows(tables: Iterable[Table]) -> list[Table]:
-    return [table for table in tables if table.rows]
+def _shown(tables: Iterable[Table]) -> list[Table]:
+    """Tables that have rows, without columns that are empty throughout, and what their notes say of such columns."""
+    return [_filled(table) for table in tables if table.rows]
+
+
+def _filled(table: Table) -> Table:
+    cells = [set(column) for column in zip(*table.rows, strict=True)]
+    filled = [index for index, column in enumerate(cells) if not index or column - {"-", ""}]
+    named = {heading.partition(" (")[0] for heading in table.headings} | {"not identified"}
+    there = {table.headings[index].partition(" (")[0] for index in filled} | set.union(*cells)
+    note = ". ".join(s for s in table.note.split(". ") if s.partition(":")[0] not in named - there)
+    headings, *rows = ([row[index] for index in filled] for row in (table.headings, *table.rows))
+    return Table(table.title, headings, rows, note if note.endswith(".") or not note else f"{note}.")
 
 
 # --- figures as text -----------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    """Two decimals, or as many digits as it takes to tell a small number from zero; `-` for none."""
-    if not math.isfinite(value):
-        return "-"
-    if value and abs(value) < 0.005:
-        return f"{value:.1g}"
-    return f"{value:,.2f}" if abs(value) < 1e7 else f"{value:.4g}"
 
 
 def short(value: float) -> str:

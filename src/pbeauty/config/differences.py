@@ -9,6 +9,8 @@ from pbeauty.game.experiment import Experiment
 
 _BESIDES = ("name", "results", "patience", "margin", "plots")
 """Keys that say how and where something is played, and not what."""
+_LONGEST = 60
+"""Characters of a section that is written out as one value."""
 
 
 def flat(experiment: Experiment, without: Iterable[str] = ()) -> dict[str, Any]:
@@ -28,7 +30,33 @@ def flat(experiment: Experiment, without: Iterable[str] = ()) -> dict[str, Any]:
             walk(child, f"{key}.{name}" if key else str(name))
 
     walk({key: value for key, value in experiment.model_dump(mode="json").items() if key not in without}, "")
+    for index, group in enumerate(experiment.population):  # a group that is told what all are has nothing of its own
+        found[f"population.{index}.announce"] = None if group.announce == experiment.game.announce else group.announce
     return found
+
+
+def joined(experiments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Flat experiments in which a section that others lack, such as personas, is one value; only what differs among
+    those that have it keeps keys of its own."""
+    found = [dict(one) for one in experiments]
+    for section in dict.fromkeys(key for one in found for key, value in one.items() if value is None):
+        having = [one for one in found if any(key.startswith(f"{section}.") for key in one)]
+        within = dict.fromkeys(key for one in having for key in one if key.startswith(f"{section}."))
+        differing = {key for key in within if len({repr(one.get(key)) for one in having}) > 1}
+        for one in having:
+            own = {key: one.pop(key) for key in within if key in one and key not in differing}
+            if not differing:
+                text = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items() if value)
+                one[section] = text if len(text) <= _LONGEST else True
+    return found
+
+
+def value_of(one: Mapping[str, Any], key: str) -> Any:
+    """What a flat experiment has for a key: what is announced, also to a group, in words; None for nothing."""
+    value = one.get(key)
+    if key not in one or not key.endswith(".announce"):
+        return value
+    return ", ".join(map(str, one["game.announce"] if value is None else value)) or "nothing"
 
 
 def varied(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -58,10 +86,10 @@ def varied_settings(experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
 
     A column holds true and false, or numbers, where all of its values are such; otherwise text.
     """
-    settings = [flat(experiment, _BESIDES) for experiment in experiments]
+    settings = joined(flat(experiment, _BESIDES) for experiment in experiments)
     found: list[dict[str, Any]] = [{} for _ in settings]
     for key in varied(settings):
-        values = [one.get(key) for one in settings]
+        values = [value_of(one, key) for one in settings]
         kinds = {bool if isinstance(value, bool) else float for value in values if isinstance(value, (int, float))}
         plain = len(kinds) == 1 and all(value is None or isinstance(value, (int, float)) for value in values)
         for one, value in zip(found, values, strict=True):
@@ -71,6 +99,6 @@ def varied_settings(experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
 
 def in_words(value: Any) -> str:
     """A value as a cell of a table, or in a line of text."""
-    return (
-        ", ".join(map(str, value)) if isinstance(value, list) and value else "(none)" if value is None else str(value)
-    )
+    if isinstance(value, list) and value:
+        return ", ".join(map(str, value))
+    return {"None": "none", "True": "yes", "False": "no", "[]": "none"}.get(repr(value), str(value).removesuffix(".0"))

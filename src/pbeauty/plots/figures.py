@@ -21,7 +21,7 @@ from pbeauty.analysis.comparison import Comparison, compare
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
-from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo
+from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo, run_name
 from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
 from pbeauty.files import PLOTS
@@ -91,25 +91,24 @@ def round_drawings(run: Run) -> Iterator[Drawing]:
 def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
     """The distribution of guesses in a round, from 0, of all sessions together or of one, from 0."""
     game, size, outcome = run.experiment.game, run.experiment.session_size, run.outcome(index)
-    kinds = {run.experiment.announced_to(group) for group in run.experiment.population}
-    references, name = np.stack([levels.references(run, index, kind) for kind in kinds]), run_name(run)
+    (references, _), name = levels.references(run, index), _title(run)
     if session is not None and run.experiment.sessions > 1:
         outcome, references, name = outcome.of(session), references[:, [session]], f"{name}, session {session + 1}"
-    references = references[:, ~np.isnan(references[0])]  # of the sessions that had not ended
-    played = outcome.n_valid > 0
-    target, aggregate = outcome.target[played], getattr(outcome, game.aggregate)[played]
+    asked = ~np.isnan(references[0])  # the sessions that had not ended
+    references, target, aggregate = references[:, asked], outcome.target, getattr(outcome, game.aggregate)
     bars = count_guesses(
         lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index, session)),
         game,
-        [end for values in (target, aggregate) for end in (values.min(), values.max())],
+        [end(values) for values in (target, aggregate) for end in (np.nanmin, np.nanmax)],
     )
     return histogram(
         bars,
         game,
-        target=target,
-        mean=outcome.mean[played],
-        median=outcome.median[played],
+        target=target[asked],
+        mean=outcome.mean[asked],
+        median=outcome.median[asked],
         n_unusable=size * references.shape[1] - bars.total,
+        n_ended=int(np.count_nonzero(~asked)),
         levels=levels.marks(game, references.flat[0]) if np.ptp(references) == 0 else (),  # or else each has its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
@@ -128,7 +127,7 @@ def _trajectory(run: Run) -> Iterator[Drawing]:
             **{name: run.read(name) for name in ("mean", "median", "target")},
             quartiles=None if experiment.sessions > 1 else [run.read(f"{end}_quartile") for end in ("lower", "upper")],
             people=human_means(game.p) if played and not demo else None,
-            title=f"{run_name(run)}: guesses by round",
+            title=f"{_title(run)}: guesses by round",
         )
 
     caption = "Mean, median and target by round, and the quartiles of the guesses."
@@ -137,12 +136,10 @@ def _trajectory(run: Run) -> Iterator[Drawing]:
     yield Drawing("trajectory", "trajectory", caption, plot, notes(experiment, run.round_count))
 
 
-def run_name(run: Run) -> str:
-    """The name of the experiment; of the case, which is the folder's, in a sweep; and how many sessions there are."""
-    folder, about = run.path.resolve().parent, run.experiment
-    in_sweep = any((folder.parent / name).exists() for name in ("cases.csv", "live.json"))
-    name = f"{about.name} {folder.name}" if in_sweep else about.name
-    return f"{name}, {in_words(about.sessions, about.session_size)}" if about.sessions > 1 else name
+def _title(run: Run) -> str:
+    """The name of a run, and how many sessions it has if there are several."""
+    about = run.experiment
+    return f"{run_name(run)}, {in_words(about.sessions, about.session_size)}" if about.sessions > 1 else run_name(run)
 
 
 def notes(experiment: Experiment, rounds: int) -> list[str | None]:
@@ -171,7 +168,7 @@ def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]
         return
     yield from _trajectory(run)
     marks = notes(run.experiment, analysis.rounds)
-    named = replace(analysis, name=run_name(run))
+    named = replace(analysis, name=_title(run))
     for kind, stem, caption, plot in chain(_guesses(named, cells, comparisons), _replies(run, named)):
         yield Drawing(kind, stem, caption, plot, marks)
 
@@ -293,7 +290,6 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     marks = [DEMO if any(analysis.demo for analysis in analyses) else None]
     if partly := sum(not analysis.finished for analysis in analyses):
         marks.insert(0, f"UNFINISHED: {partly} of the runs")
-    keys = " · ".join(key.rpartition(".")[2] for key in variation.varied)
     last = max((one.round for one in variation.stats), default=0)
     if not last:
         return
@@ -307,12 +303,12 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     over = "bars: intervals over sessions; over participants where there is one, in round 1 only"
     yield Drawing(
         "sweep", "sweep-means", "The mean guess of every case, with intervals.",
-        lambda: forest(names, panels, title=f"Mean guess by {keys or 'case'}", subtitle=over), marks,
+        lambda: forest(names, panels, title=f"Mean guess by {variation.keys}", subtitle=over), marks,
     )  # fmt: skip
     if last > 1:
         played = {case.short: _sessions(case) for case in cases}
         several = any(len(sessions) > 1 for sessions in played.values())
-        subtitle = f"panels: {keys}" + (
+        subtitle = f"panels: {variation.keys}" + (
             "; thin lines are sessions (100 at most), thick ones their mean" if several else ""
         )
         yield Drawing(

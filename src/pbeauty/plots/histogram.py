@@ -134,6 +134,7 @@ def histogram(
     mean: ArrayLike,
     median: ArrayLike | None = None,
     n_unusable: int = 0,
+    n_ended: int = 0,
     levels: Sequence[float] = (),
     title: str = "Guesses",
 ) -> Figure:
@@ -142,19 +143,21 @@ def histogram(
     Args:
         bars: the valid guesses, as `count_guesses` counts them; they are the axis.
         game: the rules.
-        target: the number to be nearest to, of each session, float64[session], as are the next two: a line, and of
-            several sessions ticks above the axes; may lie outside the range.
+        target: the number to be nearest to, of each session that plays, float64[session], as are the next two, NaN
+            where it has no valid guess: a line, and of several sessions ticks above the axes; may be out of the range.
         mean: the mean of the guesses.
         median: their median, marked instead of the mean where the target is made from it.
         n_unusable: how many replies gave no valid guess.
+        n_ended: how many sessions had ended before.
         levels: the guesses of level-k reasoners of levels 0, 1, ... (`pbeauty.analysis.levels.marks`).
         title: the headline.
     """
     shares, edges = 100 * bars.counts / bars.total, bars.edges
     count = bars.total + n_unusable
     players = f"{count:,} participant{'s' * (count != 1)}, {n_unusable:,} without a usable guess"
-    if (sessions := np.size(target)) > 1:
-        players = f"{sessions:,} sessions, {players}"
+    if (sessions := np.size(target)) + n_ended > 1:
+        ended = f" ({n_ended:,} had ended)" if n_ended else ""
+        players = f"{sessions:,} session{'s' * (sessions != 1)}{ended}, {players}"
     figure, axes = page(title, f"{players}; {rule(game)}", (0.095, 0.145, 0.885, 0.62))
     axes.stairs(shares, edges, fill=True, color=SKY, zorder=2)
     ends = max(edges[0], game.low), min(edges[-1], game.high)
@@ -167,7 +170,8 @@ def histogram(
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
     marks = {name: np.ravel(np.asarray(values, float)) for name, values in {**aggregate, "target": target}.items()}
-    if sessions > 1:
+    marks = {name: values[~np.isnan(values)] for name, values in marks.items()}
+    if marks["target"].size > 1:
         _mark_sessions(figure, axes, ends, marks)
     else:
         _mark(figure, axes, ends, {name: values.item() for name, values in marks.items()})

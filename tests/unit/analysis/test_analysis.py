@@ -125,7 +125,7 @@ def test_groups_models_and_attributes_of_personas(tmp_path):
     assert (
         ["all", *found.ways] == list(dict.fromkeys(c.by for c in found.cells)) == ["all", "education", "group", "model"]
     )
-    assert [cell.label for cell in found.of("model") if cell.round == 1] == ["demo", "no model (uniform)"]
+    assert [cell.label for cell in found.of("model") if cell.round == 1] == ["(uniform)", "demo"]
     (college,) = [cell for cell in found.of("education", "college") if cell.round == 2]
     assert college.mean.value == pytest.approx(HUMANLIKE[1, education == 1].mean())
     assert [cell.n for cell in found.of("group", "two")] == [20, 20, 20]

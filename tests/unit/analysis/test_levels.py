@@ -36,7 +36,7 @@ def test_windows_of_whole_numbers_are_rounded_as_hers():
     assert windows(Game(multiplier="1/2"), 50, whole=True)[:3] == [(42, 50), (21, 30), (11, 15)]
     ends = [45, 50, 30, 37, 20, 25, 13, 16]
     assert named(ends, whole=True) == [f"level {level}" for level in (0, 0, 1, 1, 2, 2, 3, 3)]
-    assert set(named([44, 38, 29, 26, 19, 17], whole=True)) == {"between levels"}
+    assert set(named([44, 38, 29, 26, 19, 17], whole=True)) == {"interim"}
     assert named([12, 51], whole=True) == ["deeper", "outside"]
     # Rounding would make the windows of a narrow range overlap.
     narrow = Game(high=1)
@@ -55,7 +55,7 @@ def test_from_the_second_round_on_classes_are_of_half_steps():
     found = windows(CLASSIC, r, 1)
     assert found == [pytest.approx((r * p ** (k + 0.5), r * p ** max(k - 0.5, 0))) for k in range(4)]
     guesses = np.linspace(r * p**3.5 + 0.01, r, 200)
-    assert "between levels" not in named(guesses, reference=r, round_index=1)
+    assert "interim" not in named(guesses, reference=r, round_index=1)
     assert named([36.1, 36, 30, 24, 16, 10, 8, 0], reference=r, round_index=1) == [
         "outside", "level 0", "level 0", "level 1", "level 2", "level 3", "deeper", "equilibrium"
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_transitions_count_those_who_guess_in_both_rounds():
 def test_classic_guesses():
     found = named([50, 33, 22, 14.81, 40, 27, 9, 0.5, 0, 51, 100, np.nan])
     assert found == [
-        "level 0", "level 1", "level 2", "level 3", "between levels", "between levels", "deeper", "equilibrium",
+        "level 0", "level 1", "level 2", "level 3", "interim", "interim", "deeper", "equilibrium",
         "equilibrium", "outside", "outside", None,
     ]  # fmt: skip
 

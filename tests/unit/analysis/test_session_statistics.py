@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_figures_of_a_round_are_over_sessions(found, guesses):
         assert cell.sessions == len(heard)
         assert cell.mean.value == pytest.approx(np.mean(means))
         assert (cell.mean.low, cell.mean.high) == pytest.approx(t_interval(means))
-        assert cell.between == pytest.approx(np.std(means, ddof=1))
+        assert cell.sd_of_means == pytest.approx(np.std(means, ddof=1))
         squares = sum(((one - one.mean()) ** 2).sum() for one in heard)
         assert cell.sd.value == pytest.approx(math.sqrt(squares / (sum(map(len, heard)) - len(heard))))
         assert cell.median == pytest.approx(np.mean([np.median(one) for one in heard]))
@@ -199,7 +200,7 @@ def test_sessions_on_the_command_line(tmp_path, guesses, capsys, monkeypatch):
     assert "Intervals of one session" not in out
     table = out.partition("Guesses by round")[2].partition("Levels of reasoning")[0].splitlines()
     assert all(len(line) <= 80 for line in table[1:])
-    assert table[1].split() == ["round", "valid", "mean", "SD", "between", "targets", "tau"]
+    assert table[1].split() == ["round", "valid", "mean", "SD", "across", "targets", "tau"]
     assert main(["analyze", "--full", str(tmp_path)]) == 0
     rows = capsys.readouterr().out.partition("Sessions, mean guess")[2].splitlines()[2:8]
     assert rows[5].split() == ["6", "12", f"{np.nanmean(guesses[0, 5]):.1f}", "-", "-"]
@@ -217,7 +218,9 @@ def test_groups_are_told_different_things(tmp_path):
     described = experiment(SIZE, sessions=2, rounds=2, population=crowd, announce=["mean"])
     with Run(make(tmp_path, guesses, described)) as run:
         found = analyse(run)
-        codes, _, _ = levels.codes_of(run, 1, run.guesses[1])
+        with patch.object(run, "outcome", wraps=run.outcome) as read:
+            codes, _, _ = levels.codes_of(run, 1, run.guesses[1])
+        read.assert_called_once_with(0)
         drawn = {text.get_text() for text in round_histogram(run, 1).findobj(Text)}
     assert set(codes) == {levels.LABELS.index("level 1")}
     assert "L1" not in drawn  # it is not the same guess for all

@@ -335,8 +335,58 @@ def test_a_group_that_others_lack_is_one_difference(tmp_path):
             runs.append((settings(run.experiment), analyse(run)))
     variation = vary(runs[:2])
     assert variation.varied == ["population.1.name"]
-    assert [case.short for case in variation.cases] == ["(none)", "more"]
+    assert [case.short for case in variation.cases] == ["none", "more"]
     variation = vary(runs)
     assert variation.varied == ["population.1.name", "population.1.announce", "population.1.kind"]
     assert len({case.label for case in variation.cases}) == 4
     assert variation.cases[1].settings["population.1.announce"] == "mean, own_rank"
+
+
+def cases_of(folder, *descriptions):
+    """Variation of experiments of 20 participants, `(game, group)` each."""
+    runs = []
+    for number, (game, group) in enumerate(descriptions):
+        crowd = [{"name": "crowd", "count": 20, "kind": "llm", **group}]
+        described = experiment(20, name=f"run-{number}", population=crowd, **game)
+        with Run(make(folder / str(number), np.full((1, 20), 30.0), described)) as run:
+            runs.append((settings(run.experiment), analyse(run)))
+    return vary(runs)
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "varied", "called"),
+    [
+        ([({}, {}), ({}, {"announce": []})], ["population.0.announce"], ["target", "nothing"]),
+        ([({}, {}), ({"announce": []}, {})], ["game.announce"], ["target", "nothing"]),
+        ([({}, {}), ({"announce": ["mean", "median"]}, {})], ["game.announce"], ["target", "mean, median"]),
+        ([({}, {}), ({}, {"announce": ["target"]})], [], ["one case"]),
+        ([({}, {}), ({"tolerance": 2}, {})], ["game.tolerance"], ["none", "2"]),
+    ],
+)
+def test_what_is_announced_is_in_words(descriptions, varied, called, tmp_path):
+    variation = cases_of(tmp_path, *descriptions)
+    assert variation.varied == varied
+    assert [case.short for case in variation.cases] == called
+
+
+PERSONAS = {"attributes": {"education": {"high school": 0.5, "doctorate": 0.5}, "age": {"young": 0.5, "old": 0.5}},
+            "template": "You are {age} and finished {education}."}  # fmt: skip
+
+
+def test_personas_that_others_lack_are_one_difference(tmp_path):
+    plain, told = {}, {"system_prompt": "background", "personas": PERSONAS}
+    old = told | {"personas": PERSONAS | {"template": "You are {age}; your school is {education}."}}
+    variation = cases_of(tmp_path / "two", ({}, plain), ({}, told))
+    assert variation.varied == ["population.0.system_prompt", "population.0.personas"]
+    assert [case.short for case in variation.cases] == ["classic · none", "background · yes"]
+    variation = cases_of(tmp_path / "three", ({}, plain), ({}, told), ({}, old))
+    assert variation.varied == ["population.0.system_prompt", "population.0.personas.template"]
+    assert len(variation.cases) == 3
+
+
+def test_cases_that_differ_in_many_keys_are_called_by_the_names_of_their_runs(tmp_path):
+    other = {"user_prompt": "step-by-step", "retries": 3, "sampling": {"temperature": 0.5}}
+    variation = cases_of(tmp_path, ({}, {}), ({"offset": 1}, other))
+    assert len(variation.varied) == 4
+    assert [case.short for case in variation.cases] == ["run-0", "run-1"]
+    assert variation.keys == "case"

@@ -142,7 +142,7 @@ def test_every_column_is_explained(sweep, tmp_path):
             continue  # their columns are statuses, rules of reading, and the levels of the table of levels
         for heading in table.headings:
             word = heading.removesuffix(" (%)").removesuffix(" (Holm)")
-            known = word in PLAIN or word.startswith("mean, round") or word in "0123"
+            known = word in PLAIN or word.startswith(("mean, round", "round ")) or word in "0123"
             if not known and word not in table.note:
                 unexplained.append((table.title, heading))
     assert not unexplained
@@ -170,3 +170,16 @@ def test_what_unusable_replies_could_turn_is_not_identified():
     gap = Estimate(5.0, 3.0, 7.0)
     assert tables.tested(Difference(gap, 0.001, 6.0, Bounds(-2, 9), 0.002))[-1] == "not identified"
     assert tables.tested(Difference(gap, 0.001, 6.0, Bounds(1, 9), 0.002))[-1] == "0.002"
+
+
+def test_columns_that_are_empty_throughout_are_left_out_with_what_is_said_of_them(tmp_path):
+    for index, p in enumerate(("2/3", "1/2")):
+        model(tmp_path / str(index), multiplier=p)
+    findings = examine([tmp_path], 0.95)
+    (probes,) = [table for table in tables.sweep_summary(findings) if table.title.startswith("Probes")]
+    assert probes.headings == ["multiplier", "valid", "textbook (%)", "own (%)", "p recited"]
+    assert "distance" not in probes.note
+    made = tables.sweep_tables(findings) + [table for one in findings.examined for table in tables.run_tables(one)]
+    for table in made:
+        for heading, *cells in list(zip(table.headings, *table.rows, strict=True))[1:]:
+            assert set(cells) - {"-", ""}, (table.title, heading)
