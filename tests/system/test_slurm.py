@@ -18,6 +18,7 @@ from slurm.cluster import PROGRAMS, Cluster
 SCRIPTS = Path(__file__).parents[2] / "slurm"
 PROBE = f"{sys.executable} {Path(__file__).parents[1] / 'support/slurm/probe.py'}"
 PARROT = f"{sys.executable} {Path(__file__).parents[1] / 'support/parrot.py'}"
+THINKER = f"{sys.executable} {Path(__file__).parents[1] / 'support/thinker.py'}"
 THINKERS = """
 name: thinkers
 seed: 11
@@ -46,6 +47,11 @@ def cluster():
 @pytest.fixture
 def folder(tmp_path):
     return checkout(tmp_path)
+
+
+def held(round_number):
+    """The environment of a job that stays in a round until Slurm has started it again."""
+    return {"PBEAUTY": THINKER, "THINK_FROM": str(round_number)}
 
 
 def checkout(folder):
@@ -82,16 +88,16 @@ class Submitted:
 
     def wait_for_rounds(self, count):
         ready = lambda: (self.run / "run.h5").exists() and rounds_kept(self.run) >= count  # noqa: E731
-        self._cluster.wait_until(ready, f"round {count} of job {self.id}", 120)
+        self._cluster.wait_until(ready, f"round {count} of job {self.id}")
 
-    def wait_for_restart(self, timeout=120):
+    def wait_for_restart(self):
         self._cluster.wait_until(
-            lambda: self._cluster.job(self.id)["Restarts"] == "1", f"restart of job {self.id}: {self.log}", timeout
+            lambda: self._cluster.job(self.id)["Restarts"] == "1", f"restart of job {self.id}: {self.log}"
         )
 
-    def end(self, state, code, timeout=240):
+    def end(self, state, code):
         """Waits for the job's end, which must be this one."""
-        seen = self._cluster.wait_for(self.id, timeout)
+        seen = self._cluster.wait_for(self.id)
         assert (seen["JobState"], seen["ExitCode"]) == (state, f"{code}:0"), self.log
         return seen
 
@@ -203,7 +209,7 @@ def test_what_the_site_file_exports_reaches_ranks_whatever_sbatch_exports(cluste
 
 def test_a_warned_job_is_requeued_and_goes_on(cluster, folder, uninterrupted):
     arguments = ("--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml")
-    jobs = [Submitted(cluster, folder, *arguments, LAUNCH=launch) for launch in ("srun", "mpirun")]
+    jobs = [Submitted(cluster, folder, *arguments, LAUNCH=launch, **held(3)) for launch in ("srun", "mpirun")]
     for job in jobs:
         job.wait_for_rounds(2)
         cluster.ask("scancel", "--batch", "--signal=USR1", job.id)  # as --signal=B:USR1 does near the time limit
@@ -218,7 +224,7 @@ def test_a_warned_job_is_requeued_and_goes_on(cluster, folder, uninterrupted):
 
 
 def test_restarts_are_bounded(cluster, folder):
-    job = Submitted(cluster, folder, *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", MAX_RESTARTS="0")
+    job = Submitted(cluster, folder, *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", MAX_RESTARTS="0", **held(2))
     job.wait_for_rounds(1)
     cluster.ask("scancel", "--batch", "--signal=USR1", job.id)
     seen = job.end("FAILED", 75)
@@ -227,12 +233,12 @@ def test_restarts_are_bounded(cluster, folder):
 
 
 def test_a_cancelled_job_ends_soon_and_another_job_goes_on(cluster, folder, uninterrupted):
-    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml")
+    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", **held(3))
     job.wait_for_rounds(2)
     cluster.ask("scancel", job.id)
-    seen = cluster.wait_for(job.id, timeout=60)
+    seen = cluster.wait_for(job.id)
     assert seen["JobState"] == "CANCELLED"
-    assert 2 <= rounds_kept(job.run) < 6
+    assert rounds_kept(job.run) == 2
     *_, last = job.said()
     command = f"sbatch slurm/run.sbatch thinkers.yaml --out results/thinkers/slurm-{job.id}"
     assert last.endswith(f"go on with: {command}")
@@ -244,7 +250,7 @@ def test_a_cancelled_job_ends_soon_and_another_job_goes_on(cluster, folder, unin
 
 def test_a_node_that_fails_costs_nothing_but_time(cluster, folder, uninterrupted):
     """Its power is cut in the middle of a round; Slurm notices, and starts the job again once there are two nodes."""
-    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml")
+    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", **held(3))
     job.wait_for_rounds(2)
     cluster.lose("n2")
     try:
@@ -260,14 +266,14 @@ def test_a_node_that_fails_costs_nothing_but_time(cluster, folder, uninterrupted
 
 
 def test_a_rank_that_is_killed_fails_the_job(cluster, folder):
-    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml")
+    job = Submitted(cluster, folder, "--nodes=2", *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", **held(2))
     job.wait_for_rounds(1)
     (rank,) = (pid for pid in cluster.hosts["n2"].processes() if b"PMI_RANK=2" in _environ(pid))
     os.kill(rank, signal.SIGKILL)
-    seen = cluster.wait_for(job.id, timeout=120)
+    seen = cluster.wait_for(job.id)
     assert (seen["JobState"], seen["Restarts"]) == ("FAILED", "0"), job.log
     assert job.said()[-1].startswith("failed with code ")
-    assert rounds_kept(job.run) >= 1
+    assert rounds_kept(job.run) == 1
 
 
 def test_ranks_that_do_not_know_of_each_other_are_refused(cluster, folder):
@@ -319,14 +325,14 @@ def test_a_job_array_plays_a_case_per_line(cluster, folder):
 
 def test_language_models_play_on_a_node(cluster, long_jobs):
     job = long_jobs["talking"]
-    job.end("COMPLETED", 0, timeout=240)
+    job.end("COMPLETED", 0)
     assert [rank["participants"] for rank in job.provenance()["ranks"]] == [0, 8]
     assert results(job.run)["rounds/guess"].shape == (2, 8)
 
 
 def test_the_time_limit_itself_leads_to_a_requeue(cluster, long_jobs, uninterrupted):
     job = long_jobs["limited"]
-    job.end("COMPLETED", 0, timeout=240)
+    job.end("COMPLETED", 0)
     assert "interrupted; requeued" in job.log
     assert_same(results(job.run), uninterrupted)
 

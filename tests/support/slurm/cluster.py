@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hosts import virtual
+from mpi import LIMIT
 
 PROGRAMS = {
     **virtual.PROGRAMS,
@@ -130,7 +131,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT,
         )
 
     def ask(self, *command: str | Path) -> str:
@@ -154,13 +155,13 @@ class Cluster:
         shown = self.ask("scontrol", "--oneliner", "show", "job", job)
         return dict(field.split("=", 1) for field in shown.split() if "=" in field)
 
-    def wait_for(self, job: str, timeout: float = 240) -> dict[str, str]:
+    def wait_for(self, job: str, timeout: float = LIMIT) -> dict[str, str]:
         """Waits for the end of a job; what Slurm then knows of it."""
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
         self.wait_until(lambda: self.job(job)["JobState"] in ends, f"the end of job {job}", timeout)
         return self.job(job)
 
-    def wait_until(self, ready: Callable[[], object], what: str, timeout: float = 120) -> None:
+    def wait_until(self, ready: Callable[[], object], what: str, timeout: float = LIMIT) -> None:
         """Waits until `ready`."""
         deadline = time.monotonic() + timeout
         while not ready():
