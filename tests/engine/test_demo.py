@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def test_extractions_are_answered_with_the_stated_number_or_none():
 def test_training_data_have_the_published_means(multiplier, means):
     game, rng, told = Game(multiplier=multiplier), np.random.default_rng(13), {}
     for mean in means:
-        guesses = [float(conversations.choose(rng, game, told).text) for _ in range(4000)]
+        guesses = [float(conversations.choose(rng, game, told).text) for _ in range(1500)]
         assert np.mean(guesses) == pytest.approx(mean, abs=2.0)
         told = {"target": game.p * np.mean(guesses)}
 
@@ -157,6 +158,7 @@ def test_encoding_is_what_the_chat_template_renders(tokenizer):
 def test_script_trains_a_folder_that_loads(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     monkeypatch.setattr(train, "CHUNK", 128)
+    monkeypatch.setattr(train, "train_tokenizer", partial(train.train_tokenizer, conversations=600))
     assert train.main(["--out", str(tmp_path), "--steps", "4", "--seed", "5"]) == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)

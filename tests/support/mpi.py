@@ -164,6 +164,16 @@ def thinking_from(round_number: int) -> dict[str, Any]:
     return {"program": (*PYTHON, str(_SUPPORT / "thinker.py")), "environ": {"THINK_FROM": str(round_number)}}
 
 
+IN_TURN = """
+from pbeauty.cli.main import main
+while "then" in sys.argv:
+    end = sys.argv.index("then")
+    assert main(sys.argv[1:end]) == 0
+    del sys.argv[1 : end + 1]
+"""
+"""For `altered`: one job for several commands, `pbeauty run ... then run ...`, which saves the start of all ranks."""
+
+
 def altered(folder: Path, setup: str) -> tuple[str, ...]:
     """The program with its surroundings altered by a few lines of code, which are put into `folder`."""
     lines = ["import sys", setup, "from pbeauty.cli.main import main", "sys.exit(main())"]
@@ -204,6 +214,9 @@ def rounds_kept(folder: Path) -> int:
 def _without_figures(arguments: Sequence[str | Path]) -> list[str]:
     """`run` draws nothing, which takes longer than most games here; tests of figures set `plots=true` themselves."""
     texts = list(map(str, arguments))
+    if "then" in texts:
+        end = texts.index("then")
+        return [*_without_figures(texts[:end]), "then", *_without_figures(texts[end + 1 :])]
     return [*texts, "--set", "plots=false"] if texts[:1] == ["run"] and "plots=true" not in texts else texts
 
 

@@ -39,10 +39,12 @@ table:  # two that begin alike, and another between them
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """All cases, on two ranks: the job and the sweep's folder."""
+    """All cases, on two ranks, and after them the backgrounds of one beforehand: the job and the sweep's folder."""
     folder = tmp_path_factory.mktemp("writing")
     (folder / "writing.yaml").write_text(SWEEP)
-    done = mpi.mpirun(2, "run", folder / "writing.yaml", "--out", folder / "out", timeout=240)
+    play = "run", folder / "writing.yaml", "--out", folder / "out"
+    write = "personas", folder / "writing.yaml", "--case", "lenient", "--out", folder / "people.jsonl"
+    done = mpi.mpirun(2, *play, "then", *write, program=mpi.altered(folder, mpi.IN_TURN))
     assert done.code == 0, done
     return done, folder / "out"
 
@@ -163,13 +165,9 @@ def test_writing_beforehand_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(
 
 def test_the_demo_model_writes_beforehand_what_it_would_have_written_in_the_game(written, tmp_path):
     _, folder = written
-    config = folder.parent / "writing.yaml"
-    command = "personas", config, "--out", tmp_path / "people.jsonl"
-    refused = mpi.alone(*command)
+    assert (folder.parent / "people.jsonl").read_bytes() == (folder / "lenient/personas.jsonl").read_bytes()
+    refused = mpi.alone("personas", folder.parent / "writing.yaml", "--out", tmp_path / "people.jsonl")
     assert refused.code == 2 and "different backgrounds; write those of one with --case" in refused.err
-    done = mpi.mpirun(2, *command, "--case", "lenient", timeout=240)
-    assert done.code == 0, done
-    assert (tmp_path / "people.jsonl").read_bytes() == (folder / "lenient/personas.jsonl").read_bytes()
 
 
 def test_a_writer_must_be_a_model_and_there_must_be_something_to_write():

@@ -84,7 +84,7 @@ def huge(file, name):
 
 
 def compressed(file, name):
-    file.create_dataset(name, data=np.zeros(1 << 24), compression="gzip")
+    file.create_dataset(name, data=np.zeros(1 << 21), compression="gzip")
 
 
 def objects(file, name):
