@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from functools import cache
+
 import numpy as np
 import pytest
 import speaker
@@ -31,6 +34,19 @@ MAGISTRAL = (
     "{% elif m['role'] == 'system' %}[SYSTEM_PROMPT]{{ m['content'] }}[/SYSTEM_PROMPT]"
     "{% else %}[INST]{{ m['content'] }}[/INST]{% endif %}{% endfor %}{# thoughts are in [THINK] #}"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_engines():
+    """Starting and ending an engine takes a quarter: vLLM does not look through all modules for kernels to replace,
+    which the CPU build needs once in a process, nor through all objects for memory to give back."""
+    from vllm.platforms.cpu import CpuPlatform
+
+    once = staticmethod(cache(CpuPlatform.register_triton_kernel_overrides))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CpuPlatform, "register_triton_kernel_overrides", once)
+        patch.setattr(gc, "collect", lambda *generation: 0)
+        yield
 
 
 def player(folder, count=4, rounds=2, model="", **group):
