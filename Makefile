@@ -1,9 +1,9 @@
 # make quickstart   installs everything into .venv (once) and plays a first game
 # make smollm2      fetches a real language model of 135 million parameters, and plays a game with it
-# make test         the linter and every test that needs neither root nor Debian packages
+# make test         linter, types, and every test that needs neither root nor Debian packages
 # make test-system  the rest: a Slurm and several hosts, jobs killed over and over, the paper, pages in a browser
 # make test-slow    jobs killed 200 times over
-# make lint format  the linter alone; the formatter
+# make lint format  linter and types alone; the formatter
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,6 +44,7 @@ test-slow: install
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 format: install
 	$(BIN)/ruff check --fix

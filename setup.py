@@ -40,7 +40,15 @@ setup(
         "export": ["pyarrow>=15"],
         "smollm2": ["accelerate>=1.0", "gguf>=0.17"],
         "notebooks": ["pandas>=2.2"],
-        "dev": ["hypothesis>=6.100", "pandas>=2.2", "pyarrow>=15", "pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "pandas>=2.2",
+            "pyarrow>=15",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
     },
     entry_points={"console_scripts": ["pbeauty=pbeauty.cli.main:main"]},
 )

@@ -63,7 +63,7 @@ def compare(analysis: Analysis, experiment: Experiment | None = None) -> list[Co
         [_with_pool(cell, pool, analysis.confidence) for cell in everybody[:1] for pool in pools(game)]
     )
     if (game.offset, game.low, game.high) == (0, 0, 100):
-        same = experiment and published_as(experiment)
+        same = published_as(experiment) if experiment else None
         found += intervals.adjusted([c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)])
         found += [c for cell in everybody for c in _with_models(cell, game, same)]
     return found

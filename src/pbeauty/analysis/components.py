@@ -292,9 +292,9 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
             continue
         basis = f"{one.sessions} sessions" if known else "participants alone: at least"
         high = sd * math.sqrt(one.freedom / _chi2(0.025, one.freedom)) if known else math.nan
-        needed = [sessions_needed(sd, difference, goal) for goal in (0.8, 0.9)]
+        needed, surer = (sessions_needed(sd, difference, goal) for goal in (0.8, 0.9))
         cautious = sessions_needed(high, difference, 0.8) if known else None
-        found.append(Power(one.round, difference, sd, basis, *needed, cautious))
+        found.append(Power(one.round, difference, sd, basis, needed, surer, cautious))
     return found
 
 

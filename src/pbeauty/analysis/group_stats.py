@@ -207,9 +207,9 @@ class Round:
         guesses, session = guesses[valid], session[valid]
         n_valid = np.bincount(session, minlength=n.size)
         averaged = by == EVERYBODY and self.as_groups  # over the groups' numbers, which are no sample of anything
-        own, won = self.outcome, int(self.outcome.n_winners.sum())
-        if by != EVERYBODY:
-            own, won = outcome_of(self.game, guesses, n_valid, n_valid), self._winners(by, label, guesses, session)
+        everybody = by == EVERYBODY
+        own = self.outcome if everybody else outcome_of(self.game, guesses, n_valid, n_valid)
+        won = int(own.n_winners.sum()) if everybody else self._winners(by, label, guesses, session)
         told = np.bincount(self.told[members][valid] if len(self.references) > 1 else self.told)
         reference = (told / told.sum()) @ self.references[: told.size] if told.any() else self.references[0]
         figures = _over_sessions(own, self.confidence, sample=not averaged)

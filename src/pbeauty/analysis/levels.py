@@ -137,7 +137,7 @@ def windows(game: Game, references: Floats, round_index: int = 0, *, whole: bool
         return ends
     rounded = np.rint(ends)
     ordered = np.sort(rounded, axis=0)
-    overlap = (ordered[1:, :, 0] <= ordered[:-1, :, 1]).any(axis=0)
+    overlap = np.any(ordered[1:, :, 0] <= ordered[:-1, :, 1], axis=0)
     return np.where(overlap[:, None], ends, rounded)
 
 

@@ -177,7 +177,9 @@ def load() -> References:
     return References(
         sources=tuple(sources.values()),
         sessions=tuple(
-            Trajectory(entry["p"], *(tuple(map(tuple, entry[name])) for name in ("means", "medians")), entry["source"])
+            Trajectory(
+                entry["p"], tuple(map(tuple, entry["means"])), tuple(map(tuple, entry["medians"])), entry["source"]
+            )
             for entry in map(resolved, document["human_sessions"])
         ),
         pools=tuple(Pool(**resolved(entry)) for entry in document["human_pools"]),

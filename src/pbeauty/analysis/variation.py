@@ -158,7 +158,10 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     """
     cases, keys = sort_into_cases(runs)
     rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
-    stats, components, effects, wordings = [], [], [], []
+    stats: list[CaseStats] = []
+    components: list[Components] = []
+    effects: list[Effect] = []
+    wordings: list[OverWordings] = []
     for number in rounds:
         found = [(case, case.sessions(number)) for case in cases if case.cells(number)]
         found = [(case, sessions) for case, sessions in found if sessions.n_valid.any()]
@@ -228,8 +231,8 @@ def _difference(
         game = one[0].analyses[0].game
         limits = one[1].limits(game).less(other[1].limits(game))
     alone = number == 1 and min(sessions.n.size for sessions in both) == 1
-    moments = [_pooled(sessions) if alone else intervals.sessions(sessions.mean) for sessions in both]
-    return intervals.difference(*moments, confidence, limits)
+    mine, theirs = (_pooled(sessions) if alone else intervals.sessions(sessions.mean) for sessions in both)
+    return intervals.difference(mine, theirs, confidence, limits)
 
 
 def _pooled(sessions: BySession) -> tuple[float, float, float]:

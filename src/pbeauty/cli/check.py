@@ -83,7 +83,7 @@ def command(options: argparse.Namespace) -> int:
         name: [*_summary(experiment), *_describe_engines(engines[name]), *describe(found[name])]
         for name, experiment in experiments.items()
     }
-    if alone:
+    if alone or sweep is None:
         lines = next(iter(described.values()))
     else:
         lines = [*_cases(described, experiments), *_totals(sweep.folder, list(found.values()), limit)]

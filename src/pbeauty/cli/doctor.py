@@ -186,7 +186,9 @@ def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
     for faults, ranks in _ranks_by(reports, lambda report: report.faults).items():
         findings += [Finding(True, text, remedy, ranks) for text, remedy in faults]
     for what in reports[0].versions:
-        versions = _ranks_by(reports, lambda report, what=what: report.versions[what])
+        versions: dict[str | None, list[int]] = {}
+        for report in reports:
+            versions.setdefault(report.versions[what], []).append(report.rank)
         if len(versions) > 1:
             each = "; ".join(f"{version or 'none'} on {name_ranks(ranks)}" for version, ranks in versions.items())
             text = f"ranks run different versions of {what}: {each}"

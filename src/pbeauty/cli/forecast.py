@@ -137,7 +137,7 @@ def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, floa
     return len(system + opening) / _CHARACTERS + 20, len(later) / _CHARACTERS + 10
 
 
-def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict[str, float | None]:
+def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict[str, Any]:
     """What a model takes of each of its GPUs, and how many conversations fit beside it.
 
     Weights in GiB and cache in KiB per token are from the checkpoint on disk, None where it is not there; how many
@@ -149,7 +149,7 @@ def _memory(model: Model, conversation: float, gpu_memory: float | None) -> dict
     cache = cache and cache / parts
     tokens = None
     if gpu_memory is not None and weights and cache:
-        share = model.engine.get("gpu_memory_utilization", _UTILIZATION)
+        share = model.engine.get("gpu_memory_utilization")
         free = gpu_memory * (share if is_number(share) else _UTILIZATION) - weights
         tokens = max(0, int(free * _GIB / cache))
     return {

@@ -128,7 +128,8 @@ def render(name: str, experiment: Experiment | None = None) -> str:
     texts = [user_message(name, 0, variables, {}, own)]
     talkers = [group for group in experiment.population if isinstance(group, LLMGroup)]
     groups = [group for group in talkers if group.user_prompt == name] or talkers[:1]
-    ways = {experiment.announced_to(group): group for group in reversed(groups)} or {experiment.game.announce: None}
+    ways: dict[tuple[str, ...], LLMGroup | None] = {} if groups else {experiment.game.announce: None}
+    ways |= {experiment.announced_to(group): group for group in reversed(groups)}
     for quantities, group in reversed(ways.items()):
         announced = {str(quantity): other.get(quantity, example) for quantity in quantities}
         heading = f"({group.name})\n" if group and len(ways) > 1 else ""

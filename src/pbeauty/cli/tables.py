@@ -138,15 +138,15 @@ def run_tables(one: Examined) -> list[Table]:
 
 def _sessions(one: Examined) -> Table:
     """The first sessions; no row of a run of one."""
-    cells = one.analysis.of() if one.analysis.sessions > 1 else []
-    shown = cells if len(cells) <= 8 else [*cells[:7], cells[-1]]
+    rounds = [(c.round, c.by_session) for c in one.analysis.of() if c.by_session]
+    shown = rounds[:7] + rounds[7:][-1:]
     rows = []
-    for index in range(min(one.analysis.sessions, 20) if cells else 0):
-        missing = sum(c.by_session.n[index] - c.by_session.n_valid[index] for c in cells)
-        rows.append((str(index + 1), f"{missing:,}", *(short(c.by_session.mean[index]) for c in shown)))
+    for index in range(min(one.analysis.sessions, 20) if one.analysis.sessions > 1 and rounds else 0):
+        missing = sum(of.n[index] - of.n_valid[index] for _, of in rounds)
+        rows.append((str(index + 1), f"{missing:,}", *(short(of.mean[index]) for _, of in shown)))
     more = one.analysis.sessions - len(rows)
     note = "unusable: replies in all rounds." + (f" {more:,} sessions more: --json has them." if more else "")
-    return Table("Sessions, mean guess", ("session", "unusable", *(f"round {c.round}" for c in shown)), rows, note)
+    return Table("Sessions, mean guess", ("session", "unusable", *(f"round {n}" for n, _ in shown)), rows, note)
 
 
 def _unit(one: Examined) -> str:

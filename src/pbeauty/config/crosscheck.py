@@ -92,8 +92,11 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
     given = _Given(experiment, left_out, people)
     yield from _check_engines(experiment)
     if experiment.count > MOST_PARTICIPANTS and given.whole("sessions"):
-        key = "sessions" if experiment.sessions > 1 else "population"
-        yield (key,), f"{experiment.count:,} participants in all are too many; at most {MOST_PARTICIPANTS:,} can play"
+        too_many = "sessions" if experiment.sessions > 1 else "population"
+        yield (
+            (too_many,),
+            f"{experiment.count:,} participants in all are too many; at most {MOST_PARTICIPANTS:,} can play",
+        )
     variables = _variables(given)
     yield from _check_own_prompts(experiment.prompts, variables)
     names: dict[str, int] = {}
@@ -263,7 +266,9 @@ def _attributes(personas: PersonaSettings) -> list[str]:
 
 def _share_faults(personas: PersonaSettings) -> list[Fault]:
     """Shares that do not add up, and tables without a share for each row; the keys are those below `personas`."""
-    tables = {("attributes", name): list(shares.values()) for name, shares in personas.attributes.items()}
+    tables: dict[Key, list[float]] = {
+        ("attributes", name): list(shares.values()) for name, shares in personas.attributes.items()
+    }
     if personas.joint:
         tables["joint",] = list(personas.joint_shares)
     faults: list[Fault] = [

@@ -264,7 +264,7 @@ def _all_keys(section: type[Section], above: str = "") -> dict[str, str]:
     for name in section.model_fields:
         found.setdefault(name, f"{above}{name}")
     for name, field in section.model_fields.items():
-        step = {dict: ".NAME", tuple: ".0"}.get(get_origin(field.annotation), "")
+        step = {dict: ".NAME", tuple: ".0"}.get(get_origin(field.annotation) or str, "")
         for inner in _sections_in(field.annotation):
             found = _all_keys(inner, f"{above}{name}{step}.") | found
     return found

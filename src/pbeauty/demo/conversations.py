@@ -88,10 +88,10 @@ def random_game(rng: np.random.Generator) -> Game:
 def choose(rng: np.random.Generator, game: Game, announced: Mapping[str, float]) -> Choice:
     """One participant's guess after an announcement (`announced` is empty before the first, or where none is made)."""
     reference, width = float(reference_point(game, announced)), game.high - game.low
-    steps = tuple(level_k_guess(game, level, reference) for level in (1, 2, 3))
+    steps = tuple(float(level_k_guess(game, level, reference)) for level in (1, 2, 3))
     end = equilibrium(game)
     end = reference if np.isnan(end) else end
-    ceiling = level_k_guess(game, 1, game.high)
+    ceiling = float(level_k_guess(game, 1, game.high))
     values = {"0": reference, "ceiling": ceiling, "1": steps[0], "2": steps[1], "3": steps[2], "end": end}
     weights, anything, stay, noisy = FIRST_LEVELS, _between(FIRST_ANY, game.p), 0.0, 0.5
     if announced:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import (
     AfterValidator,
@@ -44,7 +44,7 @@ RESERVED = (
 # --- values ------------------------------------------------------------------------------------------------
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value can be a number of the experiment: not infinite, not NaN, no larger than +-1e15."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
@@ -207,7 +207,7 @@ class Sampling(Section):
     """How replies are sampled. Temperature 0 is greedy. Others of vLLM's parameters can be given by name."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, JsonValue]
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     temperature: Annotated[Number, Field(ge=0, le=2)] = 1.0
     max_tokens: PositiveInt = 64

@@ -237,7 +237,7 @@ def user_message(
     if round_index == 0:
         return (own.first_round or FIRST_ROUND).format_map(opening)
     own_number = "your number" if variables.get("players") == "individuals" else "your group's number"
-    texts = {**ANNOUNCEMENTS, **own.announcements}
+    texts = ANNOUNCEMENTS | {str(name): text for name, text in own.announcements.items()}
     sentences = [
         texts[quantity if text else f"no_{quantity}"].format_map(
             {**variables, "own_number": own_number, quantity: text, "two_decimals": _two_decimals(text)}

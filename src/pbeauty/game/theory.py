@@ -32,15 +32,15 @@ def equilibrium(game: Game) -> float:
     return float(np.clip(fixed_point, game.low, game.high))
 
 
-def reference_point(game: Game, announced: Mapping[str, Floats]) -> Floats:
+def reference_point(game: Game, announced: Mapping[str, Floats] | Mapping[str, float]) -> Floats:
     """The aggregate of the last round, as far as the announcement tells it; the shape is that of what is announced.
 
     Level-k reasoning starts from it (Nagel 1995, p. 1318: the mean of the previous period; the midpoint of
     the range before the first). The target is inverted, (target - c) / p; the winning guess stands in for it.
     """
     if game.aggregate in announced:
-        return announced[game.aggregate]
-    reference = announced.get("mean", announced.get("median", np.float64((game.low + game.high) / 2)))
+        return np.asarray(announced[game.aggregate])
+    reference = np.asarray(announced.get("mean", announced.get("median", (game.low + game.high) / 2)))
     for quantity in ("winning_guess", "target"):
         if quantity in announced:
             value = announced[quantity]
@@ -49,14 +49,14 @@ def reference_point(game: Game, announced: Mapping[str, Floats]) -> Floats:
     return reference
 
 
-def level_k_guess(game: Game, level: int, reference: Floats) -> Floats:
+def level_k_guess(game: Game, level: int, reference: Floats | float) -> Floats:
     """Level k's guess: the best response to level k-1, k times over, from the reference point (Nagel 1995).
 
     Best response ignores one's own weight in the aggregate, as the literature does for all but tiny groups.
     """
     for _ in range(level):
         reference = np.clip(game.offset + game.p * reference, game.low, game.high)
-    return reference
+    return np.asarray(reference)
 
 
 def hierarchy_guesses(game: Game, tau: float, reference: Floats) -> Floats:

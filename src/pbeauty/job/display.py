@@ -115,7 +115,10 @@ class Display:
         played = outcome.n_valid > 0
         if several:
             targets = outcome.target[played]
-            figures = (_mean_of_sessions(outcome.mean[played]), f"{targets.min():.2f} to {targets.max():.2f}")
+            figures: tuple[str, ...] = (
+                _mean_of_sessions(outcome.mean[played]),
+                f"{targets.min():.2f} to {targets.max():.2f}",
+            )
         else:
             figures = tuple(f"{value.item():.2f}" for value in (outcome.mean, outcome.median, outcome.target))
         cells = (
@@ -152,8 +155,8 @@ class Display:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-            columns += (TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
+            counts = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+            columns = (*counts, TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
             self._bar = Progress(*columns, console=Console(file=self._err), transient=True, expand=True)
             self._bar.add_task(title, total=total, rate="")
             self._bar.start()

@@ -245,8 +245,10 @@ def round_result(round_index: int, outcome: Outcome, seconds: float) -> RoundRes
     """What the status tells of a finished round, counted from 0."""
     played = outcome.n_valid > 0
     averages = {name: float(getattr(outcome, name)[played].mean()) for name in ("mean", "median", "target")}
-    counts = {name: int(getattr(outcome, name).sum()) for name in ("n_valid", "n_winners")}
-    return RoundResult(round=round_index + 1, sessions=int(played.sum()), seconds=seconds, **averages, **counts)
+    n_valid, n_winners = int(outcome.n_valid.sum()), int(outcome.n_winners.sum())
+    return RoundResult(
+        round_index + 1, int(played.sum()), **averages, n_valid=n_valid, n_winners=n_winners, seconds=seconds
+    )
 
 
 def latest_results(run: Run) -> list[RoundResult]:

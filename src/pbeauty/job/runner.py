@@ -136,6 +136,7 @@ def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
         from pbeauty.storage.run_reader import Run
 
         with Run(folder) as run:
+            assert run.personas, "a job that is played for its backgrounds"
             write_file(out, run.experiment, run.personas)
         shutil.rmtree(folder)
         print_line(f"backgrounds: {out}")

@@ -100,7 +100,8 @@ class _Round:
             prompt, forgotten = block.prompt(slot)
             if forgotten:
                 self._rows["forgotten"][slot] = forgotten
-            seed = None if self._seeds[slot] is None else int(self._seeds[slot])
+            given = self._seeds[slot]
+            seed = None if given is None else int(given)
             yield _Call(int(block.ids[slot]), 0, prompt, block.group_settings(slot).params, seed, slot, Purpose.ANSWER)
 
     def on_reply(self, call: _Call, reply: Reply) -> _Call | None:

@@ -243,7 +243,8 @@ def describe_engine(experiment: Experiment, name: str, personas: Personas | None
     except ConfigError as error:
         return found | {"unresolved": str(error)}
     all_traits = longest_traits(experiment, group_of(experiment), personas)
-    groups = {i: traits for i, traits in all_traits.items() if experiment.population[i].model == name}
+    mine = [group for group in experiment.population if isinstance(group, LLMGroup) and group.model == name]
+    groups = {i: traits for i, traits in all_traits.items() if experiment.population[i] in mine}
     needed = game_context(experiment, template, groups)
     arguments = with_context(arguments, own_context, needed)
     stated = arguments["max_model_len"]  # -1 leaves it to vLLM

@@ -90,12 +90,12 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
         counts += np.bincount(np.clip(place, 0, edges.size).astype(np.int64), minlength=counts.size)
     if edges[-1] >= game.high:  # the upper end of the range belongs to the last bar
         counts[-2:] = counts[-2] + counts[-1], 0
-    return Bars(edges, counts[1:-1], below=int(counts[0]), above=int(counts[-1]))
+    return Bars(edges.astype(np.float64), counts[1:-1], below=int(counts[0]), above=int(counts[-1]))
 
 
 def _mostly_multiples(guesses: Floats, unit: float) -> bool:
     units = guesses / unit
-    return 2 * np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE) > guesses.size
+    return 2 * int(np.count_nonzero(np.abs(units - np.rint(units)) < _MULTIPLE)) > guesses.size
 
 
 def _range(pieces: Callable[[], Iterable[Floats]], game: Game, marks: Sequence[float]) -> tuple[int, float, float]:

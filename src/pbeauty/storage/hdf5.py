@@ -72,7 +72,9 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
             before.seek(0)
             shutil.copyfileobj(before, draft)
             draft.flush()
-        disk = _Disk(draft.raw)
+        raw = draft.raw
+        assert isinstance(raw, FileIO)
+        disk = _Disk(raw)
         how: dict[str, Any] = {"mode": "r+"} if keep else {"mode": "w", "userblock_size": _BLOCK, "libver": "v108"}
         try:
             with h5py.File(disk, **how) as file:
@@ -80,7 +82,7 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
         finally:
             if disk.error:
                 raise disk.error
-        write_digest(draft.raw)
+        write_digest(raw)
 
 
 def open_file(path: Path, digest: bytes | None = None) -> h5py.File:

@@ -242,13 +242,11 @@ class Run:
 
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0, by session."""
-        figures = {field.name: self.read(field.name, round_index) for field in dataclasses.fields(Outcome)}
-        return Outcome(
-            **{
-                name: values.astype(np.int64) if values.dtype.kind == "u" else values
-                for name, values in figures.items()
-            }
-        )
+        figures: dict[str, Any] = {}
+        for field in dataclasses.fields(Outcome):
+            values = self.read(field.name, round_index)
+            figures[field.name] = values.astype(np.int64) if values.dtype.kind == "u" else values
+        return Outcome(**figures)
 
     def group_numbers(self, round_index: int) -> NDArray[np.float64]:
         """The mean of each group's valid guesses in a round from 0, float64[session, group], NaN where it has none."""

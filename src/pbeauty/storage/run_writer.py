@@ -183,7 +183,12 @@ class RunWriter:
             if "personas" in file:
                 del file["personas"]
             text, offsets = personas.texts.take(np.arange(len(personas.texts)))
-            values = {"source": personas.source, "row": personas.row, "text": text, "text_offsets": offsets}
+            values: dict[str, Any] = {
+                "source": personas.source,
+                "row": personas.row,
+                "text": text,
+                "text_offsets": offsets,
+            }
             for name, about in PERSONAS.items():
                 write_array(file, f"personas/{name}", values[name], about, REPLY_CHUNK)
             describe(file["personas/source"], labels=[source.label for source in Source])

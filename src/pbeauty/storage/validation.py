@@ -39,7 +39,9 @@ def check_run(file: h5py.File) -> None:
     size, rest = divmod(participants, sessions)
     _expect(size > 0 and rest == 0, "participants/group", f"{participants} cannot be in {sessions} sessions")
     _check_participants(file, participants, size)
-    expected = {name: (COLUMNS[name], (rounds, participants)) for name in PER_PARTICIPANT}
+    expected: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+        name: (COLUMNS[name], (rounds, participants)) for name in PER_PARTICIPANT
+    }
     expected |= {name: (_FIGURE if name[:2] != "n_" else _COUNT, (rounds, sessions)) for name in PER_SESSION}
     expected |= {"group_number": (_FIGURE, (rounds, sessions, groups))}
     expected |= dict.fromkeys(PER_ROUND, (_FIGURE, (rounds,)))

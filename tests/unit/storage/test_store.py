@@ -613,7 +613,7 @@ def test_a_run_that_is_being_played_is_read_and_says_what_it_is(tmp_path):
 def test_the_package_shows_its_interface_and_nothing_else():
     code = "import pbeauty; print(dir(pbeauty)); pbeauty.open"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['__version__', 'open']\n"
+    assert done.stdout == "['__version__', 'open', 'rounds']\n"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
