@@ -39,5 +39,5 @@ class JobError(PbeautyError):
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`; did you mean '...'?`, or nothing where no known name is close."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.65)
     return f"; did you mean {match[0]!r}?" if match else ""
