@@ -6,18 +6,14 @@ the rounds of all runs in a folder.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
+
+from pbeauty.program import __version__ as __version__
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from pbeauty.storage.run_reader import Run
-
-STARTED = time.monotonic()
-"""When this process began to load the package, on the monotonic clock."""
-
-__version__ = "0.1.0"
 
 
 def __dir__() -> list[str]:

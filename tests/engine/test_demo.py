@@ -144,7 +144,7 @@ def test_encoding_is_what_the_chat_template_renders(tokenizer):
     rng = np.random.default_rng(14)
     for _ in range(30):
         turns = conversations.conversation(rng)
-        ids, weights = train.encode(tokenizer.backend_tokenizer, turns)
+        ids, weights = train.encode(tokenizer, turns)
         rendered = tokenizer.apply_chat_template(
             [message(turn.role, turn.content) for turn in turns], tokenize=True, return_dict=False
         )

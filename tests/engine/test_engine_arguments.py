@@ -14,7 +14,7 @@ from pbeauty.config.loader import dumps, loads
 from pbeauty.errors import ConfigError
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Model
-from pbeauty.game.population import group_of
+from pbeauty.game.population import everybody
 from pbeauty.job.participants import Participants
 from pbeauty.llm import engine as engine_module
 from pbeauty.llm.context_size import game_context, longest_traits
@@ -111,7 +111,7 @@ def game(folder, rounds=3, engine="{}", max_tokens=20, **group):
 
 
 def started(experiment):
-    groups = longest_traits(experiment, group_of(experiment), None)
+    groups = longest_traits(experiment, everybody(experiment).group_of(), None)
     return Engine(experiment.models["m"], NodeRank(0, 1), 1, lambda t: game_context(experiment, t, groups))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from functools import cache
 
+import made
 import numpy as np
 import pytest
 import speaker
@@ -237,8 +238,9 @@ def test_sampling_parameters_of_vllm_reach_it_by_name(play):
 def test_a_reply_with_ids_of_a_padded_vocabulary_is_taken_from_the_journal(play, tmp_path):
     block, answers = play(["My number: 4", "4", -1])
     assert max(max(answers.replies.tokens[row]) for row in range(4)) >= len(block.llm.template.tokenizer)
-    block.answer(Announcement(0, {}), journal=tmp_path / "journal")
-    found = [tmp_path / "journal"]
+    block._job = made.job(tmp_path, block.experiment)
+    block.answer(Announcement(0, {}))
+    found = [block._job.journal_path(0)]
     stored = ReplayedReplies(found, block.llm.ids, block.llm.engine.vocabulary, warn=pytest.fail)
     assert len(stored) == 4
 

@@ -325,14 +325,14 @@ def test_plot_refuses_what_is_no_run(tmp_path):
 
 FAULT = """
 import os, signal
-from pbeauty.game import scripted
+from pbeauty.game import theory
 from mpi4py import MPI
-played = scripted.guess
+played = theory.guess
 def guess(experiment, group, announcement, ids):
     if announcement.round_index == 1 and MPI.COMM_WORLD.rank == {rank}:
         {fault}
     return played(experiment, group, announcement, ids)
-scripted.guess = guess
+theory.guess = guess
 """
 NOBODY = """
 from pbeauty.game.records import Status

@@ -28,6 +28,7 @@ from pbeauty.game.experiment import Game
 from pbeauty.game.records import Progress
 from pbeauty.game.scoring import score
 from pbeauty.job import live_status
+from pbeauty.job.display import Display
 from pbeauty.job.live_status import LIVE_FILE, LiveStatus, RankStatus, RunStatus, read_status, seconds_left
 from pbeauty.storage.lock import read_lock, this_process
 from pbeauty.storage.run_reader import Run
@@ -39,13 +40,13 @@ population: [{name: crowd, count: 100, kind: uniform, think_time: 0.8}]
 """
 WATCHED = """
 import os, time
-from pbeauty.game import scripted
-played = scripted.guess
+from pbeauty.game import theory
+played = theory.guess
 def guess(experiment, group, announcement, ids):
     while not os.path.exists({folder!r} + f"/seen-{{announcement.round_index + 1}}"):
         time.sleep(0.01)
     return played(experiment, group, announcement, ids)
-scripted.guess = guess
+theory.guess = guess
 """
 """Nobody guesses before somebody has seen the round, and left a file that says so."""
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -116,7 +117,7 @@ def test_the_last_state_is_the_result(finished):
                 outcome.target,
                 outcome.n_valid,
             )
-            assert result.seconds == run.seconds[index]
+            assert result.seconds == run.read("seconds")[index]
 
 
 def test_an_interrupted_run_says_why_and_its_resumption_knows_the_rounds_before(tmp_path):
@@ -132,12 +133,12 @@ def test_an_interrupted_run_says_why_and_its_resumption_knows_the_rounds_before(
     assert (state.state, state.message) == ("finished", None)
     assert [result.round for result in state.results] == [1, 2, 3]
     with Run(run) as stored:
-        assert [result.seconds for result in state.results] == stored.seconds.tolist()
+        assert [result.seconds for result in state.results] == stored.read("seconds").tolist()
 
 
 def test_a_failed_run_says_why(tmp_path):
     fault = "def guess(*a, **k): raise ZeroDivisionError('out of luck')"
-    program = altered(tmp_path, f"from pbeauty.game import scripted\n{fault}\nscripted.guess = guess")
+    program = altered(tmp_path, f"from pbeauty.game import theory\n{fault}\ntheory.guess = guess")
     assert mpirun(1, "run", write(tmp_path), "--out", tmp_path / "run", program=program).code != 0
     state = read(tmp_path / "run")
     assert (state.state, state.message) == ("failed", "out of luck")
@@ -155,6 +156,11 @@ def test_a_live_state_that_cannot_be_written_is_told_once_and_does_not_end_the_r
     assert rounds_kept(tmp_path / "run") == 1
 
 
+def follow(folder):
+    experiment = loads(THINKERS)
+    return LiveStatus(folder, experiment, this_process(), Display(experiment))
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The live status's clock, in the hands of the test."""
@@ -166,7 +172,7 @@ def clock(monkeypatch):
 def test_a_straggler_is_seen(clock, tmp_path):
     """Rank 1 needs 2 s for its 60; rank 2 does 10 a second, with 40 of 80 left after 4 s."""
     experiment = loads(THINKERS.replace("count: 100", "count: 140"))
-    live = LiveStatus(tmp_path, experiment, this_process())
+    live = LiveStatus(tmp_path, experiment, this_process(), Display(experiment))
     live.begin_playing(["here", "here", "there"], [0, 60, 80])
     clock.now += 10
     live.begin_round(0)
@@ -189,7 +195,7 @@ def test_a_straggler_is_seen(clock, tmp_path):
 def test_progress_is_of_those_who_are_asked(clock, tmp_path):
     """Of the 60 and 80 of two ranks most have ended in one round, and others in the next."""
     experiment = loads(THINKERS.replace("count: 100", "count: 140").replace("rounds: 3", "rounds: 1"))
-    live = LiveStatus(tmp_path, experiment, this_process())
+    live = LiveStatus(tmp_path, experiment, this_process(), Display(experiment))
     live.begin_playing(["here", "here", "there"], [0, 60, 80])
     for heard, total, left in (
         ({}, 140, None),
@@ -215,7 +221,7 @@ def test_a_file_system_that_takes_its_time_does_not_hold_up_the_round(tmp_path, 
         slow.wait(LIMIT)
         replaced(path, text, **options)
 
-    with LiveStatus(tmp_path, loads(THINKERS), this_process()) as live:
+    with follow(tmp_path) as live:
         monkeypatch.setattr(live_status, "SECONDS_BETWEEN_WRITES", 0.01)
         monkeypatch.setattr(live_status, "replace_text", slowly)
         live.begin_playing(["here"], [100])
@@ -243,7 +249,7 @@ SCORED = score(Game(), np.ones(1), np.zeros(1, np.uint8))
 
 
 def test_a_run_of_many_rounds_keeps_the_latest(tmp_path):
-    live = LiveStatus(tmp_path, loads(THINKERS), this_process())
+    live = follow(tmp_path)
     for index in range(700):
         live.result(index, SCORED, 0.5)
     live.end("finished")
@@ -253,7 +259,7 @@ def test_a_run_of_many_rounds_keeps_the_latest(tmp_path):
 
 
 def test_the_status_tells_how_many_engines_have_been_loaded(clock, tmp_path):
-    live = LiveStatus(tmp_path, loads(THINKERS), this_process())
+    live = follow(tmp_path)
     live.loading(0, 2)
     clock.now += 12
     live.loading(1, 2)

@@ -39,11 +39,11 @@ BROKEN = """
 import sys
 from mpi4py import MPI
 from pbeauty.cli import main
-from pbeauty.game import scripted
+from pbeauty.game import theory
 def guess(*arguments, **options):
     raise ZeroDivisionError("out of luck")
 if MPI.COMM_WORLD.rank == 2:
-    scripted.guess = guess
+    theory.guess = guess
 sys.exit(main.main())
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from pbeauty.config.loader import loads
 from pbeauty.game.records import COLUMNS, Replies, Status, new_rows
 from pbeauty.game.scoring import score
+from pbeauty.job.context import JobContext
+from pbeauty.mpi.partition import partition_population
 from pbeauty.storage.hdf5 import describe, stored_file, write_digest
 from pbeauty.storage.replies import write_replies
 from pbeauty.storage.run_writer import RunWriter
@@ -23,6 +26,12 @@ def experiment(count, *, name="made", seed=1, sessions=1, rounds=1, population=N
     crowd = population or [{"name": "crowd", "count": count, "kind": "uniform"}]
     about = {"name": name, "seed": seed, "sessions": sessions, "game": {"rounds": rounds, **game}}
     return loads(json.dumps({**about, "population": crowd}))
+
+
+def job(folder, experiment):
+    """A job of one rank on a run of the experiment in this folder."""
+    partition = partition_population(experiment, 1)
+    return JobContext(SimpleNamespace(rank=0), partition, folder, run_id="id", job_id="job", patience=600)
 
 
 def table(rows):
@@ -92,7 +101,7 @@ def make(folder, guesses, described=None, *, finished=None, said=None, readings=
         for participant, purpose, text in said[index] if said else ():
             rows["output_tokens"][participant] += len(text)
             replies.append(participant, purpose, text, [1] * len(text))
-        sealed = write_replies(folder, "made", index, 0, replies)[0] if len(replies) else []
+        sealed = write_replies(folder, "made", index, 0, replies) if len(replies) else []
         counts = [group.count for group in described.population]
         scored = score(described.game, rows["guess"], rows["status"], counts)
         ended = scored.outcome.n_valid == 0

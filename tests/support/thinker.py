@@ -16,9 +16,9 @@ _first = int(os.environ["THINK_FROM"]) if os.environ.get("SLURM_RESTART_COUNT", 
 _compute = Participants._compute_guesses
 
 
-def _compute_guesses(self, announcement, answers, on_step):
+def _compute_guesses(self, announcement, answers):
     """Fills in guesses; the seconds that the slowest participant thinks."""
-    seconds = _compute(self, announcement, answers, on_step)
+    seconds = _compute(self, announcement, answers)
     return 3600.0 if announcement.round_index + 1 >= _first else seconds
 
 

@@ -183,7 +183,7 @@ class Round:
         self.game, self.outcome = run.experiment.game, run.outcome(index)
         self.as_groups = self.game.players == "groups"
         self.everybody = _over_sessions(self.outcome, confidence, sample=not self.as_groups)
-        numbers = run.group_numbers(index)
+        numbers = run.read("group_number", index)
         self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
         self.session = np.repeat(np.arange(len(numbers), dtype=np.int32), run.experiment.session_size)

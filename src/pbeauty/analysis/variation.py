@@ -32,7 +32,7 @@ from pbeauty.analysis.run_analysis import DEMO, Analysis
 from pbeauty.config.differences import flat, in_words, joined, value_of, varied
 from pbeauty.game.experiment import Experiment
 
-_NOT_A_SETTING = ("name", "seed", "sessions", "results", "patience", "margin", "plots")
+_NOT_A_SETTING = {"name", "seed", "sessions", "results", "patience", "margin", "plots"}
 """Keys that make no case of their own."""
 _LONGEST = 60
 _MOST_KEYS = 3

@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,29 +26,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pbeauty.cli.run import add_experiment
-from pbeauty.config.persona_files import load_personas
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.population import groups_of
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
-from pbeauty.job.checkpoint import RunRequest, prepare, read_checkpoint
-from pbeauty.job.context import JobContext
+from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.game_loop import play_game
-from pbeauty.job.moderator import Moderator
 from pbeauty.job.participants import Participants
+from pbeauty.job.runner import EngineCache, prepared
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm import answering
-from pbeauty.llm.backgrounds import writer
-from pbeauty.llm.context_size import game_context, longest_traits
-from pbeauty.llm.engine import Engine
-from pbeauty.llm.placement import NodeRank
 from pbeauty.llm.request_loop import QUEUE_DEPTH
 from pbeauty.mpi.collectives import run_on_root
-from pbeauty.mpi.partition import partition_population
 from pbeauty.mpi.world import on_every_rank, world
 from pbeauty.storage.run_reader import Run
-from pbeauty.storage.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -82,11 +73,11 @@ def _prepare(comm: Comm, request: RunRequest) -> Experiment:
     """The experiment, if it can be measured on one engine."""
     if comm.size > 1:
         raise ConfigError("a bench is of one engine: start it without mpirun")
-    experiment = prepare(request)
+    experiment, _ = prepare(request)
     models = len(experiment.used_models)
     if models != 1:
         raise ConfigError(f"a bench needs participants of exactly one model; this experiment has {models}")
-    if any(writer(group) for group in experiment.population):
+    if any(group.writer for group in experiment.population):
         raise ConfigError("a bench has no backgrounds written; give those of a run with personas.file")
     return experiment
 
@@ -168,15 +159,10 @@ class _Players:
 
     def __init__(self, comm: Comm, experiment: Experiment) -> None:
         self._comm, self._experiment = comm, experiment
-        (model,) = experiment.used_models.values()
-        self._partition = partition_population(experiment, 1)
-        longest = longest_traits(experiment, groups_of(self._partition[0]), load_personas(experiment))
-        needed = partial(game_context, experiment, groups=longest)
-        self._engine = Engine(model, NodeRank(0, 1), experiment.seed, needed)
-        self._interrupt = Interrupt()
-        with self._played() as participants:  # prompts are read from the folder, which is thrown away
+        self._interrupt, self._engines = Interrupt(), EngineCache(always=True)
+        with self._played() as participants:  # prompts are those of a game that has been played
             assert participants.llm is not None  # there is a model, and one rank has everybody
-            self.llm = participants.llm
+            self.llm, self._engine = participants.llm, participants.llm.engine
             self._prompts = [self._prompts_of(round_index) for round_index in range(experiment.game.rounds)]
 
     def play(self, way: str) -> tuple[float, float]:
@@ -200,23 +186,27 @@ class _Players:
         Raises:
             ConfigError: if the game does not come to its end.
         """
-        experiment = self._experiment
-        participants = Participants(experiment, self._partition[0], self._engine, personas=load_personas(experiment))
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            checkpoint, _ = read_checkpoint(folder, experiment)
-            moderator = Moderator(experiment, self._interrupt, checkpoint)
-            moderator.writer = RunWriter.create(folder, experiment, {}, checkpoint.run_id)
-            job = JobContext(self._comm, self._partition, folder, checkpoint.run_id, "bench", experiment.patience)
+        with ExitStack() as until_end:
+            folder = Path(until_end.enter_context(tempfile.TemporaryDirectory()))
+            request = RunRequest(Path(), out=folder)
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # whoever follows the run is not shown it
+                ready = until_end.enter_context(
+                    prepared(
+                        self._comm, lambda: (self._experiment, request), self._interrupt, self._engines, alone=False
+                    )
+                )
+            assert ready and ready.moderator  # in an empty folder, and on one rank
             began, began_cpu = time.perf_counter(), time.process_time()
-            play_game(job, participants, moderator)
+            play_game(ready.job, ready.participants, ready.moderator)
             self._took = time.perf_counter() - began, time.process_time() - began_cpu
-            if not moderator.finished:
-                raise ConfigError(f"the game could not be played to its end: {moderator.failure or 'interrupted'}")
+            if not ready.moderator.finished:
+                raise ConfigError(
+                    f"the game could not be played to its end: {ready.moderator.failure or 'interrupted'}"
+                )
             with Run(folder) as run:
                 self.tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
                 """Of prompts, of cached prompts and of output, float64[kind, round]."""
-            yield participants
+            yield ready.participants
 
     def _prompts_of(self, round_index: int) -> _Prompts:
         slots = range(len(self.llm.ids))

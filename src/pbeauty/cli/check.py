@@ -57,7 +57,7 @@ def command(options: argparse.Namespace) -> int:
     elif options.case:
         raise ConfigError(f"{options.config} is no sweep and has no cases")
     else:
-        experiments = {"": prepare(request)}
+        experiments = {"": prepare(request)[0]}
     alone = len(experiments) == 1
     conditions = Conditions(options.ranks, options.gpu_memory, options.rate, limit if alone else None)
     found = {name: forecast(experiment, conditions) for name, experiment in experiments.items()}

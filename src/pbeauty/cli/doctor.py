@@ -19,7 +19,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pbeauty import __version__
 from pbeauty.errors import DONE, FAILED, ConfigError, RunFileError
 from pbeauty.files import aligned, printable
 from pbeauty.job.provenance import installed, mpi_library
@@ -27,6 +26,7 @@ from pbeauty.llm.engine_arguments import check_vllm
 from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
 from pbeauty.mpi.collectives import node_rank, usable_cores
 from pbeauty.mpi.world import NoMPIError, on_every_rank, world
+from pbeauty.program import __version__
 from pbeauty.storage.hdf5 import open_file, replaced
 
 if TYPE_CHECKING:

@@ -297,7 +297,7 @@ def _result(run: Run, round_index: int, session: int, last: Callable[[int], str 
         "std": float(numbers.std()),
         "max": float(numbers.max()),
         "min": float(numbers.min()),
-        "time": float(run.seconds.sum()),
+        "time": float(run.read("seconds").sum()),
     }
     return {"data": data, "stats": stats}
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pbeauty.config.persona_files import load_personas
-from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup, is_number
+from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup
 from pbeauty.game.personas import other_writers
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
+from pbeauty.game.values import is_number
 from pbeauty.llm.model_files import cache_bytes_per_token, longest_context, weight_bytes
 from pbeauty.mpi.partition import partition_population, partition_warnings
 from pbeauty.storage.schema import PER_SESSION

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pbeauty import __version__
 from pbeauty.errors import BAD_REQUEST, DONE, REFUSALS
+from pbeauty.program import __version__
 
 _COMMANDS = {
     "run": ("run", "play an experiment (under mpirun or srun for more than one rank)"),

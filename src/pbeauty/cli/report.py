@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from pbeauty import __version__
 from pbeauty.analysis import levels
 from pbeauty.analysis.findings import Examined, Findings, examine
 from pbeauty.analysis.run_analysis import DEMO
@@ -43,6 +42,7 @@ from pbeauty.game.records import Status
 from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
 from pbeauty.plots.style import evenly
+from pbeauty.program import __version__
 from pbeauty.storage.run_reader import Run, StoredReply, run_file
 
 MOST_RUNS = 20

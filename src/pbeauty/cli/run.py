@@ -59,9 +59,8 @@ def _write_personas(comm: Comm, options: argparse.Namespace) -> int:
     from pbeauty.job.checkpoint import RunRequest
     from pbeauty.job.runner import write_personas
 
-    return write_personas(
-        comm, RunRequest(options.config, tuple(options.set), options.out, options.resume), options.case
-    )
+    request = RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case)
+    return write_personas(comm, request)
 
 
 def _play(comm: Comm, options: argparse.Namespace) -> int:
@@ -69,14 +68,15 @@ def _play(comm: Comm, options: argparse.Namespace) -> int:
     from pbeauty.job.runner import run  # on all ranks at once, before they wait for the first time
     from pbeauty.mpi.collectives import run_on_root
 
-    request = RunRequest(options.config, tuple(options.set), options.out, options.resume)
-    if run_on_root(comm, lambda: _is_sweep(options.config)):
-        from pbeauty.job.sweep_runner import run_case, run_sweep
-
-        return run_case(comm, request, options.case) if options.case else run_sweep(comm, request)
-    if options.case:
+    request = RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case)
+    sweep = run_on_root(comm, lambda: _is_sweep(options.config))
+    if options.case and not sweep:
         raise JobError(f"{options.config} is no sweep and has no cases", BAD_REQUEST)
-    return run(comm, request)
+    if options.case or not sweep:
+        return run(comm, request)
+    from pbeauty.job.sweep_runner import run_sweep
+
+    return run_sweep(comm, request)
 
 
 def _is_sweep(config: Path) -> bool:

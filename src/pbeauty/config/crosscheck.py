@@ -12,7 +12,6 @@ from math import ceil, floor
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import CONTROL_CHARACTERS
 from pbeauty.game.experiment import (
-    RESERVED,
     Experiment,
     FixedGroup,
     Game,
@@ -26,6 +25,7 @@ from pbeauty.game.personas import PersonRecord, people_of
 from pbeauty.game.prompt_variables import population_variables, prompt_variables
 from pbeauty.game.prompts import BESIDES, SYSTEM_PROMPTS, USER_PROMPTS, needed, placeholders
 from pbeauty.game.randomness import quotas
+from pbeauty.game.values import RESERVED
 
 Key = tuple[str, ...]
 """A key of the file, such as ("population", "0", "count")."""

@@ -7,14 +7,16 @@ from typing import Any
 
 from pbeauty.game.experiment import Experiment
 
-_BESIDES = ("name", "results", "patience", "margin", "plots")
+_BESIDES = {"name", "results", "patience", "margin", "plots"}
 """Keys that say how and where something is played, and not what."""
 _LONGEST = 60
 """Characters of a section that is written out as one value."""
 
 
-def flat(experiment: Experiment, without: Iterable[str] = ()) -> dict[str, Any]:
+def flat(experiment: Experiment, without: Any = None) -> dict[str, Any]:
     """An experiment as keys such as `population.0.sampling.temperature`, and JSON values, but for keys `without`.
+
+    What is left out is told as pydantic's `model_dump` is told: names of keys, or such below each of them.
 
     A list of single values, such as what is announced, is one value; of an empty section there is nothing.
     """
@@ -29,7 +31,7 @@ def flat(experiment: Experiment, without: Iterable[str] = ()) -> dict[str, Any]:
         for name, child in value.items():
             walk(child, f"{key}.{name}" if key else str(name))
 
-    walk({key: value for key, value in experiment.model_dump(mode="json").items() if key not in without}, "")
+    walk(experiment.model_dump(mode="json", exclude=without), "")
     for index, group in enumerate(experiment.population):  # a group that is told what all are has nothing of its own
         found[f"population.{index}.announce"] = None if group.announce == experiment.game.announce else group.announce
     return found

@@ -11,9 +11,10 @@ from typing import Any
 from pbeauty.config.parsing import not_utf8
 from pbeauty.errors import ConfigError
 from pbeauty.files import CONTROL_CHARACTERS, RegularFile, replaced
-from pbeauty.game.experiment import RESERVED, Experiment, LLMGroup
+from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, PersonRecord, Source, assign_personas, has_personas, writers
 from pbeauty.game.population import everybody
+from pbeauty.game.values import RESERVED
 
 LONGEST_BACKGROUND = 100_000
 """The most characters that a background in a file may have."""

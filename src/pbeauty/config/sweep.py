@@ -19,7 +19,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import combinations, product
 from math import prod
 from pathlib import Path
@@ -31,7 +30,8 @@ from pbeauty.config.loader import MISSING, assign, described, experiment_of, loa
 from pbeauty.config.parsing import folder_of, parse, read_csv, read_text
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.files import OWN_NAMES
-from pbeauty.game.experiment import Experiment, Section, Slug, Text
+from pbeauty.game.experiment import Experiment, Section
+from pbeauty.game.values import Slug, Text, fraction
 
 _MOST = 100_000
 _DEEPEST = 5
@@ -175,9 +175,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
 def _identity(experiment: Experiment) -> bytes:
     """Equal for experiments that play the same, however p is written and wherever they are kept."""
-    above, _, below = experiment.game.multiplier.partition("/")
-    p = str(Fraction(above) / Fraction(below or 1))
-    same = experiment.model_copy(update={"game": experiment.game.model_copy(update={"multiplier": p})})
+    p = {"multiplier": str(fraction(experiment.game.multiplier))}
+    same = experiment.model_copy(update={"game": experiment.game.model_copy(update=p)})
     return hashlib.sha256(same.model_dump_json(exclude={"results", "patience", "margin", "plots"}).encode()).digest()
 
 

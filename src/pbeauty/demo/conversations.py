@@ -16,7 +16,7 @@ import numpy as np
 from pbeauty.demo import phrases
 from pbeauty.game.experiment import Game
 from pbeauty.game.prompt_variables import number_text, prompt_variables
-from pbeauty.game.prompts import USER_PROMPTS, extraction_message, retry_message, system_message, user_message
+from pbeauty.game.prompts import extraction_message, retry_message, system_message, user_message
 from pbeauty.game.scoring import score
 from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 
@@ -165,13 +165,12 @@ def _announce(rng: np.random.Generator, game: Game, centre: float, *guesses: flo
 
 
 def _system(rng: np.random.Generator, variables: Mapping[str, str]) -> str:
-    """A system prompt: one of the project's own, other rules, sometimes with a persona or noise around it."""
+    """A system prompt: one of the project's own, or other rules, sometimes with a persona before it."""
     if rng.random() < 0.8:
         text = system_message(draw(rng, ("classic", "rational", "think-of-others")), variables)
     else:
         text = draw(rng, phrases.RULES).format_map(variables)
-    extra = phrases.persona(rng) if rng.random() < 0.7 else phrases.noise(rng)
-    return f"{extra} {text}" if rng.random() < 0.3 else text
+    return f"{phrases.persona(rng)} {text}" if rng.random() < 0.3 else text
 
 
 def game_conversation(
@@ -188,11 +187,7 @@ def game_conversation(
     centre = (game.low + game.high) / 2
     for round_index in range(rounds):
         texts = {quantity: number_text(value) for quantity, value in announced.items()}
-        request = user_message(style, round_index, variables, texts)
-        if rng.random() < 0.1:
-            usual = USER_PROMPTS[style].format_map(variables)
-            request = request.replace(usual, draw(rng, phrases.REQUESTS[style]))
-        turns.append(Turn("user", request))
+        turns.append(Turn("user", user_message(style, round_index, variables, texts)))
         choice = choose(rng, game, announced)
         if rng.random() < 0.015:
             turns.append(Turn("assistant", draw(rng, phrases.UNREADABLE)))

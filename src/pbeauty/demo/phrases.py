@@ -25,10 +25,6 @@ RULES = (
     "You are a participant in a game.",
 )
 """Other ways to put the rules than the project's own."""
-REQUESTS = {
-    "direct": ("Answer with a single number.", "Your guess (number only):"),
-    "step-by-step": ("Explain briefly how you choose, then finish with: My number: <number>",),
-}
 UNREADABLE = (
     "I am not sure.", "Something low.", "I cannot decide.", "It depends on the others.", "Can you repeat the rules?",
     "?", "I pick the same as before.", "Let me think about", "My number:", "", "The others will go lower.",
@@ -51,17 +47,9 @@ WORDS = {
     "job": ("nurse", "teacher", "economist", "student", "athlete", "farmer"),
     "place": ("a small town", "Lima", "Nairobi", "Osaka"),
 }
-SCRIPTS = ((0x20, 0x7F), (0xA1, 0x180), (0x391, 0x3CA), (0x410, 0x450), (0x3041, 0x3097), (0x4E00, 0x4F00))
-"""Ranges of code points."""
 
 
 def persona(rng: np.random.Generator) -> str:
     """Who the participant is, in a sentence or two."""
     words = {name: str(rng.choice(values)) for name, values in WORDS.items()}
     return str(rng.choice(PERSONAS)).format(age=int(rng.integers(16, 91)), **words)
-
-
-def noise(rng: np.random.Generator) -> str:
-    """Characters of any script, which have nothing to do with the rules."""
-    low, high = SCRIPTS[int(rng.integers(len(SCRIPTS)))]
-    return "".join(map(chr, rng.integers(low, high, size=rng.integers(4, 40))))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,18 +40,12 @@ class Announcement:
         return {name: self.quantities[name] for name in told if name in self.quantities}
 
 
-def needs_guesses(experiment: Experiment) -> bool:
-    """Whether an announcement is made from all guesses of the round before, and not from its outcome alone."""
-    return "own_rank" in _announced(experiment)
-
-
 def announcement(
     experiment: Experiment,
     round_index: int,
     last: Outcome | None = None,
     group_numbers: Floats | None = None,
-    guesses: Floats | None = None,
-    status: NDArray[np.uint8] | None = None,
+    column: Callable[[str], NDArray[Any]] | None = None,
 ) -> Announcement:
     """The announcement that a round starts with.
 
@@ -59,15 +54,16 @@ def announcement(
         round_index: the round that starts, from 0.
         last: the outcome of the round before; None before the first.
         group_numbers: the groups' numbers in the round before, float64[session, group]; None before the first.
-        guesses, status: float64[participant] and uint8[participant] of the round before, if `needs_guesses`.
+        column: gives a column of the round before by participant; `guess` and `status` are asked for where ranks are
+            announced, which are left out without it.
     """
     if last is None:
         return Announcement(round_index, {})
     named = _announced(experiment)
     quantities = {name: getattr(last, name) for name in named if name not in ("group_numbers", "own_rank")}
     ranks = None
-    if guesses is not None and status is not None:
-        ranks = places(experiment.game, guesses, status, last.target, group_counts(experiment))
+    if "own_rank" in named and column:
+        ranks = places(experiment.game, column("guess"), column("status"), last.target, group_counts(experiment))
     playing = last.n_valid > 0
     return Announcement(
         round_index,

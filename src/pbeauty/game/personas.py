@@ -122,9 +122,9 @@ def has_personas(experiment: Experiment) -> bool:
 def writers(experiment: Experiment) -> dict[int, str]:
     """The models that write backgrounds: the name of each, by the index of the group that they are for."""
     return {
-        index: group.model if group.personas.write.model is None else group.personas.write.model
+        index: group.writer.model or group.model
         for index, group in enumerate(experiment.population)
-        if isinstance(group, LLMGroup) and group.personas and group.personas.write
+        if isinstance(group, LLMGroup) and group.writer
     }
 
 

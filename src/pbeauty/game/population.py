@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -88,11 +89,6 @@ def in_words(sessions: int, size: int) -> str:
     return f"{sessions:,} sessions of {size:,}" if sessions > 1 else f"{size:,} participant{'s' * (size != 1)}"
 
 
-def group_of(experiment: Experiment) -> NDArray[np.uint16]:
-    """The population group of every participant, uint16[participant]."""
-    return everybody(experiment).group_of()
-
-
 def ids(block: Sequence[Segment]) -> NDArray[np.int64]:
     """The participants of a block, int64[participant]."""
     return np.concatenate([segment.ids() for segment in block] or [np.empty(0, np.int64)])
@@ -112,3 +108,20 @@ def span(block: Sequence[Segment]) -> tuple[int, int]:
     """The lowest id in a block and the one after the highest, between which others' may lie; nobody: (0, 0)."""
     ends = [int(one.ids()[0]) for part in block for one in (part.part(0, 1), part.part(len(part) - 1, len(part)))]
     return (min(ends), max(ends) + 1) if ends else (0, 0)
+
+
+def largest_remainders(count: int, weights: Sequence[Fraction | float], lots: Sequence[float] = ()) -> list[int]:
+    """`count` things dealt out by weight: rounded down, and what is left over to the largest remainders (Hamilton).
+
+    Args:
+        count: how many.
+        weights: positive, exact as they are.
+        lots: decide between equal remainders, the lowest first; without them the first.
+    """
+    total = sum(map(Fraction, weights))
+    wanted = [count * Fraction(weight) / total for weight in weights]
+    given = [int(number) for number in wanted]
+    order = sorted(range(len(weights)), key=lambda i: (given[i] - wanted[i], lots[i] if lots else i))
+    for i in order[: count - sum(given)]:
+        given[i] += 1
+    return given

@@ -10,6 +10,7 @@ import numpy as np
 
 from pbeauty.game.experiment import Experiment, Game, LLMGroup
 from pbeauty.game.randomness import quotas
+from pbeauty.game.values import fraction
 
 AGGREGATE_NAMES = {"mean": "average", "median": "median"}
 _CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -93,8 +94,7 @@ def counts(experiment: Experiment) -> dict[str, Counter[str]]:
 
 def multiplier_forms(multiplier: str) -> dict[str, str]:
     """A multiplier as fraction, decimal, percent and words, as far as it has that form exactly."""
-    above, _, below = multiplier.partition("/")
-    value = Fraction(above) / Fraction(below or 1)
+    value = fraction(multiplier)
     forms = {"fraction": str(value)}
     decimal = Decimal(value.numerator) / Decimal(value.denominator)
     if Fraction(decimal) == value:

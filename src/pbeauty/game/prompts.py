@@ -196,9 +196,27 @@ def needed(template: str, variables: Mapping[str, str]) -> list[str]:
     """The variables that a template of a system prompt needs, with those of the rules that it names."""
     found = []
     for name in placeholders(template):
-        part = _parts(variables).get(name)
+        part = rules_texts(variables.get("players") == "individuals").get(name)
         found += placeholders(part) if part else [name]
     return list(dict.fromkeys(found))
+
+
+def all_texts(own: OwnPrompts = NO_OWN_PROMPTS) -> OwnPrompts:
+    """All texts of an experiment: its own, and the library's where it has none."""
+    return OwnPrompts.model_construct(
+        system={**SYSTEM_PROMPTS, **own.system},
+        user={**USER_PROMPTS, **own.user},
+        announcements={**ANNOUNCEMENTS, **own.announcements},
+        first_round=own.first_round or FIRST_ROUND,
+        next_round=own.next_round or NEXT_ROUND,
+        retry=own.retry or RETRY,
+        extraction=own.extraction or EXTRACTION,
+    )
+
+
+def rules_texts(individuals: bool) -> dict[str, str]:
+    """The texts of the rules, by the names under which system prompts name them, of a game of individuals or groups."""
+    return {**PARTS, "rules": RULES if individuals else TEAM_RULES}
 
 
 def system_message(name: str, variables: Mapping[str, str], own: OwnPrompts = NO_OWN_PROMPTS) -> str:
@@ -209,8 +227,8 @@ def system_message(name: str, variables: Mapping[str, str], own: OwnPrompts = NO
         variables: those of the game and its population, and a participant's group, attributes and background.
         own: the experiment's own texts.
     """
-    text = {**SYSTEM_PROMPTS, **own.system}[name]
-    rules = _parts(variables)
+    text = all_texts(own).system[name]
+    rules = rules_texts(variables.get("players") == "individuals")
     named = {part: rules[part].format_map(variables) for part in placeholders(text) if part in rules}
     return text.format_map({**variables, **named})
 
@@ -232,21 +250,21 @@ def user_message(
             empty text where that round had none, such as a winning guess if nobody won.
         own: the experiment's own texts.
     """
-    request = {**USER_PROMPTS, **own.user}[name].format_map(variables)
+    texts = all_texts(own)
+    request = texts.user[name].format_map(variables)
     opening = {**variables, "round": str(round_index + 1), "request": request}
     if round_index == 0:
-        return (own.first_round or FIRST_ROUND).format_map(opening)
+        return texts.first_round.format_map(opening)
     own_number = "your number" if variables.get("players") == "individuals" else "your group's number"
-    texts = ANNOUNCEMENTS | {str(name): text for name, text in own.announcements.items()}
     sentences = [
-        texts[quantity if text else f"no_{quantity}"].format_map(
+        texts.announcements[quantity if text else f"no_{quantity}"].format_map(
             {**variables, "own_number": own_number, quantity: text, "two_decimals": _two_decimals(text)}
         )
         for quantity, text in announced.items()
     ]
     opening["announced"] = " ".join(sentences)
     opening["before"] = " ".join([f"Round {round_index} is over.", *sentences])
-    return (own.next_round or NEXT_ROUND).format_map(opening)
+    return texts.next_round.format_map(opening)
 
 
 def retry_message(variables: Mapping[str, str], own: OwnPrompts = NO_OWN_PROMPTS) -> str:
@@ -261,16 +279,18 @@ def extraction_message(reply: str, variables: Mapping[str, str], own: OwnPrompts
 
 def background_request(language: str, attributes: Mapping[str, str]) -> str:
     """The request that a model writes the background of a participant with these attributes."""
+    return WRITING[language].request.format(attributes=attributes_in_words(language, attributes))
+
+
+def attributes_in_words(language: str, attributes: Mapping[str, str]) -> str:
+    """A participant's attributes in words, one after the other."""
     writing = WRITING[language]
-    pairs = (writing.pair.format(name=name.replace("_", " "), value=value) for name, value in attributes.items())
-    return writing.request.format(attributes=writing.separator.join(pairs))
+    return writing.separator.join(
+        writing.pair.format(name=name.replace("_", " "), value=value) for name, value in attributes.items()
+    )
 
 
 def _two_decimals(text: str) -> str:
     """A number as it is announced, such as `33.5`, with both decimals: `33.50`; what is no number stays as it is."""
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals:0<2}" if text[-1:].isdigit() else text
-
-
-def _parts(variables: Mapping[str, str]) -> dict[str, str]:
-    return {**PARTS, "rules": RULES if variables.get("players") == "individuals" else TEAM_RULES}

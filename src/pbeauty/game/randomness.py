@@ -15,6 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.game.population import largest_remainders
+
 T = TypeVar("T", bound=np.generic)
 
 _PER_COUNTER = 4
@@ -63,16 +65,10 @@ def _of_each(ids: NDArray[np.int64], draw: Callable[[int, int], NDArray[T]]) -> 
 def quotas(count: int, shares: Sequence[float], seed: int, stream: str) -> list[int]:
     """How many of `count` participants each share gets: less than one away from share x count, and `count` in all.
 
-    What rounding down leaves over goes to the largest remainders (Hamilton's method), among equal ones by lot.
+    What rounding down leaves over goes to the largest remainders, among equal ones by lot.
     """
     exact = [Fraction(share).limit_denominator(10**9) for share in shares]
-    wanted = [count * share / sum(exact) for share in exact]
-    given = [int(number) for number in wanted]
-    lots = uniforms(seed, f"remainder/{stream}", 0, np.arange(len(shares)))
-    order = sorted(range(len(shares)), key=lambda i: (given[i] - wanted[i], lots[i]))
-    for i in order[: count - sum(given)]:
-        given[i] += 1
-    return given
+    return largest_remainders(count, exact, uniforms(seed, f"remainder/{stream}", 0, np.arange(len(shares))).tolist())
 
 
 def deal(ids: NDArray[np.int64], shares: Sequence[float], seed: int, stream: str) -> NDArray[np.uint16]:

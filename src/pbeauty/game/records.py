@@ -104,15 +104,6 @@ class Progress:
     prompt_tokens: int = 0
     output_tokens: int = 0
 
-    def pack(self) -> NDArray[np.int64]:
-        """As int64[5], to be sent."""
-        return np.array(list(vars(self).values()), np.int64)
-
-    @classmethod
-    def unpack(cls, numbers: NDArray[np.int64]) -> Progress:
-        """The inverse of `pack`."""
-        return cls(*(int(number) for number in numbers))
-
 
 class Purpose(IntEnum):
     """What a call to a model was for; stored as uint8."""

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     out: Path | None = None
     resume: bool = False
+    case: str | None = None
+    """Which case of a sweep, by number or name; None for an experiment, or all cases."""
+    only_backgrounds: bool = False
+    """Whether the job ends when backgrounds have been written."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Plan:
     """Names this job, and a file in the folder by which every rank recognises the folder."""
     folder_names: tuple[Path, ...]
     """What the folder may be called on other hosts."""
-    only_backgrounds: bool = False
-    """Whether the job ends when backgrounds have been written."""
+    only_backgrounds: bool
+    """As in the request."""
 
     @property
     def token(self) -> Path:
@@ -85,8 +89,11 @@ class Plan:
         return self.folder / f".{self.job_id}"
 
 
-def prepare(request: RunRequest) -> Experiment:
-    """Loads and checks an experiment as far as that goes without MPI and without starting an engine.
+def prepare(request: RunRequest) -> tuple[Experiment, RunRequest]:
+    """Loads and checks an experiment, or a case of a sweep, as far as that goes without MPI and without an engine.
+
+    Returns:
+        The experiment; the request, of a case with its folder.
 
     Raises:
         ConfigError: saying everything that is wrong.
@@ -94,9 +101,16 @@ def prepare(request: RunRequest) -> Experiment:
     from pbeauty.config.loader import load
     from pbeauty.llm.engine_arguments import check_models
 
-    experiment = load(request.config, request.overrides)
+    if request.case is None:
+        experiment = load(request.config, request.overrides)
+    else:
+        from pbeauty.config.sweep import load_sweep
+
+        sweep = load_sweep(request.config, request.overrides)
+        found = sweep.pick(request.case)
+        experiment, request = found.experiment, replace(request, out=request.out or sweep.folder / found.name)
     check_models(experiment, request.config.parent)
-    return experiment
+    return experiment, request
 
 
 def refuse_other_writers(experiments: Iterable[Experiment]) -> None:
@@ -135,7 +149,7 @@ def plan_run(
         refuse_played(folder)
     checkpoint, earlier = read_checkpoint(folder, experiment)
     names = folder_names(folder)
-    plan = Plan(experiment, names[0], checkpoint, secrets.token_hex(8), tuple(names))
+    plan = Plan(experiment, names[0], checkpoint, secrets.token_hex(8), tuple(names), request.only_backgrounds)
     try:
         if not checkpoint.complete:
             plan.token.touch()

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Progress, Status
+from pbeauty.game.records import Status
 from pbeauty.game.scoring import Floats, Scored
 
 if TYPE_CHECKING:
@@ -49,7 +46,7 @@ def discard_output(stream: TextIO) -> None:
 class Display:
     """Shows the progress of a run on standard error, and the results of its rounds on standard output.
 
-    One of the moderator's observers; a context manager, since a bar must not outlast an error.
+    A context manager, since a bar must not outlast an error.
     """
 
     def __init__(self, experiment: Experiment, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -58,55 +55,41 @@ class Display:
         self._terminal = self._err.isatty()
         self._bar: Bar | None = None
         self._title = ""
-        self._began = self._last_line = 0.0
+        self._last_line = 0.0  # seconds after the loading of engines, or the round, began
         self._has_heading = False
-        self._engines = self._engines_ready = 0
-        self._loaded = threading.Event()
-        self._loading_lines: threading.Thread | None = None
 
     def __enter__(self) -> Display:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._end_loading()
-        self._stop_bar()
+        self.stop_bar()
 
-    def loading(self, ready: int, engines: int) -> None:
-        self._engines_ready, self._engines = ready, engines
+    def loading(self, ready: int, engines: int, seconds: float) -> None:
+        """So many engines have been loaded after so many seconds."""
         if self._terminal:
             self._move_bar("loading engines", ready, engines)
-        elif self._loading_lines is None:
-            self._began = time.monotonic()
-            self._loading_lines = threading.Thread(target=self._print_loading, name="loading", daemon=True)
-            self._loading_lines.start()
-
-    def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
-        self._end_loading()
-        self._stop_bar()
+        elif seconds - self._last_line >= _SECONDS_BETWEEN_LOADING_LINES:
+            self._last_line = seconds
+            self.say(f"loading engines: {ready} of {engines}, {seconds:.0f} s")
 
     def begin_round(self, round_index: int) -> None:
-        self._began = self._last_line = time.monotonic()
+        """The ranks begin to answer; at BACKGROUNDS_ROUND they write backgrounds."""
+        self._last_line = 0.0
         self._title = f"round {round_index + 1}/{self._rounds}" if round_index >= 0 else "backgrounds"
 
-    def show(self, progress: Mapping[int, Progress]) -> None:
-        now = time.monotonic()
-        seconds = max(now - self._began, 1e-9)
-        done = sum(part.done for part in progress.values())
-        total = sum(part.total for part in progress.values())
-        unusable = sum(part.unusable for part in progress.values())
+    def show(self, done: int, total: int, unusable: int, seconds: float) -> None:
+        """So many participants have answered, some of them without a valid guess, after so many seconds."""
         rate = f"{done / seconds:,.0f}/s" + (f", {unusable:,} unusable" if unusable else "")
         if self._terminal:
             if seconds >= _SECONDS_BEFORE_BAR:
                 self._move_bar(self._title, done, total, rate)
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
+        elif seconds - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = seconds
             share = 100 * done / max(total, 1)
             self.say(f"{self._title}: {done:,} of {total:,} ({share:.0f}%), {rate}")
 
-    def end_round(self) -> None:
-        self._stop_bar()
-
     def result(self, round_index: int, scored: Scored, seconds: float) -> None:
+        """The line of a round, which took so many seconds."""
         outcome, several = scored.outcome, self._sessions > 1
         columns = _COLUMNS_OF_SESSIONS if several else _COLUMNS
         if not self._has_heading:
@@ -134,20 +117,8 @@ class Display:
         print_line(f"{row}  {', '.join(unusable) or 'none'}{ended}", self._out)
 
     def say(self, message: str) -> None:
+        """Something that a person should know."""
         print_line(message, self._err)
-
-    def end(self, state: str, message: str | None = None) -> None:
-        pass  # said by the moderator
-
-    def _print_loading(self) -> None:
-        while not self._loaded.wait(_SECONDS_BETWEEN_LOADING_LINES):
-            seconds = time.monotonic() - self._began
-            self.say(f"loading engines: {self._engines_ready} of {self._engines}, {seconds:.0f} s")
-
-    def _end_loading(self) -> None:
-        self._loaded.set()
-        if self._loading_lines:
-            self._loading_lines.join()
 
     def _move_bar(self, title: str, done: int, total: int, rate: str = "") -> None:
         """Moves the bar, which is there from its first move on."""
@@ -162,7 +133,8 @@ class Display:
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=rate)
 
-    def _stop_bar(self) -> None:
+    def stop_bar(self) -> None:
+        """Takes the bar away."""
         if self._bar:
             self._bar.stop()
             self._bar = None

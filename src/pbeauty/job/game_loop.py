@@ -34,16 +34,14 @@ def play_round(
 ) -> None:
     """Plays one round, or breaks it off where the moderator is asked to stop; arguments as for `play_game`."""
     began = time.monotonic()
-    journal = job.journal_path(announcement.round_index) if participants.llm else None
-    answer = partial(participants.answer, announcement, journal=journal)
-    answers = watch_progress(job, moderator, answer, announcement.round_index)
+    answers = watch_progress(job, moderator, partial(participants.answer, announcement), announcement.round_index)
     seconds = time.monotonic() - began
     if not job.all(answers.complete):
         return
     rows = job.gather(answers.rows)
     if moderator and rows:
         moderator.score(rows)
-    files = participants.store_replies(job, announcement, answers)
+    files = participants.store_replies(announcement.round_index, answers)
     stored = job.gather_objects((files, (seconds, participants.count)))
     if moderator and rows and stored:
         moderator.close_round(rows, [path for files, _ in stored for path in files], [times for _, times in stored])
@@ -55,8 +53,7 @@ def watch_progress(
     """Has this rank's block answer, while rank 0 shows how far all ranks are and tells them to stop if need be.
 
     Args:
-        job: all ranks.
-        moderator: on rank 0, None elsewhere.
+        job, moderator: as for `play_game`.
         answer: asks the block of this rank; it is given what is to be called after every step.
         round_index: from 0, or BACKGROUNDS_ROUND.
     """
@@ -65,12 +62,14 @@ def watch_progress(
         answers = answer(reporter.tick)
         reporter.finish(answers.progress)
         return answers
-    with moderator.answering(round_index):
-        if job.comm.size > 1:
-            monitor_ranks(job.comm, moderator.observers.show, moderator.interrupt.requested, job.patience)
+    moderator.begin_round(round_index)
+    if job.comm.size > 1:
+        monitor_ranks(job.comm, moderator.live.show, moderator.interrupt.requested, job.patience)
 
-        def on_step(progress: Progress) -> bool:
-            moderator.observers.show({0: progress})
-            return not moderator.interrupt.requested()
+    def on_step(progress: Progress) -> bool:
+        moderator.live.show({0: progress})
+        return not moderator.interrupt.requested()
 
-        return answer(on_step)
+    answers = answer(on_step)
+    moderator.live.end_round()
+    return answers

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pbeauty.game.experiment import Experiment
     from pbeauty.game.records import Progress
     from pbeauty.game.scoring import Outcome, Scored
+    from pbeauty.job.display import Display
     from pbeauty.storage.lock import Owner
     from pbeauty.storage.run_reader import Run
 
@@ -107,21 +108,29 @@ class RunStatus:
 
 
 class LiveStatus:
-    """Writes the file, on rank 0, as one of the moderator's observers; a context manager.
+    """Follows a run on rank 0: has it shown, and writes the file; a context manager.
 
     A thread of its own does the writing: a file system that takes its time must not hold up a round.
     """
 
-    def __init__(self, folder: Path, experiment: Experiment, owner: Owner, results: Sequence[RoundResult] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        experiment: Experiment,
+        owner: Owner,
+        display: Display,
+        results: Sequence[RoundResult] = (),
+    ) -> None:
         """Writes the first status: starting.
 
         Args:
             folder: the run's folder.
             experiment: what is played.
             owner: who plays it.
+            display: shows a person what is followed.
             results: the latest rounds that earlier jobs have finished.
         """
-        self._path = folder / LIVE_FILE
+        self._path, self._display = folder / LIVE_FILE, display
         self._status = RunStatus(
             state="starting",
             name=experiment.name,
@@ -154,23 +163,29 @@ class LiveStatus:
             self._write()  # last, whatever the thread was writing when the game ended
 
     def loading(self, ready: int, engines: int) -> None:
+        """So many of the job's engines have been loaded; from 0 on, until `begin_playing`."""
         self._since = self._since or time.monotonic()
         self._status.engines, self._status.engines_ready = engines, ready
         self._status.loading_seconds = 0.0
 
     def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
+        """All ranks are ready: the host and the number of participants of each."""
         everybody = zip(range(len(hosts)), hosts, counts, strict=True)
         self._playing = [(rank, host, count) for rank, host, count in everybody if count]
         with self._changing:
             self._status.ranks = [RankStatus(*about) for about in self._playing]
             self._status.state, self._status.loading_seconds = "playing", None
+            self._display.stop_bar()
 
     def begin_round(self, round_index: int) -> None:
+        """The ranks begin to answer; at BACKGROUNDS_ROUND they write backgrounds."""
         with self._changing:
             self._since, self._status.round = time.monotonic(), round_index + 1
             self._status.ranks = [RankStatus(*about) for about in self._playing]
+        self._display.begin_round(round_index)
 
     def show(self, progress: Mapping[int, Progress]) -> None:
+        """How far each rank is that has said so, of those that it asks in the round, a few times a second."""
         seconds = max(time.monotonic() - self._since, 1e-9)
         with self._changing:
             for rank in self._status.ranks:
@@ -179,20 +194,29 @@ class LiveStatus:
                     rank.total, rank.done, rank.unusable = latest.total, latest.done, latest.unusable
                     rank.prompt_tokens, rank.output_tokens = latest.prompt_tokens, latest.output_tokens
                     rank.participants_per_second = latest.done / seconds
+            done, total, unusable = (
+                sum(getattr(rank, name) for rank in self._status.ranks) for name in ("done", "total", "unusable")
+            )
+        self._display.show(done, total, unusable, seconds)
 
     def end_round(self) -> None:
-        pass  # its result follows
+        """The ranks have answered, or were told to stop."""
+        self._display.stop_bar()
 
     def result(self, round_index: int, scored: Scored, seconds: float) -> None:
+        """A round is finished and stored."""
         with self._changing:
             self._status.rounds_finished, self._status.round = round_index + 1, None
             self._status.results.append(round_result(round_index, scored.outcome, seconds))
             del self._status.results[:-_ROUNDS_KEPT]
+        self._display.result(round_index, scored, seconds)
 
     def say(self, message: str) -> None:
-        pass  # messages are for people
+        """Something that a person should know."""
+        self._display.say(message)
 
     def end(self, state: str, message: str | None = None) -> None:
+        """The game is over: `finished`, `failed` or `interrupted`, and why."""
         with self._changing:
             self._status.state, self._status.round, self._status.loading_seconds = state, None, None
             self._status.message = message and message[-_LONGEST_MESSAGE:]
@@ -207,7 +231,9 @@ class LiveStatus:
             status, seconds = self._status, time.monotonic() - self._since
             status.updated = datetime.now(UTC).isoformat(timespec="seconds")
             status.round_seconds = 0.0 if status.round is None else seconds
-            status.loading_seconds = None if status.loading_seconds is None else seconds
+            if status.loading_seconds is not None:
+                status.loading_seconds = seconds
+                self._display.loading(status.engines_ready, status.engines, seconds)
             status.seconds_left = seconds_left(status)
             content = json.dumps(asdict(status), indent=1)
         try:
@@ -253,7 +279,7 @@ def round_result(round_index: int, outcome: Outcome, seconds: float) -> RoundRes
 
 def latest_results(run: Run) -> list[RoundResult]:
     """The latest finished rounds of a run on disk."""
-    seconds = run.seconds.tolist()
+    seconds = run.read("seconds").tolist()
     return [round_result(index, run.outcome(index), seconds[index]) for index in range(run.round_count)[-_ROUNDS_KEPT:]]
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
-from pbeauty.game.announcement import Announcement, announcement, needs_guesses
+from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.population import group_counts
-from pbeauty.game.records import Progress, Rows
+from pbeauty.game.records import Rows
 from pbeauty.game.scoring import Scored, score
 from pbeauty.job.checkpoint import Checkpoint
+from pbeauty.job.live_status import LiveStatus
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.storage.journal import drop_journals
 from pbeauty.storage.run_writer import RunWriter
@@ -24,73 +23,21 @@ _LISTED = 10
 """Sessions that a message lists."""
 
 
-class Observer(Protocol):
-    """Follows a run, on rank 0."""
-
-    def loading(self, ready: int, engines: int) -> None:
-        """So many of the job's engines have been loaded; from 0 on, until `begin_playing`."""
-        ...
-
-    def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
-        """All ranks are ready: the host and the number of participants of each."""
-        ...
-
-    def begin_round(self, round_index: int) -> None:
-        """The ranks begin to answer; at BACKGROUNDS_ROUND they write backgrounds."""
-        ...
-
-    def show(self, progress: Mapping[int, Progress]) -> None:
-        """How far each rank is that has said so, of those that it asks in the round, a few times a second."""
-        ...
-
-    def end_round(self) -> None:
-        """The ranks have answered, or were told to stop."""
-        ...
-
-    def result(self, round_index: int, scored: Scored, seconds: float) -> None:
-        """A round is finished and stored."""
-        ...
-
-    def say(self, message: str) -> None:
-        """Something that a person should know."""
-        ...
-
-    def end(self, state: str, message: str | None = None) -> None:
-        """The game is over: `finished`, `failed` or `interrupted`, and why."""
-        ...
-
-
-class Observers:
-    """Several observers as one: each of its methods calls that of all of them."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            for observer in self._observers:
-                getattr(observer, name)(*arguments)
-
-        return call
-
-
 class Moderator:
-    """Decides whether there is another round, scores and stores what was answered, and keeps observers informed."""
+    """Decides whether there is another round, scores and stores what was answered, and has the run followed."""
 
-    def __init__(
-        self, experiment: Experiment, interrupt: Interrupt, checkpoint: Checkpoint, observers: Sequence[Observer] = ()
-    ) -> None:
+    def __init__(self, experiment: Experiment, interrupt: Interrupt, checkpoint: Checkpoint, live: LiveStatus) -> None:
         """Starts the game, or goes on after the finished rounds of `checkpoint`.
 
         Args:
             experiment: what is played.
             interrupt: says when the game is to stop early.
             checkpoint: what earlier jobs have left.
-            observers: follow the run.
+            live: follows the run.
         """
         self.experiment = experiment
         self.interrupt = interrupt
-        self.observers = Observers(observers)
+        self.live = live
         self.writer: RunWriter
         """Of the run; to be set before the game begins."""
         self.rounds = checkpoint.rounds
@@ -103,15 +50,10 @@ class Moderator:
         self._scored: Scored | None = None
         self._next = checkpoint.announcements[-1]
 
-    @contextmanager
-    def answering(self, round_index: int) -> Iterator[None]:
-        """While this lasts, ranks answer, or at BACKGROUNDS_ROUND write backgrounds."""
+    def begin_round(self, round_index: int) -> None:
+        """Ranks begin to answer, or at BACKGROUNDS_ROUND to write backgrounds."""
         self._began = time.monotonic()
-        self.observers.begin_round(round_index)
-        try:
-            yield
-        finally:
-            self.observers.end_round()
+        self.live.begin_round(round_index)
 
     def announce(self) -> Announcement | None:
         """What the next round starts with; None when the game is over, or has to stop."""
@@ -125,7 +67,7 @@ class Moderator:
         self._seconds = time.monotonic() - self._began
 
     def close_round(self, rows: Rows, files: Sequence[StoredFile], times: Sequence[tuple[float, int]]) -> None:
-        """Stores the round that has been scored, tells observers, and makes the next announcement.
+        """Stores the round that has been scored, shows it, and makes the next announcement.
 
         Args:
             rows: of all participants, in the order of their ids.
@@ -145,28 +87,28 @@ class Moderator:
         took = {"seconds": seconds} | time_parts(times, seconds, time.monotonic() - self._began)
         self.writer.commit(self.rounds, rows, scored, took, files)
         drop_journals(self.writer.folder, self.rounds)
-        self.observers.result(self.rounds, scored, seconds)
+        self.live.result(self.rounds, scored, seconds)
         if (ended := empty[self._next.plays(empty - 1)]).size:
             listed = ", ".join(map(str, ended[:_LISTED].tolist())) + ", ..." * (ended.size > _LISTED)
             which = f"session {listed}, which ends" if ended.size == 1 else f"sessions {listed}, which end"
-            self.observers.say(f"round {self.rounds + 1}: no valid guess in {which} here")
+            self.live.say(f"round {self.rounds + 1}: no valid guess in {which} here")
         self.rounds += 1
         self.finished = self.rounds == self.experiment.game.rounds
         if not self.finished:
-            answers = [rows[name] for name in ("guess", "status")] if needs_guesses(self.experiment) else []
-            self._next = announcement(self.experiment, self.rounds, scored.outcome, scored.group_numbers, *answers)
+            outcome, numbers = scored.outcome, scored.group_numbers
+            self._next = announcement(self.experiment, self.rounds, outcome, numbers, rows.__getitem__)
 
     def end_game(self) -> None:
-        """Tells observers how the game ended."""
+        """Says how the game ended."""
         if self.finished:
-            self.observers.end("finished")
+            self.live.end("finished")
         elif self.failure:
-            self.observers.end("failed", self.failure)
-            self.observers.say(f"pbeauty: {self.failure}")
+            self.live.end("failed", self.failure)
+            self.live.say(f"pbeauty: {self.failure}")
         else:
             reason = f"stopped by {self.interrupt.reason}"
-            self.observers.end("interrupted", reason)
-            self.observers.say(
+            self.live.end("interrupted", reason)
+            self.live.say(
                 f"pbeauty: {reason} after {self.rounds} finished round(s); the same command with --resume goes on"
             )
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game import scripted
+from pbeauty.errors import FAILED
+from pbeauty.game import theory
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, UniformGroup
 from pbeauty.game.personas import Personas
 from pbeauty.game.population import Block, Segment, ids, rows_of, span
-from pbeauty.game.records import Progress, Replies, Rows, Status, new_rows
-from pbeauty.game.theory import Floats
+from pbeauty.game.records import BACKGROUNDS_ROUND, Progress, Replies, Rows, Status, new_rows
+from pbeauty.game.scoring import Floats
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.mpi.partition import plays_model
@@ -48,7 +48,8 @@ class Answers:
     """What came of asking a block."""
 
     progress: Progress
-    rows: Rows
+    on_step: OnStep
+    rows: Rows = field(default_factory=dict)
     """Of the participants of the block, segment after segment; empty where backgrounds were asked for."""
     replies: Replies | None = None
     """Every reply of the language models in the block; None where there are none."""
@@ -56,6 +57,11 @@ class Answers:
     """Those that were written, in id order, where they were asked for."""
     complete: bool = True
     """False where the round was broken off."""
+
+    def go_on(self) -> bool:
+        """Whether to go on; to be called every now and then."""
+        self.complete = self.complete and self.on_step(self.progress)
+        return self.complete
 
 
 class Participants:
@@ -66,7 +72,7 @@ class Participants:
         experiment: Experiment,
         block: Block,
         engine: Engine | None = None,
-        watchdog: Watchdog | None = None,
+        job: JobContext | None = None,
         personas: Personas | None = None,
     ) -> None:
         """Sets up the participants before the first round.
@@ -75,14 +81,14 @@ class Participants:
             experiment: the whole experiment.
             block: of this rank, language models first.
             engine: with the model of the block's language models; None where there are none.
-            watchdog: ends the job if the engine hangs.
+            job: which run they play, and where; None to keep no journals, and to wait for the engine for good.
             personas: attributes and backgrounds of the block's participants; None where nobody has any.
         """
         self.experiment = experiment
         self.block = block
         self.count = sum(map(len, block))
-        self._watchdog = watchdog
-        self._replayed: ReplayedReplies | None = None
+        self._job = job
+        self._replayed: dict[int, ReplayedReplies] = {}  # by round index
         self.llm: LLMParticipants | None = None
         if engine and block and plays_model(experiment, block[0]):
             from pbeauty.llm.conversations import LLMParticipants
@@ -94,38 +100,32 @@ class Participants:
     @property
     def replies_kept(self) -> int:
         """Replies of the round that an earlier job broke off, which are not asked for again."""
-        return len(self._replayed) if self._replayed else 0
+        return sum(len(replies) for index, replies in self._replayed.items() if index != BACKGROUNDS_ROUND)
 
     def notes(self) -> list[str]:
         """What a person should know about how the models' conversations are held."""
         return self.llm.notes() if self.llm else []
 
-    def restore(self, folder: Path, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a run that was interrupted: its finished rounds, and the journals of the one being played.
 
         Raises:
             RunFileError: if stored replies are missing or damaged. Damaged records of a journal are left out, with a
                 message on standard error.
         """
-        if self.llm:
-            self.llm.restore(folder, checkpoint.announcements, checkpoint.reply_files)
-            self._replayed = self.replayed(folder, checkpoint.rounds)
-
-    def replayed(self, folder: Path, round_index: int, except_job: str | None = None) -> ReplayedReplies | None:
-        """The replies of a broken-off round that are in journals, but not in those of the job `except_job`."""
-        if self.llm is None:
-            return None
+        if self.llm is None or self._job is None:
+            return
         from pbeauty.storage.journal import ReplayedReplies, journals
 
-        found = journals(folder, round_index, span(self.block))
-        if except_job:
-            found = [path for path in found if not path.name.startswith(except_job)]
-        return ReplayedReplies(
-            found,
-            self.llm.ids,
-            self.llm.engine.vocabulary,
-            warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
-        )
+        folder, llm = self._job.folder, self.llm
+        llm.restore(folder, checkpoint.announcements, checkpoint.reply_files)
+        for round_index in (BACKGROUNDS_ROUND, checkpoint.rounds):
+            self._replayed[round_index] = ReplayedReplies(
+                journals(folder, round_index, span(self.block)),
+                llm.ids,
+                llm.engine.vocabulary,
+                warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
+            )
 
     def without_background(self) -> int:
         """How many are to have a background written by their model, and have none yet."""
@@ -135,36 +135,25 @@ class Participants:
 
         return backgrounds.wanted(self.llm).size
 
-    def write_backgrounds(
-        self, on_step: OnStep, journal: Path | None = None, replayed: ReplayedReplies | None = None
-    ) -> Answers:
-        """Has the models write the backgrounds of those who are to have one and have none yet.
-
-        Args:
-            on_step: as for `answer`.
-            journal: a new file, to which replies are appended as they come.
-            replayed: replies from before an interruption.
-        """
-        answers = Answers(Progress(), {})
+    def write_backgrounds(self, on_step: OnStep) -> Answers:
+        """Has the models write the backgrounds that are missing; `on_step` as for `answer`."""
+        answers = Answers(Progress(), on_step)
         if self.llm is None:
             return answers
         from pbeauty.llm import backgrounds
 
         if (wanted := backgrounds.wanted(self.llm)).size:
-            answers.backgrounds = backgrounds.Backgrounds()
-            with self._request_loop(answers.progress, on_step, journal, replayed) as loop:
-                answers.complete = backgrounds.write(self.llm, wanted, answers.backgrounds, loop)
+            with self._request_loop(answers, BACKGROUNDS_ROUND) as loop:
+                answers.backgrounds = backgrounds.write(self.llm, wanted, loop)
+            answers.complete = answers.backgrounds is not None
         return answers
 
-    def answer(
-        self, announcement: Announcement, on_step: OnStep = lambda progress: True, journal: Path | None = None
-    ) -> Answers:
+    def answer(self, announcement: Announcement, on_step: OnStep = lambda progress: True) -> Answers:
         """Asks every participant for a guess.
 
         Args:
             announcement: what everybody is told.
             on_step: called every now and then; False breaks the round off, which is then incomplete.
-            journal: a new file, to which replies are appended as they come.
         """
         began = time.monotonic()
         rows = new_rows(self.count, model=self.experiment.with_models)
@@ -173,14 +162,14 @@ class Participants:
         rows["status"].fill(Status.FAILED)  # until there is a reply
         if asked is not None:
             rows["status"][~asked] = Status.NOT_ASKED
-        answers = Answers(Progress(total=self.count if asked is None else int(asked.sum())), rows)
-        think_time = self._compute_guesses(announcement, answers, on_step)
+        answers = Answers(Progress(total=self.count if asked is None else int(asked.sum())), on_step, rows)
+        think_time = self._compute_guesses(announcement, answers)
         if answers.complete and self.llm:
-            self._ask_models(announcement, answers, on_step, journal)
+            self._ask_models(announcement, answers)
         # Everybody thinks at the same time, the language models meanwhile.
         while answers.complete and (rest := began + think_time - time.monotonic()) > 0:
             time.sleep(min(rest, _LONGEST_SLEEP))
-            answers.complete = on_step(answers.progress)
+            answers.go_on()
         if answers.complete:
             answers.progress.done = answers.progress.total
         return answers
@@ -191,13 +180,8 @@ class Participants:
             return None
         return announcement.plays(ids(self.block) // self.experiment.session_size)
 
-    def store_replies(self, job: JobContext, announcement: Announcement, answers: Answers) -> list[StoredFile]:
-        """Writes the replies of the round that has just been answered, from where conversations go on.
-
-        Args:
-            job: which run it is, and where.
-            announcement: of that round.
-            answers: of this block.
+    def store_replies(self, round_index: int, answers: Answers) -> list[StoredFile]:
+        """Writes the replies of the round, from 0, that this block has just answered.
 
         Returns:
             The files; none where no model was asked.
@@ -205,16 +189,13 @@ class Participants:
         Raises:
             RunFileError: if they cannot be written.
         """
-        if not self.llm or not answers.replies:
+        if not self.llm or not self._job or not answers.replies:
             return []
         from pbeauty.storage.replies import write_replies
 
-        first = int(self.llm.ids[0])
-        files, positions = write_replies(job.folder, job.run_id, announcement.round_index, first, answers.replies)
-        self.llm.attach_stored(positions)
-        return files
+        return write_replies(self._job.folder, self._job.run_id, round_index, int(self.llm.ids[0]), answers.replies)
 
-    def _compute_guesses(self, announcement: Announcement, answers: Answers, on_step: OnStep) -> float:
+    def _compute_guesses(self, announcement: Announcement, answers: Answers) -> float:
         """Fills in the guesses of those without a model; the seconds that the slowest of them thinks."""
         slowest = 0.0
         for segment, where in zip(self.block, rows_of(self.block), strict=True):
@@ -225,8 +206,7 @@ class Participants:
             slowest = max(slowest, think_time)
             guesses, status = answers.rows["guess"][where], answers.rows["status"][where]
             for start in range(0, len(segment), _PIECE):
-                if start and not on_step(answers.progress):
-                    answers.complete = False
+                if start and not answers.go_on():
                     return slowest
                 part = segment.part(start, start + _PIECE)
                 stop = start + len(part)
@@ -240,34 +220,36 @@ class Participants:
         """What participants without a model guess, float64[participant]."""
         participants = part.ids()
         if len(part.groups) == 1:
-            return scripted.guess(self.experiment, part.groups[0], announcement, participants)
+            return theory.guess(self.experiment, part.groups[0], announcement, participants)
         groups, found = part.group_of(), np.empty(len(part))
         for group in part.groups:
             if (mine := groups == group).any():
-                found[mine] = scripted.guess(self.experiment, group, announcement, participants[mine])
+                found[mine] = theory.guess(self.experiment, group, announcement, participants[mine])
         return found
 
-    def _ask_models(self, announcement: Announcement, answers: Answers, on_step: OnStep, journal: Path | None) -> None:
+    def _ask_models(self, announcement: Announcement, answers: Answers) -> None:
         """Has the language models answer, and fills in their rows."""
         from pbeauty.llm import answering
 
         assert self.llm is not None
         rows = {name: values[self._slots] for name, values in answers.rows.items()}
         answers.replies = Replies()
-        with self._request_loop(answers.progress, on_step, journal, self._replayed) as loop:
+        with self._request_loop(answers, announcement.round_index) as loop:
             answers.complete = answering.play(self.llm, announcement, rows, answers.replies, loop)
-        self._replayed = None
 
     @contextmanager
-    def _request_loop(
-        self, progress: Progress, on_step: OnStep, journal: Path | None, replayed: ReplayedReplies | None
-    ) -> Iterator[RequestLoop]:
+    def _request_loop(self, answers: Answers, round_index: int) -> Iterator[RequestLoop]:
         """The loop around the engine for one round, with a new journal, under the eyes of the watchdog."""
         from pbeauty.llm.request_loop import RequestLoop
         from pbeauty.storage.journal import Journal
 
         assert self.llm is not None
-        engine = self.llm.engine
-        watching = self._watchdog.watching(progress, lambda: engine.in_flight) if self._watchdog else nullcontext()
-        with watching, Journal(journal) if journal else nullcontext() as opened:
-            yield RequestLoop(engine, progress, on_step, opened, replayed)
+        engine, replayed = self.llm.engine, self._replayed.pop(round_index, None)
+        loop = RequestLoop(engine, answers.progress, answers.on_step, replayed=replayed)
+        if (job := self._job) is None:
+            yield loop
+            return
+        watchdog = Watchdog(job.patience, job.comm.rank, end=lambda: job.comm.Abort(FAILED))
+        watching = watchdog.watching(answers.progress, lambda: engine.in_flight)
+        with watching, Journal(job.journal_path(round_index)) as loop.journal:
+            yield loop

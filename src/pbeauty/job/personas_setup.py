@@ -6,7 +6,6 @@ Where the writer is another model than the one that plays, it writes them into a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +78,8 @@ def _writing(experiment: Experiment) -> Experiment:
     groups: list[LLMGroup | FixedGroup] = []
     for index, group in enumerate(experiment.population):
         about: dict[str, Any] = {"name": group.name, "count": group.count}
-        if isinstance(group, LLMGroup) and group.personas and group.personas.write:
-            write = group.personas.write.model_copy(update={"model": None})
+        if isinstance(group, LLMGroup) and group.personas and group.writer:
+            write = group.writer.model_copy(update={"model": None})
             about |= {"model": names[index], "personas": group.personas.model_copy(update={"write": write})}
             groups.append(LLMGroup(**about, kind="llm", system_prompt="background", sampling=group.sampling))
         else:  # ids stay what they are, and with them what is drawn for each participant
@@ -96,9 +95,7 @@ def write_backgrounds(
     """Has the models write what backgrounds are missing, and stores them; collective.
 
     Args:
-        job: all ranks.
-        participants: the block of this rank.
-        moderator: on rank 0, None elsewhere.
+        job, participants, moderator: as for `game_loop.play_game`.
         personas: on rank 0 those of everybody, filled in; None elsewhere.
 
     Returns:
@@ -106,12 +103,7 @@ def write_backgrounds(
     """
     if not has_personas(participants.experiment) or not any(job.comm.allgather(participants.without_background())):
         return True
-    write = partial(
-        participants.write_backgrounds,
-        journal=job.journal_path(BACKGROUNDS_ROUND),
-        replayed=participants.replayed(job.folder, BACKGROUNDS_ROUND, except_job=job.job_id),
-    )
-    answers = watch_progress(job, moderator, write, BACKGROUNDS_ROUND)
+    answers = watch_progress(job, moderator, participants.write_backgrounds, BACKGROUNDS_ROUND)
     if not job.all(answers.complete):
         return False
     written = answers.backgrounds
@@ -134,7 +126,7 @@ def _store(moderator: Moderator, folder: Path, personas: Personas, written: Sequ
     write_file(folder / PERSONAS_FILE, moderator.experiment, personas)
     drop_journals(folder, BACKGROUNDS_ROUND)
     failed = sum(part.source.count(Source.IN_WORDS) for part in written)
-    moderator.observers.say(
+    moderator.live.say(
         f"{sum(map(len, written)) - failed:,} backgrounds written"
         + (f"; {failed:,} had no usable reply and are their attributes in words" if failed else "")
     )

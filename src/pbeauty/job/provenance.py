@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pbeauty import __version__
+from pbeauty.program import __version__
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

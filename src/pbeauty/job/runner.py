@@ -7,16 +7,15 @@ import importlib
 import shlex
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbeauty import STARTED
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
-from pbeauty.game.experiment import LLMGroup
+from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas
 from pbeauty.game.population import groups_of
 from pbeauty.job import provenance
@@ -34,13 +33,15 @@ from pbeauty.llm.engine_arguments import check_models
 from pbeauty.llm.model_files import require_files
 from pbeauty.mpi.collectives import node_rank, run_on_all, run_on_root, run_on_root_only
 from pbeauty.mpi.partition import partition_population, partition_warnings
-from pbeauty.mpi.watchdog import Watchdog
+from pbeauty.program import STARTED
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from pbeauty.job.moderator import Moderator
 
+Wanted = Callable[[], tuple[Experiment, RunRequest]]
+"""Says what is to be played, checked, and what is asked for about it."""
 _ROUNDS_WORTH_SHARING = 20
 """From so many rounds on, all ranks draw figures; of fewer, rank 0 has drawn them before the others could begin."""
 
@@ -48,7 +49,9 @@ _ROUNDS_WORTH_SHARING = 20
 class EngineCache:
     """This rank's engine, which stays loaded as long as it is the one that is wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, always: bool = False) -> None:
+        """Nothing is loaded yet; with `always` an engine that draws by itself stays, too, and its draws go on."""
+        self._always = always
         self._engine: Engine | None = None
         self._loaded: tuple[Any, ...] = ()
 
@@ -70,7 +73,7 @@ class EngineCache:
             if model is None:
                 return None
             # An engine that draws by itself goes on where it stopped, so each run that wants that has one of its own.
-            seed = experiment.seed if experiment.seeding == "engine" else None
+            seed = experiment.seed if experiment.seeding == "engine" and not self._always else None
             longest = longest_traits(experiment, groups_of(job.block), personas)
             context = partial(game_context, experiment, groups=longest)
             wanted = (model.model_copy(update={"weight": None}).model_dump_json(), place, seed)
@@ -87,26 +90,21 @@ class EngineCache:
 
         def show(ranks: set[int]) -> None:
             if moderator and any(needed):
-                moderator.observers.loading(sum(needed[rank] for rank in ranks), sum(needed))
+                moderator.live.loading(sum(needed[rank] for rank in ranks), sum(needed))
 
         return run_on_all(job.comm, load, finished=show)
 
 
 def run(comm: Comm, request: RunRequest) -> int:
-    """Plays the experiment that `request` names; returns the exit code, the same on every rank.
+    """Plays the experiment or case that `request` names; returns the exit code, the same on every rank.
 
     Raises:
         JobError: on every rank, where the request cannot be met or an engine does not start.
     """
-    interrupt = Interrupt()
-
-    def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
-        return plan_run(prepare(request), request, until_end, interrupt)
-
-    return play(comm, make_plan, interrupt, EngineCache(), alone=True)
+    return play(comm, lambda: prepare(request), Interrupt(), EngineCache(), alone=True)
 
 
-def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
+def write_personas(comm: Comm, request: RunRequest) -> int:
     """Has the writers of an experiment, or of a sweep, write its backgrounds into the new file `request.out`.
 
     Until they are complete they are kept, as a run without rounds, in a hidden folder beside the file.
@@ -117,19 +115,17 @@ def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
     Raises:
         JobError: on every rank, where there is nothing to write, or it cannot be written there.
     """
-    interrupt = Interrupt()
     out = request.out or Path(f"{request.config.stem}.personas.jsonl")
     folder = out.with_name(f".{out.name}.writing")
 
-    def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
+    def prepare_writing() -> tuple[Experiment, RunRequest]:
         from pbeauty.config.sweep import load_cases
 
         if out.exists():
             raise ConfigError(f"{out} is there already; another --out writes anew")
-        experiment = writing(load_cases(request.config, request.overrides, case), str(request.config))
+        experiment = writing(load_cases(request.config, request.overrides, request.case), str(request.config))
         check_models(experiment, request.config.parent)
-        plan, earlier = plan_run(experiment, replace(request, out=folder), until_end, interrupt)
-        return replace(plan, only_backgrounds=True), earlier
+        return experiment, replace(request, out=folder, only_backgrounds=True)
 
     def publish() -> None:
         from pbeauty.config.persona_files import write_file
@@ -141,25 +137,32 @@ def write_personas(comm: Comm, request: RunRequest, case: str | None) -> int:
         shutil.rmtree(folder)
         print_line(f"backgrounds: {out}")
 
-    code = play(comm, make_plan, interrupt, EngineCache(), alone=False)
+    code = play(comm, prepare_writing, Interrupt(), EngineCache(), alone=False)
     if code == DONE:
         run_on_root_only(comm, publish)
     return code
 
 
-def play(
-    comm: Comm,
-    make_plan: Callable[[ExitStack], tuple[Plan, EarlierJobs]],
-    interrupt: Interrupt,
-    engines: EngineCache,
-    *,
-    alone: bool,
-) -> int:
+@dataclass(frozen=True)
+class ReadyRun:
+    """A run that is ready to be played, on one of the ranks."""
+
+    job: JobContext
+    plan: Plan
+    participants: Participants
+    personas: Personas | None
+    """On rank 0 those of everybody; None elsewhere, and where nobody has any."""
+    moderator: Moderator | None
+    """On rank 0."""
+    timer: PhaseTimer
+
+
+def play(comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache, *, alone: bool) -> int:
     """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
 
     Args:
         comm: all ranks.
-        make_plan: called on rank 0; the stack that it is given is closed at the run's end.
+        wanted: called on rank 0; checks what is to be played.
         interrupt: what may end the run early.
         engines: this rank's engine, if it has one already.
         alone: whether this process was started for this run alone, which then draws its own figures; not so for the
@@ -168,17 +171,51 @@ def play(
     Raises:
         JobError: on every rank, where the run cannot be played.
     """
+    with prepared(comm, wanted, interrupt, engines, alone=alone) as ready:
+        if ready is None:
+            return DONE
+        job, plan, moderator, timer = ready.job, ready.plan, ready.moderator, ready.timer
+
+        # 5. The game: backgrounds that are missing, then round after round.
+        written = write_backgrounds(job, ready.participants, moderator, ready.personas)
+        if written and not plan.only_backgrounds:
+            play_game(job, ready.participants, moderator)
+        elif moderator:
+            moderator.finished = written
+        timer.end_phase("game")
+        if moderator:
+            moderator.end_game()
+
+        # 6. The figures, what it all took, and the exit code.
+        # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
+        ended = moderator and (moderator.finished or moderator.failure)
+        if job.bcast(bool(alone and plan.experiment.plots and ended)):
+            draw_figures(comm, [plan.folder])
+        used = comm.gather(timer.run_usage())
+        code = _close(moderator, plan, timer, used) if moderator and used else DONE
+        if moderator and code == DONE and alone:
+            moderator.live.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
+        job.wait()
+        return comm.bcast(code)
+
+
+@contextmanager
+def prepared(
+    comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache, *, alone: bool
+) -> Iterator[ReadyRun | None]:
+    """All that comes before the first round; as of `play`. Gives None where the run is finished already."""
     timer = PhaseTimer(STARTED if alone else None)
     with ExitStack() as until_end:
         # 1. Rank 0 finds out what is to be played and what earlier jobs have left of it, and locks the run's folder.
-        planned = run_on_root_only(comm, lambda: make_plan(until_end))
+        planned = run_on_root_only(comm, lambda: plan_run(*wanted(), until_end, interrupt))
         plan: Plan = comm.bcast(planned and planned[0])
         earlier = planned[1] if planned else EarlierJobs()
         experiment, checkpoint = plan.experiment, plan.checkpoint
         if checkpoint.complete:
             if comm.rank == 0:
                 print_line(f"results: {plan.folder} (finished already)")
-            return DONE
+            yield None
+            return
 
         # 2. Every rank gets its block of the participants, and must see the folder that rank 0 sees.
         partition = run_on_root(comm, lambda: partition_population(experiment, comm.size))
@@ -205,28 +242,7 @@ def play(
         if moderator and ranks:
             _open_record(moderator, plan, provenance.of_job(comm, ranks) | fixed_provenance(plan), everybody)
             _say_ready(moderator, timer, ranks)
-
-        # 5. The game: backgrounds that are missing, then round after round.
-        written = write_backgrounds(job, participants, moderator, everybody)
-        if written and not plan.only_backgrounds:
-            play_game(job, participants, moderator)
-        elif moderator:
-            moderator.finished = written
-        timer.end_phase("game")
-        if moderator:
-            moderator.end_game()
-
-        # 6. The figures, what it all took, and the exit code.
-        # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
-        ended = moderator and (moderator.finished or moderator.failure)
-        if job.bcast(bool(alone and experiment.plots and ended)):
-            draw_figures(comm, [plan.folder])
-        used = comm.gather(timer.run_usage())
-        code = _close(moderator, plan, timer, used) if moderator and used else DONE
-        if moderator and code == DONE and alone:
-            moderator.observers.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
-        job.wait()
-        return comm.bcast(code)
+        yield ReadyRun(job, plan, participants, everybody, moderator, timer)
 
 
 def _find_folder(plan: Plan) -> Plan:
@@ -246,28 +262,27 @@ def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interru
     from pbeauty.storage.lock import this_process
 
     display = until_end.enter_context(Display(plan.experiment))
-    live = until_end.enter_context(LiveStatus(plan.folder, plan.experiment, this_process(), earlier.results))
-    return Moderator(plan.experiment, interrupt, plan.checkpoint, [display, live])
+    live = LiveStatus(plan.folder, plan.experiment, this_process(), display, earlier.results)
+    return Moderator(plan.experiment, interrupt, plan.checkpoint, until_end.enter_context(live))
 
 
 def _say_header(moderator: Moderator, job: JobContext, plan: Plan, timer: PhaseTimer) -> None:
     experiment, rounds = plan.experiment, plan.checkpoint.rounds
     going_on = f", going on after round {rounds}" if rounds else ""
     sessions = f" in {experiment.sessions:,} sessions" if experiment.sessions > 1 else ""
-    moderator.observers.say(
+    moderator.live.say(
         f"{experiment.name}: {experiment.count:,} participants{sessions} on {job.comm.size} rank(s){going_on}, "
         f"started in {timer.seconds('starting'):.1f} s"
     )
     for warning in partition_warnings(experiment, job.partition):
-        moderator.observers.say(f"WARNING: {warning}")
+        moderator.live.say(f"WARNING: {warning}")
 
 
 def _take_block(job: JobContext, plan: Plan, engine: Engine | None, personas: Personas | None) -> Participants:
     """This rank's participants, with the conversations that earlier jobs left."""
-    watchdog = Watchdog(plan.experiment.patience, job.comm.rank, end=lambda: job.comm.Abort(FAILED))
-    participants = Participants(plan.experiment, job.block, engine, watchdog, personas)
+    participants = Participants(plan.experiment, job.block, engine, job, personas)
     if plan.checkpoint.exists:
-        participants.restore(plan.folder, plan.checkpoint)
+        participants.restore(plan.checkpoint)
     return participants
 
 
@@ -285,14 +300,14 @@ def _open_record(moderator: Moderator, plan: Plan, about: dict[str, Any], person
 
 
 def _say_ready(moderator: Moderator, timer: PhaseTimer, ranks: Sequence[dict[str, Any]]) -> None:
-    observers = moderator.observers
-    observers.begin_playing([rank["host"] for rank in ranks], [rank["participants"] for rank in ranks])
+    live = moderator.live
+    live.begin_playing([rank["host"] for rank in ranks], [rank["participants"] for rank in ranks])
     if any("engine" in rank for rank in ranks):
-        observers.say(f"engines ready in {timer.seconds('engines'):.1f} s")
+        live.say(f"engines ready in {timer.seconds('engines'):.1f} s")
     for note in sorted({note for rank in ranks for note in rank.get("notes", [])}):
-        observers.say(note)
+        live.say(note)
     if kept := sum(rank.get("replies_kept", 0) for rank in ranks):
-        observers.say(f"{kept:,} replies of round {moderator.rounds + 1} were kept, and are not asked for again")
+        live.say(f"{kept:,} replies of round {moderator.rounds + 1} were kept, and are not asked for again")
 
 
 def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:

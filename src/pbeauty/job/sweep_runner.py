@@ -6,7 +6,6 @@ import csv
 import json
 import shlex
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -16,7 +15,7 @@ from pbeauty.config.differences import varied_settings
 from pbeauty.config.sweep import Case, Sweep, load_sweep
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, INTERRUPTED, ConfigError, JobError, RunFileError
 from pbeauty.files import CASES_FILE, LIVE_FILE, PLOTS, RUN_FILE, aligned, csv_cell, replace_text
-from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, plan_run, read_checkpoint, refuse_other_writers
+from pbeauty.job.checkpoint import RunRequest, read_checkpoint, refuse_other_writers
 from pbeauty.job.display import print_line
 from pbeauty.job.live_status import round_result
 from pbeauty.job.runner import EngineCache, draw_figures, play
@@ -68,24 +67,6 @@ def prepare_sweep(request: RunRequest) -> tuple[Sweep, set[str]]:
     if faults:
         raise ConfigError("\n".join(faults))
     return sweep, finished
-
-
-def run_case(comm: Comm, request: RunRequest, which: str) -> int:
-    """Plays one case of a sweep as a run of its own; `request.out` is that run's folder.
-
-    Raises:
-        JobError: as `runner.run`.
-    """
-    interrupt = Interrupt()
-
-    def make_plan(until_end: ExitStack) -> tuple[Plan, EarlierJobs]:
-        sweep = load_sweep(request.config, request.overrides)
-        case = sweep.pick(which)
-        check_models(case.experiment, request.config.parent)
-        folder = request.out or sweep.folder / case.name
-        return plan_run(case.experiment, replace(request, out=folder), until_end, interrupt)
-
-    return play(comm, make_plan, interrupt, EngineCache(), alone=True)
 
 
 def run_sweep(comm: Comm, request: RunRequest) -> int:
@@ -146,9 +127,7 @@ def _play_case(comm: Comm, row: Row, interrupt: Interrupt, engines: EngineCache)
     """The exit code of a case, and why it failed, if it did."""
     request = RunRequest(Path(), out=row.folder, resume=True)
     try:
-        code = play(
-            comm, lambda end: plan_run(row.case.experiment, request, end, interrupt), interrupt, engines, alone=False
-        )
+        code = play(comm, lambda: (row.case.experiment, request), interrupt, engines, alone=False)
     except JobError as error:
         if comm.rank == 0:
             print_line(f"pbeauty: case {row.case.name}: {error}", sys.stderr)
@@ -207,7 +186,7 @@ def _figures(folder: Path) -> dict[str, float]:
                 "median_last": last.median,
                 "target_last": last.target,
                 "valid_share": float(run.read("n_valid").sum() / (run.round_count * run.experiment.count)),
-                "seconds": float(run.seconds.sum()),
+                "seconds": float(run.read("seconds").sum()),
             }
     except (ConfigError, RunFileError):
         return _NO_FIGURES

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.experiment import LLMGroup, Writer
+from pbeauty.game.experiment import Writer
 from pbeauty.game.personas import Source
-from pbeauty.game.prompts import WRITING, background_request
+from pbeauty.game.prompts import WRITING, attributes_in_words, background_request
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress, Ragged, Reply
 from pbeauty.llm.context_size import writing_sampling
@@ -39,45 +39,38 @@ class Backgrounds:
 
 def wanted(block: LLMParticipants) -> NDArray[np.int64]:
     """The slots whose background is to be written by the model, and has not been."""
-    groups = block.experiment.population
-    writing = [index for index, group in enumerate(groups) if writer(group) is not None]
+    writing = [index for index, group in enumerate(block.experiment.population) if group.writer]
     if block.personas is None:
         return np.empty(0, np.int64)
     return np.flatnonzero(np.isin(block.group_of, writing) & (block.personas.row < 0))
 
 
-def writer(group: object) -> Writer | None:
-    """How a group's backgrounds are to be written; None where they are not."""
-    return group.personas.write if isinstance(group, LLMGroup) and group.personas else None
-
-
-def write(block: LLMParticipants, slots: NDArray[np.int64], made: Backgrounds, loop: RequestLoop) -> bool:
+def write(block: LLMParticipants, slots: NDArray[np.int64], loop: RequestLoop) -> Backgrounds | None:
     """Asks for each slot's background, and again, as often as its group allows, where a reply cannot be used.
 
     Args:
         block: whose.
         slots: int64[some], ascending.
-        made: gets one entry per slot, in their order: what the model wrote, or, where no reply could be used, the
-            attributes in words.
         loop: around the participants' engine; in its progress those without a usable reply are `unusable`.
 
     Returns:
-        Whether it came to its end.
+        One for each slot, in their order: what the model wrote, or, where no reply could be used, the attributes in
+        words. None where it did not come to its end.
     """
     loop.progress.total = len(slots)
-    writing = _Writing(block, slots, loop.progress)
+    writing, made = _Writing(block, slots, loop.progress), Backgrounds()
     if not loop.run(writing):
-        return False
+        return None
     for slot in slots.tolist():
         text = writing.texts.get(slot)
         made.participant.append(int(block.ids[slot]))
         made.text.append((in_words(block, slot) if text is None else text).encode("utf-8", errors="replace"))
         made.source.append(Source.IN_WORDS if text is None else Source.WRITTEN)
-    return True
+    return made
 
 
 @dataclass(slots=True)
-class _Call(Request):
+class _WritingCall(Request):
     """A request for a background; its number is how often it has been made before."""
 
     slot: int
@@ -89,22 +82,21 @@ class _Writing:
     def __init__(self, block: LLMParticipants, slots: NDArray[np.int64], progress: Progress) -> None:
         self._block, self._slots, self._progress = block, slots, progress
         self._params = {
-            index: block.engine.sampling_params(writing_sampling(block.experiment, block.template, found))
+            index: block.engine.sampling_params(writing_sampling(block.experiment, block.template, group.writer))
             for index, group in enumerate(block.experiment.population)
-            if (found := writer(group)) is not None
+            if group.writer
         }
         self.texts: dict[int, str] = {}
         """The usable backgrounds, by slot."""
 
-    def first_requests(self) -> Iterator[_Call]:
+    def first_requests(self) -> Iterator[_WritingCall]:
         """What everybody is asked first."""
         for slot in self._slots.tolist():
             yield self._call(slot, attempt=0)
 
-    def on_reply(self, call: _Call, reply: Reply) -> _Call | None:
+    def on_reply(self, call: _WritingCall, reply: Reply) -> _WritingCall | None:
         """Keeps the background, or asks for it again, as often as the group allows."""
-        found = writer(self._block.group_settings(call.slot).group)
-        assert found is not None  # only such groups are asked
+        found, _ = _asked_for(self._block, call.slot)
         text = " ".join(self._block.template.reasoning.split(reply.tokens, reply.text).text.split())
         if not reply.truncated and usable(text, found):
             self.texts[call.slot] = text
@@ -115,7 +107,7 @@ class _Writing:
         self._progress.done += 1
         return None
 
-    def _call(self, slot: int, attempt: int) -> _Call:
+    def _call(self, slot: int, attempt: int) -> _WritingCall:
         block = self._block
         participant = int(block.ids[slot])
         seed = None
@@ -123,7 +115,7 @@ class _Writing:
             stream = f"background-{attempt}"
             seed = int(seeds(block.experiment.seed, stream, 0, block.ids[slot : slot + 1])[0])
         params = self._params[int(block.group_of[slot])]
-        return _Call(participant, attempt, _prompt(block, slot, attempt), params, seed, slot)
+        return _WritingCall(participant, attempt, _prompt(block, slot, attempt), params, seed, slot)
 
 
 def usable(text: str, found: Writer) -> bool:
@@ -137,14 +129,18 @@ def usable(text: str, found: Writer) -> bool:
 
 def in_words(block: LLMParticipants, slot: int) -> str:
     """What stands in for a background that could not be written: the attributes."""
-    found = writer(block.group_settings(slot).group)
-    writing = WRITING[found.language if found else "en"]
-    pairs: Sequence[tuple[str, str]] = list(block.personas.attributes(slot).items()) if block.personas else []
-    return writing.separator.join(writing.pair.format(name=name.replace("_", " "), value=v) for name, v in pairs) + "."
+    writer, attributes = _asked_for(block, slot)
+    return attributes_in_words(writer.language, attributes) + "."
 
 
 def _prompt(block: LLMParticipants, slot: int, attempt: int) -> list[int]:
-    found = writer(block.group_settings(slot).group)
-    assert found is not None and block.personas is not None
-    text = background_request(found.language, block.personas.attributes(slot))
-    return block.template.question(f"{text} {WRITING[found.language].again}" if attempt else text)
+    writer, attributes = _asked_for(block, slot)
+    text = background_request(writer.language, attributes)
+    return block.template.question(f"{text} {WRITING[writer.language].again}" if attempt else text)
+
+
+def _asked_for(block: LLMParticipants, slot: int) -> tuple[Writer, dict[str, str]]:
+    """How the background at a slot is to be written, and from which attributes."""
+    writer = block.group_settings(slot).group.writer
+    assert writer is not None and block.personas is not None  # only such groups are asked
+    return writer, block.personas.attributes(slot)

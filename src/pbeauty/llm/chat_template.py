@@ -22,7 +22,7 @@ _MARK = "\u2402reply\u2403"
 
 
 class ChatTemplate:
-    """Renders the turns of one tokenizer's chat template; equal texts are rendered once."""
+    """Renders the turns of one tokenizer's chat template; `turn` remembers those of equal texts."""
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class ChatTemplate:
         """Whether the template has no system role, so that system prompts open the first user message."""
         self.is_append_only = self._is_append_only()
         """Whether conversations grow token by token. Some templates rewrite earlier turns; theirs are rendered anew."""
-        self.opening = cache(self.uncached_opening)
         self.turn = cache(self.uncached_turn)
 
     def dated(self, date: datetime) -> ChatTemplate:
@@ -102,11 +101,11 @@ class ChatTemplate:
         return self._encode(self._render(messages))
 
     def question(self, user: str) -> list[int]:
-        """Token ids of a conversation of one message, without a system prompt; not kept, since each is another."""
-        return self.uncached_opening(None, user)
+        """Token ids of a conversation of one message, without a system prompt."""
+        return self.opening(None, user)
 
-    def uncached_opening(self, system: str | None, user: str) -> list[int]:
-        """Token ids of the first prompt of a conversation; of texts that one participant alone is given."""
+    def opening(self, system: str | None, user: str) -> list[int]:
+        """Token ids of the first prompt of a conversation."""
         return self._encode(self._render(self._first(system, user)))
 
     def uncached_turn(self, user: str) -> list[int]:

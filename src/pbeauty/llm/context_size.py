@@ -46,7 +46,7 @@ def longest_traits(
             found[index] = {}
             continue
         members = np.flatnonzero(group_of == index)
-        if group.personas.write:
+        if group.writer:
             found[index] = personas.attributes(int(members[0])) | {"background": ""}
             continue
         rows, longest = personas.row[members], int(members[0])
@@ -62,9 +62,8 @@ def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTempla
     assert isinstance(group, LLMGroup)
     variables = {**population_variables(experiment), "group": group.name, **longest}
     system = prompts.system_message(group.system_prompt, variables, experiment.prompts)
-    written = len(template.uncached_opening(system, _longest_request(experiment, group)))
-    write = group.personas.write if group.personas else None
-    return written + (writing_sampling(experiment, template, write).max_tokens if write else 0)
+    written = len(template.opening(system, _longest_request(experiment, group)))
+    return written + (writing_sampling(experiment, template, group.writer).max_tokens if group.writer else 0)
 
 
 def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits]) -> int:
@@ -82,7 +81,7 @@ def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping
         question = template.question(prompts.extraction_message("", variables, experiment.prompts))
         reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
         writing = 0
-        if group.personas and (write := group.personas.write):
+        if write := group.writer:
             asked = prompts.background_request(write.language, dict(longest))
             writing = len(template.question(f"{asked} {prompts.WRITING[write.language].again}"))
             writing += writing_sampling(experiment, template, write).max_tokens

@@ -22,7 +22,7 @@ from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Ragged
 from pbeauty.llm.context_size import check_room, extraction_sampling, longest_traits
 from pbeauty.llm.engine import Engine
-from pbeauty.storage.replies import AnswerPositions, PendingReplies, StoredReplies, stored_replies
+from pbeauty.storage.replies import read_answers
 from pbeauty.storage.schema import StoredFile
 
 
@@ -74,9 +74,8 @@ class GroupSettings:
 class LLMParticipants:
     """The language models that one rank hosts, all at one engine.
 
-    A conversation is stored once: the requests to a group by round as token ids, a participant's replies in the files
-    of stored replies, from which they are read again as needed. A slot is a participant's number among those of this
-    object.
+    A conversation is kept once, as token ids: the requests of a round by what is told, and every participant's reply. A
+    slot is a participant's number among those of this object.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class LLMParticipants:
         }
         self.set_personas(personas)
         self._requests: list[Requests] = []  # per round
-        self._replies: list[PendingReplies | StoredReplies] = []  # per finished round
+        self._replies: list[Ragged] = []  # per finished round, token ids by slot
         longest = longest_traits(experiment, self.group_of, personas)
         check_room(experiment, engine.template, longest, engine.max_model_len)
 
@@ -144,11 +143,7 @@ class LLMParticipants:
     def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
         """Adds everybody's reply to the latest request: row `rows[slot]` of `tokens`."""
         del self._replies[len(self._requests) - 1 :]
-        self._replies.append(PendingReplies(tokens, rows))
-
-    def attach_stored(self, positions: Sequence[AnswerPositions]) -> None:
-        """Has the replies to the latest request read from the files where they are stored now."""
-        self._replies[-1] = StoredReplies(positions, self.ids, self._requests[-1].announcement.plays(self.session_of))
+        self._replies.append(Ragged.of(*tokens.take(rows)))
 
     def notes(self) -> list[str]:
         """What a person should know about the engine, and about how conversations are held with its model."""
@@ -170,7 +165,7 @@ class LLMParticipants:
         """
         for announcement, files in zip(announcements, reply_files, strict=False):
             self.add_user_turn(announcement)
-            self._replies.append(stored_replies(folder, files, self.ids, announcement.plays(self.session_of)))
+            self._replies.append(read_answers(folder, files, self.ids, announcement.plays(self.session_of)))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""
@@ -261,7 +256,7 @@ class LLMParticipants:
         requests = self._requests[round_index]
 
         def make() -> list[int]:
-            return self.template.uncached_opening(self.system(slot), self._text(round_index, slot))
+            return self.template.opening(self.system(slot), self._text(round_index, slot))
 
         if self.group_settings(slot).system is not None:
             return requests.openings.get(int(requests.number[slot]), make)

@@ -17,7 +17,7 @@ from pydantic.errors import PydanticUserError
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, LLMGroup, Model, Sampling
 from pbeauty.game.personas import Personas
-from pbeauty.game.population import group_of
+from pbeauty.game.population import everybody
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
 from pbeauty.llm.model_files import architectures, check_chat_template, longest_context, model_source
@@ -242,7 +242,7 @@ def describe_engine(experiment: Experiment, name: str, personas: Personas | None
         template, own_context = load_template(model, arguments)
     except ConfigError as error:
         return found | {"unresolved": str(error)}
-    all_traits = longest_traits(experiment, group_of(experiment), personas)
+    all_traits = longest_traits(experiment, everybody(experiment).group_of(), personas)
     mine = [group for group in experiment.population if isinstance(group, LLMGroup) and group.model == name]
     groups = {i: traits for i, traits in all_traits.items() if experiment.population[i] in mine}
     needed = game_context(experiment, template, groups)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pbeauty.game.records import Progress
 from pbeauty.mpi.collectives import nap
 from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
@@ -38,8 +36,8 @@ class ProgressReporter:
             return self._order != _BREAK_OFF
         self._next_report = now + _SECONDS_BETWEEN_REPORTS
         self._send(progress, finished=False)
-        if self._comm.Iprobe(source=0, tag=_ORDER_TAG):
-            self._receive_order()
+        if self._comm.iprobe(source=0, tag=_ORDER_TAG):
+            self._order = self._comm.recv(source=0, tag=_ORDER_TAG)
         return self._order != _BREAK_OFF
 
     def finish(self, progress: Progress) -> None:
@@ -47,18 +45,13 @@ class ProgressReporter:
         self._send(progress, finished=True)
         began = time.monotonic()
         while self._order is None:
-            if self._comm.Iprobe(source=0, tag=_ORDER_TAG):
-                self._receive_order()
+            if self._comm.iprobe(source=0, tag=_ORDER_TAG):
+                self._order = self._comm.recv(source=0, tag=_ORDER_TAG)
             else:
                 nap(time.monotonic() - began)
 
     def _send(self, progress: Progress, *, finished: bool) -> None:
-        self._comm.Send(np.append(progress.pack(), int(finished)), dest=0, tag=_PROGRESS_TAG)
-
-    def _receive_order(self) -> None:
-        order = np.empty(1, np.int64)
-        self._comm.Recv(order, source=0, tag=_ORDER_TAG)
-        self._order = int(order[0])
+        self._comm.send((progress, finished), dest=0, tag=_PROGRESS_TAG)
 
 
 def monitor_ranks(
@@ -81,7 +74,6 @@ def monitor_ranks(
     playing = comm.size - 1
     latest: dict[int, Progress] = {}
     ordered: set[int] = set()
-    message = np.empty(len(Progress().pack()) + 1, np.int64)
     clock = WakingClock(longest_nap=1.0)
     heard = dict.fromkeys(range(1, comm.size), 0.0)
     next_look = last_word = 0.0
@@ -89,7 +81,7 @@ def monitor_ranks(
     def order(rank: int, what: int) -> None:
         if rank not in ordered:
             ordered.add(rank)
-            comm.Send(np.array([what], np.int64), dest=rank, tag=_ORDER_TAG)
+            comm.send(what, dest=rank, tag=_ORDER_TAG)
 
     from mpi4py.MPI import ANY_SOURCE, Status
 
@@ -109,15 +101,14 @@ def monitor_ranks(
                     f"no sign of life for {patience + SILENCE:g} s (patience) from {len(silent)} of {comm.size} ranks: "
                     f"{ranks}; what they did before is kept, and --resume goes on with it"
                 )
-        if not comm.Iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
+        if not comm.iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
             nap(now - last_word)
             continue
         last_word = now
         rank = status.Get_source()
-        comm.Recv(message, source=rank, tag=_PROGRESS_TAG)
-        latest[rank] = Progress.unpack(message[:-1])
+        latest[rank], finished = comm.recv(source=rank, tag=_PROGRESS_TAG)
         heard[rank] = now
-        if message[-1]:
+        if finished:
             playing -= 1
             del heard[rank]
             order(rank, _CARRY_ON)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from itertools import accumulate, pairwise
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.population import Block, Segment, everybody
+from pbeauty.game.population import Block, Segment, everybody, largest_remainders
 
 _FEW = 16
 """Participants at one engine, below which its batches are too small for it to be any faster than with so many."""
@@ -41,7 +40,9 @@ def partition_population(experiment: Experiment, ranks: int) -> tuple[Block, ...
     blocks: list[list[Segment]] = [[] for _ in range(ranks)]
     players = {name: everybody(experiment, groups) for name, groups in by_model.items()}
     weights = [experiment.models[name].weight or len(whole) for name, whole in players.items()]
-    ends = list(accumulate(apportion(playing, weights), initial=first))
+    # At least one each, and the others by weight.
+    own = [1 + more for more in largest_remainders(playing - len(weights), weights)]
+    ends = list(accumulate(own, initial=first))
     for (begin, end), whole in zip(pairwise(ends), players.values(), strict=True):
         _spread(whole, blocks[begin:end])
     _spread(everybody(experiment, scripted), blocks[first:])
@@ -76,31 +77,9 @@ def partition_warnings(experiment: Experiment, partition: Sequence[Block]) -> li
     return warnings
 
 
-def split(count: int, parts: int) -> list[int]:
-    """`count` things in `parts` shares that differ by one at most, the larger ones first."""
-    share, rest = divmod(count, parts)
-    return [share + (part < rest) for part in range(parts)]
-
-
-def apportion(ranks: int, weights: Sequence[float]) -> list[int]:
-    """Ranks by weight, at least one each: largest remainders over what the ones leave (Hamilton's method).
-
-    Needs `ranks >= len(weights)` and positive weights.
-    """
-    if not weights:
-        return []
-    free, total = ranks - len(weights), sum(map(Fraction, weights))
-    extra = [int(free * Fraction(weight) // total) for weight in weights]
-    by_remainder = sorted(range(len(weights)), key=lambda i: (-(free * Fraction(weights[i]) % total), i))
-    for i in by_remainder[: free - sum(extra)]:
-        extra[i] += 1
-    return [1 + more for more in extra]
-
-
 def _spread(whole: Segment, blocks: Sequence[list[Segment]]) -> None:
-    """Deals participants out to blocks: a stretch each, as long as each other's but for one."""
-    for block, (start, stop) in zip(
-        blocks, pairwise(accumulate(split(len(whole), len(blocks)), initial=0)), strict=True
-    ):
+    """Deals participants out to blocks: a stretch each, as long as each other's but for one, longer ones first."""
+    ends = accumulate(largest_remainders(len(whole), [1] * len(blocks)), initial=0)
+    for block, (start, stop) in zip(blocks, pairwise(ends), strict=True):
         if start < stop:
             block.append(whole.part(start, stop))

@@ -87,6 +87,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(2 * self.patience, exit=True, file=sys.__stderr__ or 2)
 
     def _expire(self, progress: Progress, in_flight: int) -> None:
+        """Tells what all threads were doing, then ends the job, or at least this process."""
         print(
             f"pbeauty: rank {self.rank} on {platform.node()}: no reply has come from the engine for "
             f"{self.patience:g} s (patience), with {in_flight:,} request(s) in flight and {progress.done:,} of "
@@ -94,18 +95,13 @@ class Watchdog:
             file=sys.stderr,
             flush=True,
         )
-        end_process(self.end)
+        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        threading.Timer(_SECONDS_TO_ABORT, os._exit, (1,)).start()
+        sys.stdout.flush()
+        time.sleep(SECONDS_TO_BE_HEARD)
+        self.end()
+        os._exit(1)
 
 
 class SilentRankError(PbeautyError):
     """A rank, or its whole host, has stopped talking."""
-
-
-def end_process(end: Callable[[], None]) -> None:
-    """Tells what all threads were doing, then ends the job by `end`, or at least this process."""
-    faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
-    threading.Timer(_SECONDS_TO_ABORT, os._exit, (1,)).start()
-    sys.stdout.flush()
-    time.sleep(SECONDS_TO_BE_HEARD)
-    end()
-    os._exit(1)

@@ -20,7 +20,7 @@ from pbeauty.config.loader import loads
 from pbeauty.config.parsing import read_csv, read_text, to_yaml
 from pbeauty.errors import ConfigError, nearest
 from pbeauty.game.experiment import DEMO_MODEL
-from pbeauty.mpi.partition import split
+from pbeauty.game.population import largest_remainders
 
 COLUMNS = (
     "participant_num", "agent_type", "agent_server_num", "env_server_num", "model_per_host", "model_name", "sys_id",
@@ -288,7 +288,7 @@ class _Case:
         kinds: dict[str, list[str]] = {}
         for member in members:
             kinds.setdefault(json.dumps([self._model(member), self._sampling(member)]), []).append(member)
-        shares = dict(zip(members, split(count, len(members)), strict=True))
+        shares = dict(zip(members, largest_remainders(count, [1] * len(members)), strict=True))
         sections: dict[str, Any] = {}
         groups = []
         for number, alike in enumerate(kinds.values(), start=1):

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from pbeauty import files
 from pbeauty.errors import RunFileError
-from pbeauty.storage.schema import StoredFile
+from pbeauty.storage.schema import LABELS, StoredFile
 
 _BLOCK = 512
 _HEADER = b"pbeauty; BLAKE2b-256 of all that follows these 512 bytes: "
+_CHUNK_BYTES = 1 << 20
 _LONGEST_TEXT = 1 << 26
 """Bytes of an attribute that no genuine run exceeds."""
 
@@ -105,11 +106,6 @@ def open_file(path: Path, digest: bytes | None = None) -> h5py.File:
         file.close()
         raise RunFileError(f"{path} is whole, but not the file that run.h5 refers to; it is of {about}")
     return file
-
-
-def open_again(path: Path) -> h5py.File:
-    """Opens a file that this process has written, or held against its digest, before."""
-    return h5py.File(files.RegularFile(path), "r")
 
 
 def write_digest(file: FileIO) -> None:
@@ -197,20 +193,51 @@ def describe(item: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
         item.attrs[name] = _fixed(value) if isinstance(value, str | list) else value
 
 
-def write_array(group: h5py.Group, name: str, values: NDArray[Any], about: tuple[str, str], chunk: int) -> h5py.Dataset:
+def create(group: h5py.Group, name: str, about: tuple[str, str], **options: Any) -> h5py.Dataset:
+    """A new dataset, described by its units and a description; options as of h5py's `create_dataset`."""
+    dataset = group.create_dataset(name, **options)
+    describe(dataset, units=about[0], description=about[1])
+    return dataset
+
+
+def write_array(group: h5py.Group, name: str, values: NDArray[Any], about: tuple[str, str]) -> h5py.Dataset:
     """A new dataset whose chunks bear checksums, described.
 
     Args:
         group: where.
-        name: of the dataset.
+        name: of the dataset; what its codes stand for, if there are any, is found by its name.
         values: one-dimensional.
         about: units and description.
-        chunk: values in a chunk.
     """
-    layout: dict[str, Any] = {"chunks": (min(len(values), chunk),), "fletcher32": True} if len(values) else {}
-    dataset = group.create_dataset(name, data=values, **layout)
-    describe(dataset, units=about[0], description=about[1])
+    size = min(len(values), _CHUNK_BYTES // values.dtype.itemsize)
+    dataset = create(group, name, about, data=values, **({"chunks": (size,), "fletcher32": True} if size else {}))
+    if name in LABELS:
+        describe(dataset, labels=LABELS[name])
     return dataset
+
+
+def write_columns(
+    folder: Path, relative: str, columns: Mapping[str, NDArray[Any]], about: Mapping[str, tuple[str, str]], **of: Any
+) -> StoredFile:
+    """Writes a file of a run beside run.h5.
+
+    Args:
+        folder: the run's.
+        relative: the path of the file from there.
+        columns: its datasets.
+        about: units and description, by their names.
+        of: attributes, which say where the file belongs.
+
+    Raises:
+        RunFileError: if it cannot be written.
+    """
+    with write_errors(folder / relative):
+        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+    with replaced(folder / relative) as file:
+        describe(file, **of)
+        for name, values in columns.items():
+            write_array(file, name, values, about[name])
+    return stored_file(folder, relative)
 
 
 def read_text(item: h5py.Group | h5py.Dataset, name: str) -> str:

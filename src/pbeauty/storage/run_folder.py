@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pbeauty.config.differences import flat
 from pbeauty.errors import ConfigError
 from pbeauty.files import CASES_FILE, RUN_FILE
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run, run_file
 
-WITHOUT_EFFECT = (
-    "results",
-    "patience",
-    "margin",
-    "plots",
-    "models.*.weight",
-    "models.*.tensor_parallel_size",
-    "models.*.engine.gpu_memory_utilization",
-    "population.*.personas.file",
-)
-"""Keys that may differ between a run and its resumption: they say where it is played, not what. (What is in a file of
-personas is compared by its digest.)"""
+_WITHOUT_EFFECT: Any = {
+    **dict.fromkeys(("results", "patience", "margin", "plots"), True),
+    "models": {"__all__": {"weight": True, "tensor_parallel_size": True, "engine": {"gpu_memory_utilization"}}},
+    "population": {"__all__": {"personas": {"file"}}},
+}
+"""Keys that may differ between a run and its resumption, as pydantic leaves them out: they say where it is played, not
+what. (What is in a file of personas is compared by its digest.)"""
 
 _MOST_FOLDERS = 20_000
 """Folders without a run that are looked into: more are no results."""
@@ -91,9 +87,11 @@ def check_same_experiment(run: Run, experiment: Experiment) -> None:
     Raises:
         ConfigError: listing every difference that can alter results.
     """
+    before, now = (flat(one, _WITHOUT_EFFECT) for one in (run.experiment, experiment))
     differences = [
-        f"\n  {key}: {before!r} in the run, {now!r} now"
-        for key, before, now in _differences(run.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+        f"\n  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
     ]
     if differences:
         raise ConfigError(
@@ -117,24 +115,6 @@ def _latest_unfinished(parent: Path) -> Path | None:
             if not run.complete:
                 return path.parent
     return None
-
-
-def _differences(before: Any, now: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
-    """(key, value before, value now) wherever two experiments differ in what can alter results."""
-    if any(_matches(key, pattern.split(".")) for pattern in WITHOUT_EFFECT):
-        return
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in {**before, **now}:
-            yield from _differences(before.get(name), now.get(name), (*key, name))
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for index, (one, other) in enumerate(zip(before, now, strict=True)):
-            yield from _differences(one, other, (*key, str(index)))
-    elif before != now:
-        yield ".".join(key), before, now
-
-
-def _matches(key: tuple[str, ...], pattern: list[str]) -> bool:
-    return len(key) == len(pattern) and all(part in ("*", name) for name, part in zip(key, pattern, strict=True))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from numpy.typing import NDArray
 from pbeauty.config.loader import loads
 from pbeauty.errors import RunFileError
 from pbeauty.files import RUN_FILE, printable
-from pbeauty.game.announcement import Announcement, announcement, needs_guesses
+from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
 from pbeauty.game.records import Purpose, Ragged
 from pbeauty.game.scoring import Outcome
 from pbeauty.storage import dataframes
 from pbeauty.storage.hdf5 import open_file, read_errors, read_labels, read_text
-from pbeauty.storage.replies import StoredReplies, stored_replies
 from pbeauty.storage.schema import REPLIES, SCHEMA_VERSION, StoredFile, round_file
 from pbeauty.storage.validation import check_replies, check_rows, check_run, reply_files
 
@@ -99,7 +97,7 @@ class Run:
             RunFileError: if there is no run, a damaged one, or one of another schema.
         """
         self.path = run_file(Path(path))
-        self._files: OrderedDict[str, h5py.File] = OrderedDict()
+        self._opened = lru_cache(_MOST_OPEN)(self._open)
         self.file = open_file(self.path)
         try:
             with read_errors(self.path):
@@ -127,8 +125,7 @@ class Run:
 
     def close(self) -> None:
         """Closes the file, and those of its rounds."""
-        for file in self._files.values():
-            file.close()
+        self._opened.cache_clear()
         self.file.close()
 
     @cached_property
@@ -177,7 +174,7 @@ class Run:
         """A dataset of `/rounds`, or some rounds of it.
 
         Args:
-            name: guess, status, mean, ...
+            name: guess, status, mean, ... (see `schema`)
             which: a round, from 0, or a range of rounds.
 
         Raises:
@@ -235,11 +232,6 @@ class Run:
         with read_errors(self.path):
             return self.file[f"participants/{attribute}"][:]
 
-    @property
-    def seconds(self) -> NDArray[np.float64]:
-        """Wall time of each round in s, float64[round]."""
-        return self.read("seconds")
-
     def outcome(self, round_index: int) -> Outcome:
         """The figures of a round, from 0, by session."""
         figures: dict[str, Any] = {}
@@ -248,32 +240,13 @@ class Run:
             figures[field.name] = values.astype(np.int64) if values.dtype.kind == "u" else values
         return Outcome(**figures)
 
-    def group_numbers(self, round_index: int) -> NDArray[np.float64]:
-        """The mean of each group's valid guesses in a round from 0, float64[session, group], NaN where it has none."""
-        return self.read("group_number", round_index)
-
     def announcement(self, round_index: int) -> Announcement:
         """What starts a round from 0, up to the one after the last that is finished."""
         if round_index == 0:
             return announcement(self.experiment, 0)
         last = round_index - 1
-        seen = [self.read(name, last) for name in ("guess", "status")] if needs_guesses(self.experiment) else []
-        return announcement(self.experiment, round_index, self.outcome(last), self.group_numbers(last), *seen)
-
-    def last_answers(self, round_index: int, participants: NDArray[np.int64]) -> StoredReplies:
-        """The replies of language models in a round from which their conversations go on.
-
-        Args:
-            round_index: from 0.
-            participants: ids, ascending.
-
-        Returns:
-            Token ids by position in `participants`.
-
-        Raises:
-            RunFileError: if a reply is missing or damaged.
-        """
-        return stored_replies(self.path.parent, self.reply_files(round_index), participants)
+        column = partial(self.read, which=last)
+        return announcement(self.experiment, round_index, self.outcome(last), column("group_number"), column)
 
     @cached_property
     def personas(self) -> Personas | None:
@@ -368,23 +341,18 @@ class Run:
         for stored in self.reply_files(round_index):
             yield self.path.parent / stored.path, self._opened(stored)
 
-    def _opened(self, stored: StoredFile) -> h5py.File:
-        """A file that run.h5 refers to, checked when it is opened."""
-        if stored.path not in self._files:
-            while len(self._files) >= _MOST_OPEN:
-                self._files.popitem(last=False)[1].close()
-            path = self.path.parent / stored.path
-            if not path.exists():
-                raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
-            file = open_file(path, stored.digest)
-            with read_errors(path):
-                if stored.path.startswith(REPLIES):
-                    check_replies(file)
-                else:
-                    check_rows(file, self.file)
-            self._files[stored.path] = file
-        self._files.move_to_end(stored.path)
-        return self._files[stored.path]
+    def _open(self, stored: StoredFile) -> h5py.File:
+        """A file that run.h5 refers to, checked; it is closed when nobody holds it any longer."""
+        path = self.path.parent / stored.path
+        if not path.exists():
+            raise RunFileError(f"{path} is missing; if the run was finished while it was being read, open it again")
+        file = open_file(path, stored.digest)
+        with read_errors(path):
+            if stored.path.startswith(REPLIES):
+                check_replies(file)
+            else:
+                check_rows(file, self.file)
+        return file
 
 
 def run_file(path: Path) -> Path:

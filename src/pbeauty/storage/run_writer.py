@@ -20,38 +20,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pbeauty import __version__, files
+from pbeauty import files
 from pbeauty.config.loader import dumps
 from pbeauty.files import RUN_FILE
 from pbeauty.game.experiment import Experiment, LLMGroup
 from pbeauty.game.personas import Personas, Source
 from pbeauty.game.population import everybody
-from pbeauty.game.prompts import (
-    ANNOUNCEMENTS,
-    EXTRACTION,
-    FIRST_ROUND,
-    NEXT_ROUND,
-    PARTS,
-    RETRY,
-    RULES,
-    SYSTEM_PROMPTS,
-    TEAM_RULES,
-    USER_PROMPTS,
-    placeholders,
-)
+from pbeauty.game.prompts import all_texts, placeholders, rules_texts
 from pbeauty.game.records import COLUMNS, WITHOUT_MODEL, Rows, Status
 from pbeauty.game.scoring import Scored
-from pbeauty.storage.hdf5 import (
-    describe,
-    open_file,
-    read_text,
-    replaced,
-    stored_file,
-    write_array,
-    write_errors,
-)
+from pbeauty.program import __version__
+from pbeauty.storage.hdf5 import create, describe, open_file, read_text, replaced, write_array, write_columns
 from pbeauty.storage.schema import (
-    CHUNK,
     DIGESTS,
     JOURNALS,
     LABELS,
@@ -60,7 +40,6 @@ from pbeauty.storage.schema import (
     PER_SESSION,
     PERSONAS,
     REPLIES,
-    REPLY_CHUNK,
     ROUNDS,
     SCHEMA_VERSION,
     TIME_PARTS,
@@ -68,6 +47,8 @@ from pbeauty.storage.schema import (
     round_file,
 )
 
+_CHUNK = 1 << 16
+"""Participants in a chunk of a column of run.h5."""
 _AT_ONCE = 1 << 22
 """Participants whose groups or rows are written at once."""
 
@@ -140,7 +121,9 @@ class RunWriter:
                 raise ValueError(f"round {round_index} does not follow the {stored} that are stored")
             columns = [name for name in PER_PARTICIPANT if name in rounds]
             # The rows are written once, here, and moved when the run is finished: run.h5 stays small until then.
-            written = self._write_rows(round_index, {name: rows[name] for name in columns}, read_text(file, "run_id"))
+            own = {name: rows[name] for name in columns}
+            where = {"run_id": read_text(file, "run_id"), "round": round_index + 1}
+            written = write_columns(self.folder, round_file(round_index), own, PER_PARTICIPANT, **where)
             _append(file["digests/rounds"], round_index, list(written.digest))
             for name in columns:
                 _refer(rounds, name, round_index)
@@ -153,20 +136,7 @@ class RunWriter:
             for path, _ in replies:
                 group[Path(path).stem] = h5py.ExternalLink(path, "/")
             digests = np.array([list(digest) for _, digest in replies], np.uint8).reshape(-1, 32)
-            file[f"digests/{REPLIES}/{number}"] = digests
-            describe(file[f"digests/{REPLIES}/{number}"], units=DIGESTS[0], description=DIGESTS[1])
-
-    def _write_rows(self, round_index: int, rows: Rows, run_id: str) -> StoredFile:
-        path = self.folder / round_file(round_index)
-        with write_errors(path):
-            path.parent.mkdir(exist_ok=True)
-        with replaced(path) as file:
-            describe(file, run_id=run_id, round=round_index + 1)
-            for name, values in rows.items():
-                write_array(file, name, values, PER_PARTICIPANT[name], CHUNK)
-            for name in LABELS.keys() & rows.keys():
-                describe(file[name], labels=LABELS[name])
-        return stored_file(self.folder, round_file(round_index))
+            create(file, f"digests/{REPLIES}/{number}", DIGESTS, data=digests)
 
     def keep_personas(self, personas: Personas) -> None:
         """Adds attributes and backgrounds, or replaces them once a model has written its part.
@@ -178,7 +148,7 @@ class RunWriter:
             for name, codes in personas.codes.items():
                 if name not in file["participants"]:
                     about = "code", f"the attribute {name} of each participant; `labels` names the codes"
-                    column = write_array(file, f"participants/{name}", codes, about, CHUNK)
+                    column = write_array(file, f"participants/{name}", codes, about)
                     describe(column, labels=personas.labels[name])
             if "personas" in file:
                 del file["personas"]
@@ -190,7 +160,7 @@ class RunWriter:
                 "text_offsets": offsets,
             }
             for name, about in PERSONAS.items():
-                write_array(file, f"personas/{name}", values[name], about, REPLY_CHUNK)
+                write_array(file, f"personas/{name}", values[name], about)
             describe(file["personas/source"], labels=[source.label for source in Source])
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
@@ -238,7 +208,7 @@ class RunWriter:
         """Copies the columns of all rounds, a piece at a time, from the files that `before` refers to."""
         for name, data in before["rounds"].items():
             if data.is_virtual:
-                chunks = (1, min(data.shape[1], CHUNK))
+                chunks = (1, min(data.shape[1], _CHUNK))
                 column = rounds.create_dataset(name, data.shape, data.dtype, chunks=chunks, fletcher32=True)
                 column.attrs.update(data.attrs)
         for round_index, digest in enumerate(before["digests/rounds"][:]):
@@ -264,19 +234,17 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
     for group in experiment.population:
         attributes = group.model_dump(mode="json")
         if isinstance(group, LLMGroup):
-            own = experiment.prompts
-            system = {**SYSTEM_PROMPTS, **own.system}[group.system_prompt]
-            parts = {"rules": RULES if experiment.game.players == "individuals" else TEAM_RULES, **PARTS}
-            rules = next((parts[name] for name in placeholders(system) if name in parts), "")
+            texts, rules = all_texts(experiment.prompts), rules_texts(experiment.game.players == "individuals")
+            system = texts.system[group.system_prompt]
             attributes |= {
-                "rules_text": rules,
+                "rules_text": next((rules[name] for name in placeholders(system) if name in rules), ""),
                 "system_prompt_text": system,
-                "user_prompt_text": {**USER_PROMPTS, **own.user}[group.user_prompt],
-                "announcement_texts": json.dumps({**ANNOUNCEMENTS, **own.announcements}, ensure_ascii=False),
-                "first_round_text": own.first_round or FIRST_ROUND,
-                "next_round_text": own.next_round or NEXT_ROUND,
-                "retry_text": own.retry or RETRY,
-                "extraction_text": own.extraction or EXTRACTION,
+                "user_prompt_text": texts.user[group.user_prompt],
+                "announcement_texts": json.dumps(texts.announcements, ensure_ascii=False),
+                **{
+                    f"{name}_text": getattr(texts, name)
+                    for name in ("first_round", "next_round", "retry", "extraction")
+                },
                 "sampling": json.dumps(attributes["sampling"]),
             }
             if group.personas:
@@ -288,9 +256,9 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     count = experiment.count
     rounds = file.create_group("rounds")
-    for name, (units, about) in PER_PARTICIPANT.items():
+    for name, about_column in PER_PARTICIPANT.items():
         if experiment.with_models or name in WITHOUT_MODEL:
-            describe(rounds.create_dataset(name, (0, count), COLUMNS[name]), units=units, description=about)
+            create(rounds, name, about_column, shape=(0, count), dtype=COLUMNS[name])
     for name in LABELS.keys() & rounds.keys():
         describe(rounds[name], labels=LABELS[name])
     shape = (experiment.sessions, len(experiment.population))
@@ -302,26 +270,21 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
         _table(rounds, name, kind, shape[:1], about_figure)
     for name, about_time in PER_ROUND.items():
         _table(rounds, name, np.float64, (), about_time)
-    digests = file.create_dataset("digests/rounds", (0, 32), np.uint8, maxshape=(None, 32), chunks=(64, 32))
-    describe(digests, units=DIGESTS[0], description=DIGESTS[1])
+    _table(file, "digests/rounds", np.uint8, (32,), DIGESTS)
     file["digests"].create_group(REPLIES)
 
 
 def _column(file: h5py.File, name: str, kind: Any, count: int, about: tuple[str, str]) -> h5py.Dataset:
     """An empty column by participant; compressed, since it is long runs of one number."""
-    options = {"chunks": (min(count, CHUNK),), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
-    dataset = file.create_dataset(name, (count,), kind, **options)
-    describe(dataset, units=about[0], description=about[1])
-    return dataset
+    options = {"chunks": (min(count, _CHUNK),), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+    return create(file, name, about, shape=(count,), dtype=kind, **options)
 
 
-def _table(rounds: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], about: tuple[str, str]) -> h5py.Dataset:
+def _table(group: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], about: tuple[str, str]) -> h5py.Dataset:
     """An empty table whose rows, of this shape, are rounds."""
     chunk = [min(size, most) for size, most in zip(shape, (1 << 12, 1 << 4), strict=False)]
     options = {"maxshape": (None, *shape), "chunks": (max(1, 64 // math.prod(chunk)), *chunk), "fletcher32": True}
-    dataset = rounds.create_dataset(name, (0, *shape), kind, **options)
-    describe(dataset, units=about[0], description=about[1])
-    return dataset
+    return create(group, name, about, shape=(0, *shape), dtype=kind, **options)
 
 
 def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:

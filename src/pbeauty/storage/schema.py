@@ -11,8 +11,6 @@ JOURNALS = "journal"
 ROUNDS = "rounds"
 """Folder of the rounds of a run that is being played, a file each."""
 REPLIES = "replies"
-CHUNK, REPLY_CHUNK = 1 << 16, 1 << 20
-"""Values in a chunk of a dataset by participant, and of one of replies."""
 
 PER_PARTICIPANT = {
     "guess": ("units of the game", "the participant's guess; NaN where there is none"),

@@ -78,7 +78,7 @@ def test_figures_of_a_round_are_those_of_the_run(tmp_path, game):
             assert (cell.min, cell.max, cell.target) == (stored.min, stored.max, stored.target)
             assert (cell.n_valid, cell.n_winners) == (stored.n_valid, stored.n_winners)
             groups = [one for one in found.of("group") if one.round == index + 1]
-            assert [one.mean.value for one in groups] == pytest.approx(run.group_numbers(index)[0].tolist())
+            assert [one.mean.value for one in groups] == pytest.approx(run.read("group_number", index)[0].tolist())
             assert sum(one.n_winners for one in groups) == stored.n_winners
     if game.get("players") == "groups":
         assert all(np.isnan(cell.mean.low) and cell.bounds is None for cell in found.of())

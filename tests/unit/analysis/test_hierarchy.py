@@ -10,7 +10,7 @@ from pbeauty.analysis.hierarchy import ABOVE, BELOW, predicted_mean, tau_by_mean
 from pbeauty.analysis.intervals import Estimate, mean
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import CognitiveHierarchyGroup, Experiment, Game
-from pbeauty.game.scripted import guess
+from pbeauty.game.theory import guess
 
 CLASSIC = Game()
 

@@ -142,7 +142,7 @@ def test_a_script_for_the_examples_layout_finds_the_figures_of_the_run(run, tmp_
             assert (
                 found["stats"]["win"] == pytest.approx(outcome.target.item()) == pytest.approx(5 + 2 / 3 * valid.mean())
             )
-            assert found["stats"]["time"] == pytest.approx(stored.seconds.sum())
+            assert found["stats"]["time"] == pytest.approx(stored.read("seconds").sum())
 
 
 @pytest.fixture(scope="module")

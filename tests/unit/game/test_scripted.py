@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pbeauty.config.loader import loads
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import CognitiveHierarchyGroup, Experiment, FixedGroup, Game, LevelKGroup, UniformGroup
-from pbeauty.game.scripted import guess
-from pbeauty.game.theory import hierarchy_guesses, level_k_guess, poisson_shares
+from pbeauty.game.theory import guess, hierarchy_guesses, level_k_guess, poisson_shares
 from pbeauty.job import participants
 from pbeauty.job.participants import Participants
 from pbeauty.mpi.partition import partition_population

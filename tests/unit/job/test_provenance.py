@@ -38,7 +38,7 @@ def test_every_rank_notes_down_what_it_used(tmp_path):
     assert done.code == 0, done.err
     with Run(tmp_path / "run") as run:
         took = run.provenance["actual"]
-        rounds = run.seconds.sum()
+        rounds = run.read("seconds").sum()
     assert len(took["cpu_seconds"]) == len(took["peak_memory_bytes"]) == 3
     assert all(0 < seconds < 60 for seconds in took["cpu_seconds"])
     moderator, *hosts = took["peak_memory_bytes"]

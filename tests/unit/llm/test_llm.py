@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 
+import made
 import mpi
 import numpy as np
 import parrot
@@ -44,8 +45,8 @@ class Listening(parrot.Engine):
         self.deepest = max(self.deepest, self.in_flight)
 
 
-def seated(game, engine=None):
-    return Participants(game, partition_population(game, 1)[0], engine or Listening())
+def seated(game, engine=None, job=None):
+    return Participants(game, partition_population(game, 1)[0], engine or Listening(), job)
 
 
 def played(block, rounds, **options):
@@ -204,10 +205,8 @@ def test_a_conversation_is_opened_once_as_long_as_all_of_it_fits(personas, monke
         game, partition_population(game, 1)[0], Listening(), personas=load_personas(game) if personas else None
     )
     opened = []
-    make = block.llm.template.uncached_opening
-    monkeypatch.setattr(
-        block.llm.template, "uncached_opening", lambda system, text: opened.append(text) or make(system, text)
-    )
+    make = block.llm.template.opening
+    monkeypatch.setattr(block.llm.template, "opening", lambda system, text: opened.append(text) or make(system, text))
     for r in range(4):
         block.answer(Announcement(r, {"target": np.arange(5.0) + r} if r else {}))
     assert len(opened) == (2 if personas else 1) and all(text.startswith("Round 1.") for text in opened)
@@ -229,13 +228,13 @@ def test_a_prompt_that_leaves_no_room_for_a_reply_is_refused_with_the_groups_nam
 
 def test_replies_on_record_are_not_asked_for_again(tmp_path):
     game = experiment(count=120, retries=2, extraction="pattern-then-model")
-    path = tmp_path / "journal"
-    (whole,) = played(seated(game), 1, journal=path)
+    job = made.job(tmp_path, game)
+    (whole,) = played(seated(game, job=job), 1)
 
     engine = Listening()
     block = seated(game, engine)
-    block._replayed = ReplayedReplies([path], np.arange(60), 256, warn=pytest.fail)
-    recorded = len(block._replayed)
+    block._replayed[0] = ReplayedReplies([job.journal_path(0)], np.arange(60), 256, warn=pytest.fail)
+    recorded = block.replies_kept
     (again,) = played(block, 1)
     assert table(again.rows).tobytes() == table(whole.rows).tobytes()
     assert [said(again, who) for who in range(120)] == [said(whole, who) for who in range(120)]
@@ -245,12 +244,13 @@ def test_replies_on_record_are_not_asked_for_again(tmp_path):
 
 def test_a_broken_off_round_leaves_every_finished_reply_in_its_journal(tmp_path):
     game = experiment(count=120)
-    block = seated(game)
+    job = made.job(tmp_path, game)
+    block = seated(game, job=job)
     ticks = iter(range(1000))
-    (play,) = played(block, 1, on_step=lambda progress: next(ticks) < 10, journal=tmp_path / "journal")
+    (play,) = played(block, 1, on_step=lambda progress: next(ticks) < 10)
     assert not play.complete
     assert block.llm.engine.in_flight == 0
-    on_record = ReplayedReplies([tmp_path / "journal"], np.arange(120), 256, warn=pytest.fail)
+    on_record = ReplayedReplies([job.journal_path(0)], np.arange(120), 256, warn=pytest.fail)
     assert len(on_record) == len(play.replies) > 0
 
 

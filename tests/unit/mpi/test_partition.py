@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup
-from pbeauty.game.population import group_of as groups_of_all
-from pbeauty.game.population import groups_of, ids, rows_of, span
-from pbeauty.mpi.partition import apportion, partition_population, split
+from pbeauty.game.population import everybody, groups_of, ids, largest_remainders, rows_of, span
+from pbeauty.mpi.partition import partition_population
 
 
 def population(*groups, weights=None, sessions=1):
@@ -64,7 +63,7 @@ def test_every_participant_is_hosted_once_and_evenly(parts, sessions, ranks):
         assert blocks[0] == ()
 
     group_of = [index for index, (_, count) in enumerate(parts) for _ in range(count)] * sessions
-    assert groups_of_all(experiment).tolist() == group_of
+    assert everybody(experiment).group_of().tolist() == group_of
     for block in blocks:
         assert groups_of(block).tolist() == [group_of[i] for i in hosted_ids(block)]
         for segment, where in zip(block, rows_of(block), strict=True):
@@ -158,8 +157,8 @@ def test_hosting_ten_million_participants_is_arithmetic():
 
 
 @given(st.integers(0, 10**9), st.integers(1, 50))
-def test_split_is_even_and_whole(count, parts):
-    shares = split(count, parts)
+def test_equal_shares_are_even_and_whole(count, parts):
+    shares = largest_remainders(count, [1] * parts)
     assert sum(shares) == count
     assert len(shares) == parts
     assert shares == sorted(shares, reverse=True)
@@ -167,12 +166,11 @@ def test_split_is_even_and_whole(count, parts):
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=9), st.integers(0, 100))
-def test_apportion_gives_all_seats_and_one_each_at_least(weights, more):
-    shares = apportion(len(weights) + more, weights)
-    assert sum(shares) == len(weights) + more
-    assert min(shares) >= 1
+def test_shares_are_whole_and_near_the_weights(weights, count):
+    shares = largest_remainders(count, weights)
+    assert sum(shares) == count
     for share, weight in zip(shares, weights, strict=True):
-        assert abs(share - 1 - more * weight / sum(weights)) < 1
+        assert abs(share - count * weight / sum(weights)) < 1
     for (share, weight), (other, lighter) in itertools.permutations(zip(shares, weights, strict=True), 2):
         assert weight <= lighter or share >= other
         assert weight != lighter or abs(share - other) <= 1
@@ -188,10 +186,12 @@ def test_apportion_gives_all_seats_and_one_each_at_least(weights, more):
         (8, [1, 10**9], [1, 7]),
         (1, [5], [1]),
         (7, [5], [7]),
-        (4, [], []),
         (8, [0.1, 0.2], [3, 5]),
         (4, [1e-9, 1e15], [1, 3]),
     ],
 )
-def test_apportion_by_hand(seats, weights, shares):
-    assert apportion(seats, weights) == shares
+def test_every_model_has_a_rank_and_the_others_are_dealt_out_by_weight(seats, weights, shares):
+    names = [f"m{index}" for index in range(len(weights))]
+    experiment = population(*((name, 100) for name in names), weights=dict(zip(names, weights, strict=True)))
+    blocks = partition_population(experiment, seats + 1)[1:]
+    assert [sum(block[0].groups == (index,) for block in blocks) for index in range(len(weights))] == shares

@@ -13,6 +13,7 @@ from made import make
 
 from pbeauty.errors import PbeautyError
 from pbeauty.game.records import Purpose
+from pbeauty.storage.replies import read_answers
 from pbeauty.storage.run_reader import Run
 
 DAMAGES = 100
@@ -39,7 +40,7 @@ def everything(folder):
         found += [run.codes(name).tolist() for name in run.attributes]
         found += [run.read(name).tobytes() for name in run.columns]
         for index in range(run.round_count):
-            answers = run.last_answers(index, np.array(TALKERS))
+            answers = read_answers(folder, run.reply_files(index), np.array(TALKERS))
             found += [answers[slot].tolist() for slot in TALKERS]
             found += [run.replies(index + 1, who) for who in TALKERS]
     return found

@@ -138,7 +138,7 @@ def test_rounds_are_read_back_with_h5py_alone(tmp_path):
 
 def test_every_dataset_says_what_it_is_and_holds_numbers(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
-    sealed, _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7")))
+    sealed = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7")))
     commit(writer, 0, [sealed])
     found = []
 
@@ -169,8 +169,8 @@ def test_only_finished_rounds_are_visible(tmp_path):
         with Run(tmp_path) as run:
             assert run.round_count == t
             assert not run.finished
-            assert len(run.seconds) == t
-        sealed, _ = write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, str(t))))
+            assert len(run.read("seconds")) == t
+        sealed = write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, str(t))))
         with h5py.File(tmp_path / "run.h5") as file:
             assert len(file["replies"]) == t
         commit(writer, t, [sealed])
@@ -294,7 +294,7 @@ SAID = [
 
 
 def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_path):
-    ((path, _),), _ = write_replies(tmp_path, "id", 4, 120, replies(*SAID))
+    ((path, _),) = write_replies(tmp_path, "id", 4, 120, replies(*SAID))
     assert path == "replies/0005/000000120.h5"
     assert files(tmp_path) == [path]
     with h5py.File(tmp_path / path) as sealed:
@@ -310,8 +310,8 @@ def test_replies_are_sealed_in_the_order_of_participants_and_their_calls(tmp_pat
 def test_replies_are_reached_from_the_run(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     sealed = [
-        write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂")))[0],
-        write_replies(tmp_path, "id", 0, 2, replies((2, Purpose.ANSWER, "9")))[0],
+        write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "7"), (1, Purpose.ANSWER, "🙂"))),
+        write_replies(tmp_path, "id", 0, 2, replies((2, Purpose.ANSWER, "9"))),
     ]
     commit(writer, 0, sealed)
     with h5py.File(tmp_path / "run.h5") as file:
@@ -325,7 +325,7 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
     old, new = tmp_path / "old", tmp_path / "far away" / "new"
     old.mkdir()
     writer = RunWriter.create(old, EXPERIMENT, ABOUT)
-    commit(writer, 0, [write_replies(old, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
+    commit(writer, 0, [write_replies(old, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))])
     new.parent.mkdir()
     shutil.move(old, new)
     monkeypatch.chdir("/" if from_elsewhere else new)
@@ -334,25 +334,25 @@ def test_a_run_that_was_moved_still_finds_its_replies(tmp_path, monkeypatch, fro
 
 
 def test_no_replies_and_empty_replies_can_be_sealed(tmp_path):
-    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies())
+    ((path, _),) = write_replies(tmp_path, "id", 0, 0, replies())
     with h5py.File(tmp_path / path) as sealed:
         assert (len(sealed["text"]), sealed["text_offsets"][:].tolist()) == (0, [0])
     silent = replies((2, Purpose.ANSWER, ""), (1, Purpose.ANSWER, ""))
-    ((path, _),), _ = write_replies(tmp_path, "id", 0, 1, silent)
+    ((path, _),) = write_replies(tmp_path, "id", 0, 1, silent)
     with h5py.File(tmp_path / path) as sealed:
         assert sealed["participant"][:].tolist() == [1, 2]
         assert said(sealed) == ["", ""]
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_goes(tmp_path):
-    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
+    ((path, _),) = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "3\ud800")))
     with h5py.File(tmp_path / path) as sealed:
         assert said(sealed) == ["3?"]
 
 
 def test_sealing_again_replaces(tmp_path):
     write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "first")))
-    ((path, _),), _ = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "second")))
+    ((path, _),) = write_replies(tmp_path, "id", 0, 0, replies((0, Purpose.ANSWER, "second")))
     with h5py.File(tmp_path / path) as sealed:
         assert said(sealed) == ["second"]
     assert files(tmp_path) == [path]
@@ -520,7 +520,7 @@ def test_a_run_is_read_by_folder_or_file(tmp_path):
             assert run.outcome(0).n_valid.dtype == np.int64
             np.testing.assert_array_equal(run.guesses[0], rows["guess"])
             np.testing.assert_array_equal(run.status[0], rows["status"])
-            assert run.seconds.tolist() == [1.5]
+            assert run.read("seconds").tolist() == [1.5]
     assert not run.file, "the file is closed"
 
 
@@ -545,7 +545,7 @@ def test_what_is_not_a_run_is_refused(tmp_path, make, said):
 def whole(folder):
     """A finished run with replies, and what a reader must find in it."""
     writer = RunWriter.create(folder, EXPERIMENT, ABOUT)
-    commit(writer, 0, [write_replies(folder, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))[0]])
+    commit(writer, 0, [write_replies(folder, "id", 0, 0, replies((0, Purpose.ANSWER, "seven")))])
     writer.finish({})
 
 
@@ -599,7 +599,7 @@ def test_a_run_in_git_annex_is_read_where_its_links_are(tmp_path):
 def test_a_run_that_is_being_played_is_read_and_says_what_it_is(tmp_path):
     writer = RunWriter.create(tmp_path, EXPERIMENT, ABOUT)
     for t in range(2):
-        rows, _ = commit(writer, t, [write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, f"say {t}")))[0]])
+        rows, _ = commit(writer, t, [write_replies(tmp_path, "id", t, 0, replies((0, Purpose.ANSWER, f"say {t}")))])
         with pbeauty.open(tmp_path) as run:
             assert repr(run) == f"Run(trial: 10 participants, {t + 1} round(s), {tmp_path}/run.h5)"
             np.testing.assert_array_equal(run.guesses[t], rows["guess"])

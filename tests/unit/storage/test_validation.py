@@ -18,7 +18,7 @@ from pbeauty.game.scoring import score
 from pbeauty.job.checkpoint import read_checkpoint
 from pbeauty.storage.hdf5 import describe, read_errors
 from pbeauty.storage.journal import journals
-from pbeauty.storage.replies import write_replies
+from pbeauty.storage.replies import read_answers, write_replies
 from pbeauty.storage.run_reader import Run
 from pbeauty.storage.run_writer import RunWriter
 
@@ -42,7 +42,7 @@ def play(folder):
         for participant in range(4):
             replies.append(participant, Purpose.ANSWER, f"{participant}!", [participant, 7])
             rows[participant]["guess"] = participant
-        paths, _ = write_replies(folder, folder.name, round_index, 0, replies)
+        paths = write_replies(folder, folder.name, round_index, 0, replies)
         scored = score(experiment.game, rows["guess"], rows["status"])
         writer.commit(round_index, rows, scored, {"seconds": 1.0}, paths)
     return folder
@@ -61,7 +61,7 @@ def read_all(folder):
         assert run.provenance == ABOUT
         for round_index in range(run.round_count):
             run.outcome(round_index), run.guesses[round_index], run.status[round_index]
-            said = run.last_answers(round_index, np.arange(4))
+            said = read_answers(folder, run.reply_files(round_index), np.arange(4))
             assert [said[seat].tolist() for seat in range(4)] == [[who, 7] for who in range(4)]
 
 
