@@ -204,7 +204,7 @@ class LLMGroup(_Group):
 
     @property
     def writer(self) -> Writer | None:
-        return self.personas and self.personas.write
+        return self.personas.write if self.personas else None
 
 
 class UniformGroup(_Group):

@@ -118,7 +118,7 @@ def largest_remainders(count: int, weights: Sequence[Fraction | float], lots: Se
         weights: positive, exact as they are.
         lots: decide between equal remainders, the lowest first; without them the first.
     """
-    total = sum(map(Fraction, weights))
+    total = sum((Fraction(weight) for weight in weights), Fraction())
     wanted = [count * Fraction(weight) / total for weight in weights]
     given = [int(number) for number in wanted]
     order = sorted(range(len(weights)), key=lambda i: (given[i] - wanted[i], lots[i] if lots else i))

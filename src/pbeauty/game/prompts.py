@@ -201,12 +201,24 @@ def needed(template: str, variables: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def all_texts(own: OwnPrompts = NO_OWN_PROMPTS) -> OwnPrompts:
-    """All texts of an experiment: its own, and the library's where it has none."""
-    return OwnPrompts.model_construct(
+class Texts(NamedTuple):
+    """All texts of an experiment, under the names of `OwnPrompts`."""
+
+    system: dict[str, str]
+    user: dict[str, str]
+    announcements: dict[str, str]
+    first_round: str
+    next_round: str
+    retry: str
+    extraction: str
+
+
+def all_texts(own: OwnPrompts = NO_OWN_PROMPTS) -> Texts:
+    """The texts of an experiment: its own, and the library's where it has none."""
+    return Texts(
         system={**SYSTEM_PROMPTS, **own.system},
         user={**USER_PROMPTS, **own.user},
-        announcements={**ANNOUNCEMENTS, **own.announcements},
+        announcements=ANNOUNCEMENTS | {str(name): text for name, text in own.announcements.items()},
         first_round=own.first_round or FIRST_ROUND,
         next_round=own.next_round or NEXT_ROUND,
         retry=own.retry or RETRY,
