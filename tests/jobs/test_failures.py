@@ -259,7 +259,7 @@ def test_a_process_that_is_alone_is_not_refused(environ):
         ["--help"],
         ["prompts"],
         ["check", "CONFIG"],
-        ["run", "CONFIG", "--out", "RUN"],
+        ["run", "CONFIG", "--out", "RUN", "--set", "plots=false"],
         ["watch", "DONE"],
         ["analyze", "DONE"],
         ["export", "DONE", "--format", "csv", "--out", "OUT"],
@@ -420,7 +420,8 @@ def test_a_file_that_cannot_be_written_ends_the_job_and_keeps_the_rounds_before(
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_to_the_launcher_ends_the_run_cleanly(number, ranks, tmp_path):
-    arguments = ["run", write(tmp_path, ENDLESS), "--set", "plots=true", "--out", tmp_path / "run"]
+    figures = ["--set", "plots=true"] if number == signal.SIGTERM else []
+    arguments = ["run", write(tmp_path, ENDLESS), *figures, "--out", tmp_path / "run"]
     with start(ranks, *arguments) as job:
         job.wait_for(lambda: (tmp_path / "run/run.h5").exists() and rounds_kept(tmp_path / "run") >= 2)
         job.send(number)
@@ -460,11 +461,27 @@ def test_a_signal_to_a_run_without_a_launcher_gives_exit_code_75(tmp_path):
 # --- engines that do not start ---------------------------------------------------------------------------------
 
 
+BROKEN = """
+import pbeauty.job.runner
+def load(*arguments):
+    raise RuntimeError("out of memory")
+pbeauty.job.runner.Engine = load
+"""
+
+
+def test_engines_that_do_not_start_end_every_rank_and_are_told_once(tmp_path):
+    config = write(tmp_path, LLM.replace("PATH", "demo"))
+    done = mpirun(4, "run", config, "--out", tmp_path / "run", program=altered(tmp_path, BROKEN))
+    assert (done.code, done.left) == (1, []), done
+    assert done.err.count("Traceback") == 1, done.err
+    assert "RuntimeError: out of memory" in done.err
+
+
 def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path):
     shutil.copytree(Path(pbeauty.__path__[0]) / "demo", tmp_path / "model")
     (tmp_path / "model/model.safetensors").write_bytes(b"\x08" + bytes(7) + b"garbage.")
     config = write(tmp_path, LLM.replace("PATH", str(tmp_path / "model")))
-    done = mpirun(3, "run", config, "--out", tmp_path / "run")
+    done = mpirun(2, "run", config, "--out", tmp_path / "run")
     assert done.code == 1, done
     assert done.left == []
     assert done.err.count("Error: ") == 1, done.err

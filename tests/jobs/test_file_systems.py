@@ -67,6 +67,7 @@ def play(folder, config, *more, environ=None, rounds=3):
 
 @pytest.mark.parametrize("number", [11, 37, 95, 524])
 def test_a_file_system_without_locks(config, no_locks, tmp_path, number):
+    """A lock is refused with each of these numbers somewhere."""
     below = {"NO_LOCKS_BELOW": str(tmp_path / "results"), "NO_LOCKS_ERRNO": str(number)}
     environ = below | {"LD_PRELOAD": str(no_locks)}
     code = f"import fcntl; fcntl.flock(open({str(tmp_path / 'results/file')!r}, 'w'), fcntl.LOCK_EX)"
@@ -75,9 +76,10 @@ def test_a_file_system_without_locks(config, no_locks, tmp_path, number):
     assert f"[Errno {number}]" in refused.stderr, "the file system has locks"
     (tmp_path / "results/file").unlink()
     environ |= {"HDF5_USE_FILE_LOCKING": "TRUE"}
-    assert mpi.mpirun(2, "doctor", "--out", tmp_path / "results", environ=environ).out.endswith("all good\n")
-    done = play(tmp_path / "results/run", config, environ=environ)
+    commands = ("doctor", "--out", tmp_path / "results", "then", "run", config, "--out", tmp_path / "results/run")
+    done = mpi.mpirun(2, *commands, "--set", "game.rounds=3", program=mpi.PARROT, environ=environ)
     assert (done.code, "damaged" in done.err) == (0, False)
+    assert "\nall good\n" in done.out
     done = mpi.alone("export", "--format", "csv", tmp_path / "results/run", environ=environ)
     assert done.code == 0, done
     with Run(tmp_path / "results/run") as run:
@@ -101,23 +103,21 @@ def test_nothing_depends_on_the_variables_of_hdf5(config, tmp_path):
     assert shown[0].code == shown[1].code == 0
 
 
-@pytest.mark.parametrize("carry", [shutil.move, lambda old, new: shutil.copytree(old, new, symlinks=True)])
-def test_a_killed_run_goes_on_where_it_was_moved_or_copied_to(config, tmp_path, carry):
+def test_a_killed_run_goes_on_where_it_was_moved_or_copied_to(config, tmp_path):
     play(tmp_path / "whole", config, rounds=8)
-    old, new = tmp_path / "old", tmp_path / "far" / "new"
+    old, copied, moved = tmp_path / "old", tmp_path / "far/copied", tmp_path / "far/moved"
     with mpi.start(3, "run", config, "--out", old, **mpi.silent_after(40)) as job:
         job.wait_for((old / "rounds/0001.h5").exists)
         mpi.kill(job.ranks().values())
         job.end()
-    new.parent.mkdir()
-    carry(old, new)
-    shutil.rmtree(old, ignore_errors=True)
-    done = play(new, config, rounds=8)
-    assert done.code == 0, done
-    mpi.assert_same(mpi.results(new), mpi.results(tmp_path / "whole"))
-    with Run(new) as run:
-        assert run.complete
-        assert all(run.replies(index + 1, 7) for index in range(run.round_count))
+    shutil.copytree(old, copied, symlinks=True)
+    shutil.move(old, moved)
+    for new in (copied, moved):
+        play(new, config, rounds=8)
+        mpi.assert_same(mpi.results(new), mpi.results(tmp_path / "whole"))
+        with Run(new) as run:
+            assert run.complete
+            assert all(run.replies(index + 1, 7) for index in range(run.round_count))
 
 
 def test_without_a_home(config, tmp_path):

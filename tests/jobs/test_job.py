@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import time
+from functools import cache
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ import yaml
 from made import texts
 from mpi import (
     BIN,
+    IN_TURN,
     LIMIT,
     MPICH,
     PBEAUTY,
@@ -76,35 +78,53 @@ def mixed(tmp_path_factory):
 
 # --- results -------------------------------------------------------------------------------------------------
 
+TOLD = "target, mean, median, winning_guess, group_numbers, own_rank"
+GROUPS = re.sub(
+    "game: .*",
+    f"game: {{rounds: 3, players: groups, tolerance: 4, offset: 5, multiplier: 1/2, announce: [{TOLD}]}}",
+    MIXED,
+)
 
-@pytest.mark.parametrize("ranks", [2, 3, 4, 5])
-def test_results_are_the_same_to_the_bit_on_any_number_of_ranks(ranks, mixed, tmp_path):
-    _, config, alone_on_one = mixed
-    done = mpirun(ranks, "run", config, "--out", tmp_path / "run")
-    assert (done.code, done.left) == (0, [])
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """Plays three games on a number of ranks, in one job: the job, and the folder of the runs."""
+    texts = {"mixed": MIXED, "lonely": LONELY, "groups": GROUPS}
+    configs = tmp_path_factory.mktemp("played")
+    program = altered(configs, IN_TURN)
+
+    @cache
+    def play(ranks):
+        words = []
+        for name, text in texts.items():
+            config = experiment(configs, text, f"{name}.yaml")
+            words += ["run", config, "--out", configs / f"{ranks}/{name}", "then"]
+        done = mpirun(ranks, *words[:-1], program=program)
+        assert (done.code, done.left) == (0, []), done
+        return done, configs / str(ranks)
+
+    return play
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_results_are_the_same_to_the_bit_on_any_number_of_ranks(ranks, played, mixed):
+    done, folder = played(ranks)
     assert f"33 participants on {ranks} rank(s)" in done.err
-    assert_same(results(tmp_path / "run"), results(alone_on_one))
+    assert_same(results(folder / "mixed"), results(mixed[2]))
 
 
-def test_a_single_participant_plays_on_five_ranks(tmp_path):
-    config = experiment(tmp_path, LONELY)
-    assert mpirun(5, "run", config, "--out", tmp_path / "five").code == 0
-    assert mpirun(1, "run", config, "--out", tmp_path / "one").code == 0
-    assert_same(results(tmp_path / "five"), results(tmp_path / "one"))
-    assert results(tmp_path / "five")["rounds/guess"].shape == (2, 1)
+def test_a_single_participant_plays_on_five_ranks(played):
+    _, five = played(5)
+    _, one = played(1)
+    assert_same(results(five / "lonely"), results(one / "lonely"))
+    assert results(five / "lonely")["rounds/guess"].shape == (2, 1)
 
 
-def test_groups_play_as_one_on_any_number_of_ranks(tmp_path):
-    told = "target, mean, median, winning_guess, group_numbers, own_rank"
-    rules = f"rounds: 3, players: groups, tolerance: 4, offset: 5, multiplier: 1/2, announce: [{told}]"
-    text = MIXED.replace("game: {", f"game: {{{rules}}}\nunused: {{")
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("unused"))
-    config = experiment(tmp_path, text)
-    for ranks in (1, 3):
-        done = mpirun(ranks, "run", config, "--out", tmp_path / f"run-{ranks}")
-        assert done.code == 0, done
-    assert_same(results(tmp_path / "run-3"), results(tmp_path / "run-1"))
-    with Run(tmp_path / "run-3") as run:
+def test_groups_play_as_one_on_any_number_of_ranks(played):
+    _, three = played(3)
+    _, one = played(1)
+    assert_same(results(three / "groups"), results(one / "groups"))
+    with Run(three / "groups") as run:
         groups = run.file["participants/group"][:]
         for index in range(3):
             numbers = [run.guesses[index][groups == group].mean() for group in range(6)]
@@ -197,14 +217,11 @@ def test_runs_find_their_own_folders(tmp_path):
     """<results>/<name>/<population>/<settings>/<timestamp>/, and another one for a run in the same second."""
     config = experiment(tmp_path, MIXED)
     clock = "type('Clock', (), {'now': lambda: datetime.datetime(2026, 3, 4, 5, 6, 7)})"
-    stopped = altered(tmp_path, f"import datetime, pbeauty.storage.run_folder as folder\nfolder.datetime = {clock}")
-    arguments = ("run", config, "--set", f"results={tmp_path / 'results'}", "--set", "game.rounds=1")
-    folders = []
-    for _ in range(3):
-        done = mpirun(2, *arguments, program=stopped)
-        assert done.code == 0, done
-        assert done.out.splitlines()[-1].startswith("results: /")
-        folders.append(done.out.splitlines()[-1].removeprefix("results: "))
+    stopped = f"import datetime, pbeauty.storage.run_folder as folder\nfolder.datetime = {clock}"
+    play = ("run", config, "--set", f"results={tmp_path / 'results'}", "--set", "game.rounds=1")
+    done = mpirun(2, *play, "then", *play, "then", *play, program=altered(tmp_path, stopped + IN_TURN))
+    assert done.code == 0, done
+    folders = re.findall("^results: (/.*)$", done.out, re.MULTILINE)
     group = "drawn-7+whole-6+stubborn-1+naive-5+second-3+hierarchy-11"
     parent = tmp_path / "results/mixed" / group / "p0.7_c3_median_seed41"
     stamp = "2026-03-04T05-06-07"

@@ -45,10 +45,11 @@ def interrupted(tmp_path_factory, pytestconfig):
     quickstart again, of which rounds without end are broken off by a signal; the job and the folder of the cases."""
     folder, configs = tmp_path_factory.mktemp("sweep"), pytestconfig.rootpath / "configs"
     (folder / "kinds.yaml").write_text(KINDS)
+    engine = {"models": {"demo": {"path": "demo", "engine": {"max_model_len": 2048}}}}  # one for all cases
     cases = [
-        {"base": "kinds.yaml"},
-        {"base": f"{configs}/sessions.yaml", "set": {"game.rounds": 2}},
-        {"base": f"{configs}/quickstart.yaml", "set": {"game.rounds": 1000}},
+        {"base": "kinds.yaml", "set": engine},
+        {"base": f"{configs}/sessions.yaml", "set": engine | {"game.rounds": 2}},
+        {"base": f"{configs}/quickstart.yaml", "set": engine | {"game.rounds": 1000}},
     ]
     (folder / "sweep.yaml").write_text(json.dumps({"base": cases}))
     last = folder / "all/quickstart"

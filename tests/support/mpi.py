@@ -164,14 +164,8 @@ def thinking_from(round_number: int) -> dict[str, Any]:
     return {"program": (*PYTHON, str(_SUPPORT / "thinker.py")), "environ": {"THINK_FROM": str(round_number)}}
 
 
-IN_TURN = """
-from pbeauty.cli.main import main
-while "then" in sys.argv:
-    end = sys.argv.index("then")
-    assert main(sys.argv[1:end]) == 0
-    del sys.argv[1 : end + 1]
-"""
-"""For `altered`: one job for several commands, `pbeauty run ... then run ...`, which saves the start of all ranks."""
+IN_TURN = f"\nsys.path.insert(0, {str(_SUPPORT)!r})\nfrom in_turn import play_first\nplay_first()"
+"""For `altered`: one job for several commands, with the word `then` between them."""
 
 
 def altered(folder: Path, setup: str) -> tuple[str, ...]:

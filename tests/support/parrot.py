@@ -4,7 +4,8 @@ For tests of what surrounds an engine (journal, resume, conversations), hundreds
 reply is a function of its prompt and its seed alone, takes a few steps, and is unreadable now and then. Token ids are
 bytes.
 
-With PARROT_REPLIES=N in the environment the parrot of each rank falls silent after N replies.
+Several commands are played one after another (`in_turn`). With PARROT_REPLIES=N in the environment the
+parrot of each rank falls silent after N replies.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import random
 import sys
 import time
 import zlib
+
+from in_turn import play_first
 
 import pbeauty.job.runner
 from pbeauty.cli.main import main
@@ -111,4 +114,5 @@ class Engine:
 
 if __name__ == "__main__":
     pbeauty.job.runner.Engine = Engine
+    play_first()
     sys.exit(main())
