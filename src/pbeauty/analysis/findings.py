@@ -19,7 +19,6 @@ from pbeauty.analysis.group_stats import EVERYBODY, Binned, BySession
 from pbeauty.analysis.run_analysis import Analysis, analyse
 from pbeauty.analysis.variation import Variation, settings, vary
 from pbeauty.game.experiment import Experiment, Game
-from pbeauty.game.records import Status
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
@@ -112,7 +111,7 @@ def count_within(run: Run, distance: float) -> Within:
     rounds = []
     for index in range(run.round_count):
         targets = np.repeat(run.outcome(index).target, len(codes) // run.experiment.sessions)
-        near = (run.status[index] <= Status.RETRIED) & (np.abs(run.guesses[index] - targets) <= distance)
+        near = np.abs(run.answers(index)[0] - targets) <= distance
         counts = np.bincount(codes[near], minlength=len(labels)).tolist()
         rounds.append({EVERYBODY: sum(counts), **dict(zip(labels, counts, strict=True))})
     return Within(distance, rounds)

@@ -187,8 +187,7 @@ class Round:
         self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
         self.session = np.repeat(np.arange(len(numbers), dtype=np.int32), run.experiment.session_size)
-        self.guesses, self.status = run.guesses[index], run.status[index]
-        self.guesses[self.status > Status.RETRIED] = np.nan
+        self.guesses, self.status = run.answers(index)
         self.reading = run.read("reading", index) if "reading" in run.file["rounds"] else np.empty(0, np.uint8)
         self.codes, self.references, self.told = levels.codes_of(run, index, self.guesses)
 

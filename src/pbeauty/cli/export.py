@@ -281,7 +281,7 @@ def _result(run: Run, round_index: int, session: int, last: Callable[[int], str 
     """A round of a session as the example stores it; ids are those within the session."""
     outcome, first = run.outcome(round_index).of(session), session * run.experiment.session_size
     mine = slice(first, first + run.experiment.session_size)
-    guesses, status = run.guesses[round_index, mine], run.status[round_index, mine]
+    guesses, status = run.answers(round_index, mine)
     valid = np.flatnonzero(status <= Status.RETRIED)
     data = {}
     for participant in valid.tolist():

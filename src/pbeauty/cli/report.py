@@ -263,10 +263,9 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
     index = round - 1
     if not run.reply_files(index):
         return []
-    guesses, status = run.guesses[index], run.status[index]
+    guesses, status = run.answers(index)
     asked = run.read("output_tokens", index) > 0
-    valid = np.where(status <= Status.RETRIED, guesses, np.nan)
-    codes, _, _ = levels.codes_of(run, index, valid)
+    codes, _, _ = levels.codes_of(run, index, guesses)
     kinds = {label: asked & (codes == code) for code, label in enumerate(levels.LABELS)}
     if not any(chosen.any() for chosen in kinds.values()):  # a game in which all levels guess the same
         kinds = {"valid": asked & (status <= Status.RETRIED)}

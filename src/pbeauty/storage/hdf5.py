@@ -53,7 +53,7 @@ def read_errors(path: Path) -> Iterator[None]:
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise RunFileError(f"cannot read {path}: {os.strerror(error.errno)}") from None
-        raise RunFileError(f"{path} is damaged: {error}") from None
+        raise RunFileError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
 
 @contextlib.contextmanager

@@ -15,22 +15,21 @@ import yaml
 from numpy.typing import NDArray
 
 from pbeauty.config.loader import loads
-from pbeauty.errors import RunFileError
+from pbeauty.errors import PbeautyError, RunFileError
 from pbeauty.files import RUN_FILE, printable
 from pbeauty.game.announcement import Announcement, announcement
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.personas import Personas
-from pbeauty.game.records import Purpose, Ragged
+from pbeauty.game.records import Purpose, Ragged, Status
 from pbeauty.game.scoring import Outcome
-from pbeauty.storage import dataframes
+from pbeauty.storage import dataframes, validation
 from pbeauty.storage.hdf5 import open_file, read_errors, read_labels, read_text
 from pbeauty.storage.schema import REPLIES, SCHEMA_VERSION, StoredFile, round_file
-from pbeauty.storage.validation import check_replies, check_rows, check_run, reply_files
 
-_AT_ONCE = 1 << 20
-"""Participants of a round that are read at once where all are gone through."""
 _MOST_LINKS = 40
 """Links to a run.h5, one after the other, as for Linux."""
+_AT_ONCE = 1 << 20
+"""Participants of a round that are read at once where all are gone through."""
 _MOST_OPEN = 16
 """Files beside run.h5 that are open at a time."""
 
@@ -64,12 +63,13 @@ class LazyArray:
         """
         if not self._dataset.is_virtual:
             with read_errors(self._run.path):
-                return self._dataset[which]
+                return validation.check_values(self._name, self._dataset[which], self._run.experiment.game)
         first, *rest = which if isinstance(which, tuple) else (which,)
         rows = np.arange(self.shape[0])[first]
         if rows.ndim == 0:
             with read_errors(self._run.path.parent / round_file(int(rows))):
-                return self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
+                values = self._run.round_rows(int(rows))[self._name][tuple(rest) or ...]
+                return validation.check_values(self._name, values, self._run.experiment.game)
         if not len(rows):
             return np.empty((0, *self.shape[1:]), self.dtype)
         return np.stack([self[int(row), *rest] for row in rows])
@@ -107,10 +107,8 @@ class Run:
                         f"{self.path} has schema version {version}, this pbeauty reads {SCHEMA_VERSION}: "
                         "install the version that wrote it (attribute pbeauty_version)"
                     )
-                check_run(self.file)
-                rounds, participants = self.file["rounds/guess"].shape
-                self._about = f"{read_text(self.file, 'name')}: {participants:,} participants, {rounds} round(s)"
-        except RunFileError:
+                validation.check_run(self.file, self.experiment)
+        except PbeautyError:
             self.close()
             raise
 
@@ -121,7 +119,8 @@ class Run:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Run({printable(self._about)}, {self.path})"
+        about = f"{self.experiment.count:,} participants, {self.round_count} round(s)"
+        return f"Run({self.experiment.name}: {about}, {self.path})"
 
     def close(self) -> None:
         """Closes the file, and those of its rounds."""
@@ -136,13 +135,13 @@ class Run:
             # A stored experiment never refers to parts of itself: one that does would unfold in memory.
             if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text)):
                 raise ValueError("the stored experiment has YAML aliases")
-        return loads(text, source=f"the experiment in {self.path}")
+            return loads(text, source="experiment")
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Where and with what the run was made."""
         with read_errors(self.path):
-            return json.loads(read_text(self.file, "provenance"))
+            return validation.check_provenance(json.loads(read_text(self.file, "provenance")))
 
     @property
     def run_id(self) -> str:
@@ -185,11 +184,26 @@ class Run:
 
     def pieces(self, round_index: int, session: int | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Guesses and statuses of a round from 0, of all sessions or one from 0, some at a time, in id order."""
-        size = self.experiment.session_size
-        who = range(self.guesses.shape[1]) if session is None else range(session * size, (session + 1) * size)
+        size, sessions = self.experiment.session_size, slice(session, None if session is None else session + 1)
+        who = range(self.experiment.count) if session is None else range(session * size, (session + 1) * size)
+        left = int(self.read("n_valid", round_index)[sessions].sum())
         for start in who[::_AT_ONCE]:
-            where = slice(start, min(start + _AT_ONCE, who.stop))
-            yield self.guesses[round_index, where], self.status[round_index, where]
+            guesses, status = self.answers(round_index, slice(start, min(start + _AT_ONCE, who.stop)))
+            left -= np.count_nonzero(status <= Status.RETRIED)
+            yield guesses, status
+        if left:
+            raise RunFileError(f"{self.path} is damaged: rounds/n_valid: it is not the number of guesses")
+
+    def answers(self, round_index: int, who: slice = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Guesses and statuses of a round from 0, of all participants or of some.
+
+        Raises:
+            RunFileError: if the file is damaged, or if they do not fit together.
+        """
+        guesses, status = self.guesses[round_index, who], self.status[round_index, who]
+        with read_errors(self.path):
+            validation.check_answers(guesses, status, self.read("n_valid", round_index) if who == slice(None) else None)
+        return guesses, status
 
     @property
     def guesses(self) -> LazyArray:
@@ -330,7 +344,7 @@ class Run:
             RunFileError: if run.h5 was tampered with.
         """
         with read_errors(self.path):
-            return reply_files(self.file, round_index)
+            return validation.reply_files(self.file, round_index)
 
     def open_reply_files(self, round_index: int) -> Iterator[tuple[Path, h5py.File]]:
         """The files of a round's stored replies, path and content of one after the other.
@@ -349,9 +363,9 @@ class Run:
         file = open_file(path, stored.digest)
         with read_errors(path):
             if stored.path.startswith(REPLIES):
-                check_replies(file)
+                validation.check_replies(file)
             else:
-                check_rows(file, self.file)
+                validation.check_rows(file, self.file)
         return file
 
 

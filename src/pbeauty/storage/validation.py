@@ -6,26 +6,34 @@ arrays and links that fetch other files of the reader's, and values that are obj
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
+from pbeauty.game.experiment import Experiment, Game
 from pbeauty.game.personas import Source
-from pbeauty.game.records import COLUMNS, WITHOUT_MODEL
+from pbeauty.game.population import group_counts
+from pbeauty.game.records import COLUMNS, WITHOUT_MODEL, Status
 from pbeauty.storage.hdf5 import read_labels
-from pbeauty.storage.schema import PER_PARTICIPANT, PER_ROUND, PER_SESSION, REPLIES, StoredFile, reply_file
+from pbeauty.storage.schema import LABELS, PER_PARTICIPANT, PER_ROUND, PER_SESSION, REPLIES, StoredFile, reply_file
 
 _FIGURE, _COUNT = np.dtype(np.float64), np.dtype(np.uint64)
 _AT_ONCE = 1 << 22
 """Participants that are checked at once."""
 
+_OUTSIDE = "is outside the range of guesses"
 _DEFLATED = 1100
 """Bytes that a compressed byte can stand for at most (zlib: 1032)."""
 _DEPTH = 3
 """Groups within groups that a run has at most."""
 
 
-def check_run(file: h5py.File) -> None:
-    """Checks what run.h5 holds itself.
+def check_run(file: h5py.File, experiment: Experiment) -> None:
+    """Checks what run.h5 holds itself, against the experiment in it; rows of participants are checked as they are read.
 
     Raises:
         KeyError: if something is missing.
@@ -35,10 +43,11 @@ def check_run(file: h5py.File) -> None:
     counted = file["rounds/n_valid"]
     _expect(counted.ndim == 2 and counted.shape[1] > 0, "rounds/n_valid", f"its shape is {counted.shape}")
     rounds, sessions = counted.shape
-    participants, groups = len(file["participants/group"]), len(file["groups"])
-    size, rest = divmod(participants, sessions)
-    _expect(size > 0 and rest == 0, "participants/group", f"{participants} cannot be in {sessions} sessions")
-    _check_participants(file, participants, size)
+    participants, groups = len(file["participants/group"]), len(experiment.population)
+    _expect(sessions == experiment.sessions, "rounds/n_valid", f"it is of {sessions} sessions")
+    _expect(rounds <= experiment.game.rounds, "rounds/n_valid", f"it has {rounds} rounds")
+    _expect(participants == experiment.count, "participants/group", f"it is of {participants} participants")
+    _check_participants(file, experiment)
     expected: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
         name: (COLUMNS[name], (rounds, participants)) for name in PER_PARTICIPANT
     }
@@ -50,10 +59,9 @@ def check_run(file: h5py.File) -> None:
         _expect(name in expected, f"rounds/{name}", "pbeauty did not write it")
         _check_form(column, f"rounds/{name}", *expected[name])
         _expect(name in PER_PARTICIPANT or not column.is_virtual, f"rounds/{name}", "it is not in this file")
-    for index in range(rounds):
-        most = int(counted[index].max())
-        fits = 0 < most <= size
-        _expect(fits, "rounds/n_valid", f"round {index + 1} has at most {most} in a session of {size}")
+    _check_figures(file, experiment)
+    if not file.attrs["finished"]:
+        _check_form(file["digests/rounds"], "digests/rounds", np.dtype(np.uint8), (rounds, 32))
     if "personas" in file:
         row, source = file["personas/row"], file["personas/source"]
         _check_offsets(file["personas"], "text")
@@ -62,6 +70,14 @@ def check_run(file: h5py.File) -> None:
         fits &= bool(row[:].max(initial=-1) < len(file["personas/text_offsets"]) - 1)
         fits &= bool(source[:].max(initial=0) < len(Source))
         _expect(fits, "personas", "backgrounds and participants do not fit together")
+
+
+def check_provenance(found: Any) -> dict[str, Any]:
+    """What is known of how a run was made, in the form that it is written in; errors as of `check_run`."""
+    lists = [found.get(name) or [] for name in ("ranks", "earlier_jobs")] if isinstance(found, dict) else [0]
+    fits = all(isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in lists)
+    _expect(fits, "provenance", "pbeauty did not write it")
+    return found
 
 
 def check_replies(file: h5py.File) -> None:
@@ -122,19 +138,95 @@ def _check_plain(group: h5py.Group, place: str, *, virtual: bool = False, depth:
         _expect(not item.is_virtual and most >= size, where, "not all of it is in the file")
 
 
-def _check_participants(file: h5py.File, count: int, size: int) -> None:
-    """Every one of `count` participants has a group, a session of `size`, and attributes that have names."""
+def _check_participants(file: h5py.File, experiment: Experiment) -> None:
+    """Everybody has the group and the session of the experiment, and attributes that have names."""
+    count, size = experiment.count, experiment.session_size
+    groups, ends = [group.name for group in experiment.population], np.cumsum(group_counts(experiment))
     for name, column in file["participants"].items():
         _check_form(column, f"participants/{name}", np.dtype(np.uint32 if name == "session" else np.uint16), (count,))
         labels = [] if name == "session" else read_labels(column)
         for start in range(0, count, _AT_ONCE):
             codes = column[start : start + _AT_ONCE]
+            who = np.arange(start, start + len(codes))
             if name == "session":
-                in_order = np.array_equal(codes, np.arange(start, start + len(codes)) // size)
+                in_order = np.array_equal(codes, who // size)
                 _expect(in_order, "participants/session", f"participants are not in sessions of {size}, in order")
+            elif name == "group":
+                fits = labels == groups and np.array_equal(codes, np.searchsorted(ends, who % size, side="right"))
+                _expect(fits, "participants/group", "participants are not in the groups of the experiment, in order")
             else:
                 _expect(codes.max() < len(labels), f"participants/{name}", f"there is no code {codes.max()}")
     _expect("session" in file["participants"], "participants/session", "it is missing")
+
+
+def _check_figures(file: h5py.File, experiment: Experiment) -> None:
+    """Figures of rounds and sessions are such as guesses can have, and targets follow from them."""
+    heard = np.ones((1, experiment.sessions), bool)
+    at_once = max(1, _AT_ONCE // experiment.sessions)
+    for start in range(0, len(file["rounds/n_valid"]), at_once):
+        part = {name: file[f"rounds/{name}"][start : start + at_once] for name in (*PER_SESSION, "group_number")}
+        before = np.vstack([heard[-1:], part["n_valid"][:-1] > 0])
+        heard = part["n_valid"] > 0
+        for name, holds, otherwise in _figures(part, before, experiment):
+            for row, session, *_ in np.argwhere(~holds)[:1].tolist():
+                where, value = f"round {start + row + 1}, session {session + 1}", part[name][row, session]
+                _expect(False, f"rounds/{name}", f"{where}: {value} {otherwise}")
+    for name in PER_ROUND:
+        seconds = file[f"rounds/{name}"][:]
+        fits = np.isnan(seconds) | ((seconds >= 0) & (seconds < np.inf))
+        _expect(bool(np.all(fits)), f"rounds/{name}", "one is no length of time")
+
+
+def _figures(
+    part: dict[str, NDArray[Any]], before: NDArray[np.bool_], experiment: Experiment
+) -> Iterator[tuple[str, NDArray[np.bool_], str]]:
+    """What must hold of figures of some rounds: bool[round, session], and what is wrong elsewhere.
+
+    Args:
+        part: [round, session] by name.
+        before: whether sessions go on, bool[round, session].
+        experiment: theirs.
+    """
+    game, n, heard = experiment.game, part["n_valid"], part["n_valid"] > 0
+    slack = 1e-9 * (abs(game.low) + abs(game.high))  # means of equal guesses differ from these in the last digits
+    yield "n_valid", n <= experiment.session_size, "are more than play in a session"
+    yield "n_valid", before | ~heard, "in a session that had ended"
+    yield "n_valid", np.broadcast_to(heard.any(axis=1)[:, None], heard.shape), "in every session"
+    yield "n_winners", part["n_winners"] <= n, "are more than have a valid guess"
+    for name, values in part.items():
+        if name not in ("n_valid", "n_winners", "std", "target"):
+            yield name, np.isnan(values) | ((values >= game.low - slack) & (values <= game.high + slack)), _OUTSIDE
+        if name not in ("n_valid", "n_winners", "group_number"):
+            known = part["n_winners"] > 0 if name == "winning_guess" else heard
+            yield name, np.isnan(values) == ~known, "does not go with the count of valid guesses, or of winners"
+    for less, more in pairwise(("min", "lower_quartile", "median", "upper_quartile", "max")):
+        yield more, ~(part[more] < part[less] - slack), f"is less than {less}"
+    yield "mean", ~((part["mean"] < part["min"] - slack) | (part["mean"] > part["max"] + slack)), "is no mean"
+    yield "std", ~((part["std"] < 0) | (part["std"] > part["max"] - part["min"] + slack)), "is no deviation"
+    follows = game.offset + game.p * part[game.aggregate]
+    off = np.abs(part["target"] - follows) > 1e-9 * (abs(game.offset) + np.abs(follows)) + slack
+    yield "target", ~off, f"does not follow from the {game.aggregate}"
+
+
+def check_values(name: str, values: NDArray[Any], game: Game) -> NDArray[Any]:
+    """Some values of a column by participant, checked; errors as of `check_run`."""
+    if name == "guess":
+        fits = np.isnan(values) | ((values >= game.low) & (values <= game.high))
+        _expect(bool(np.all(fits)), "rounds/guess", f"one {_OUTSIDE}")
+    elif name in LABELS:
+        most = np.max(values, initial=0)
+        _expect(most < len(LABELS[name]), f"rounds/{name}", f"there is no code {most}")
+    return values
+
+
+def check_answers(guesses: NDArray[np.float64], status: NDArray[np.uint8], n_valid: NDArray[np.int64] | None) -> None:
+    """Checks guesses and statuses of a round against each other, and, of all participants, against the counts of
+    sessions, int64[session]; errors as of `check_run`."""
+    valid = ~np.isnan(guesses)
+    _expect(np.array_equal(valid, status <= Status.RETRIED), "rounds/guess", "guesses and statuses do not fit together")
+    if n_valid is not None:
+        fits = np.array_equal(valid.reshape(len(n_valid), -1).sum(axis=1), n_valid)
+        _expect(fits, "rounds/n_valid", "it is not the number of guesses")
 
 
 def _check_form(column: h5py.Dataset, what: str, kind: np.dtype, shape: tuple[int, ...]) -> None:

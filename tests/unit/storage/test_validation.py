@@ -291,7 +291,7 @@ def test_an_experiment_that_unfolds_in_memory_is_refused(folder):
 def test_nothing_stored_is_code(folder):
     with altered(folder / "run.h5") as file:
         describe(file, experiment="name: !!python/object/apply:os.system ['touch pwned']\n")
-    with pytest.raises(ConfigError, match="python/object"):
+    with pytest.raises(RunFileError, match="python/object"):
         read_all(folder)
     for path in folder.rglob("*.h5"):
         assert b"pickle" not in path.read_bytes()
