@@ -108,6 +108,7 @@ class Run:
                         "install the version that wrote it (attribute pbeauty_version)"
                     )
                 validation.check_run(self.file, self.experiment)
+                self.round_count = len(self.file["rounds/target"])  # finished ones
         except PbeautyError:
             self.close()
             raise
@@ -158,11 +159,6 @@ class Run:
     def complete(self) -> bool:
         """Whether, besides, a job has come to the end that follows the last round: run.h5 then stands alone."""
         return bool(self.file.attrs["finished"])
-
-    @property
-    def round_count(self) -> int:
-        """Finished rounds."""
-        return len(self.file["rounds/target"])
 
     @property
     def columns(self) -> list[str]:
