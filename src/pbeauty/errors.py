@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes: finished; an error while running; a bad request (config, arguments, files); interrupted and resumable."""
+DONE, FAILED, BAD_REQUEST, INTERRUPTED, STOPPED = 0, 1, 2, 75, 130
+"""Exit codes: finished; an error while running; a bad request (config, arguments, files); interrupted and resumable; a
+command that has nothing to resume, stopped by Ctrl-C."""
 
 
 class PbeautyError(Exception):

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +252,32 @@ def test_several_tasks_of_one_rank_each_are_noticed(environ, words):
 )
 def test_a_process_that_is_alone_is_not_refused(environ):
     check_world_size(1, environ)
+
+
+@pytest.mark.parametrize("words", [["check", "CONFIG"], ["prompts"], ["run", "CONFIG", "--out", "RUN"]])
+def test_output_that_cannot_be_written_is_said_in_a_line_and_ends_no_run(words, tmp_path):
+    config = write(tmp_path, SCRIPTED.replace("rounds: 4", "rounds: 2"))
+    for number, where in enumerate(("> /dev/full", ">&-")):
+        named = {"CONFIG": str(config), "RUN": str(tmp_path / f"run-{number}")}
+        command = shlex.join([*map(str, PBEAUTY), *(named.get(word, word) for word in words)])
+        done = subprocess.run(f"{command} {where}", shell=True, text=True, capture_output=True, timeout=LIMIT)
+        assert "Traceback" not in done.stderr, done
+        if words[0] == "run":
+            with Run(tmp_path / f"run-{number}") as run:
+                assert (done.returncode, run.finished) == (0, True)
+        elif where == ">&-":
+            assert (done.returncode, done.stderr) == (0, "")
+        else:
+            assert (done.returncode, done.stderr) == (1, "pbeauty: standard output: No space left on device\n")
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path):
+    """Wherever it comes: here while experiments are read."""
+    code = "import os, signal, sys; from pbeauty.config import sweep; from pbeauty.cli.main import main\n"
+    code += "sweep.parse = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "check", write(tmp_path, SCRIPTED)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pbeauty.errors import BAD_REQUEST, DONE, REFUSALS
+from pbeauty.errors import BAD_REQUEST, DONE, FAILED, REFUSALS, STOPPED
 from pbeauty.program import __version__
 
 _COMMANDS = {
@@ -51,14 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser(given).parse_args(given)
             code = _function(options.name, "command")(options)
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # which may have been closed beforehand
+                sys.stdout.flush()
     except REFUSALS as error:
         print(f"pbeauty: {error}", file=sys.stderr)
         return BAD_REQUEST
-    except BrokenPipeError:  # the reader has seen enough
+    except KeyboardInterrupt:
+        return STOPPED
+    except OSError as error:
         from pbeauty.job.display import discard_output
 
-        discard_output(sys.stdout)
+        if error.filename is None:  # of a stream, at whose end nothing more must be written to it
+            discard_output(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # there, the reader has seen enough
+            print(f"pbeauty: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+            code = FAILED
     if arguments is None and "vllm" in sys.modules:
         from pbeauty.mpi.world import exit_at_once
 

@@ -30,11 +30,14 @@ _COLUMNS_OF_SESSIONS = {"round": 5, "mean [95 % interval]": 22, "targets": 17, "
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
-    """Prints a line at once, on standard output by default; that nobody reads any more (`| head`) is no error."""
+    """Prints a line at once, on standard output by default.
+
+    That nobody reads any more (`| head`), or that a full disk takes no more lines, ends no run.
+    """
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         discard_output(stream)
 
 

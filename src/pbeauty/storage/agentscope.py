@@ -138,8 +138,9 @@ def _try(read: Callable[[], T], faults: list[str]) -> T | None:
 
 
 def _json(path: Path) -> Any:
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from None
 
