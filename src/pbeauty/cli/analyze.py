@@ -9,9 +9,9 @@ import math
 import os
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pbeauty.cli.run import given_path
 from pbeauty.errors import DONE
 from pbeauty.files import printable
 
@@ -31,7 +31,11 @@ _NARROWEST = 8
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """What every command about several runs takes."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, its run.h5, or a folder with runs below"
+        "runs",
+        nargs="+",
+        type=given_path,
+        metavar="RUN",
+        help="a run's folder, its run.h5, or a folder with runs below",
     )
 
 

@@ -52,9 +52,9 @@ def command(options: argparse.Namespace) -> int:
         from pbeauty.job.sweep_runner import prepare_sweep
 
         sweep = prepare_sweep(request)[0]
-        cases = (sweep.pick(options.case),) if options.case else sweep.cases
+        cases = (sweep.pick(options.case),) if options.case is not None else sweep.cases
         experiments = {case.name: case.experiment for case in cases}
-    elif options.case:
+    elif options.case is not None:
         raise ConfigError(f"{options.config} is no sweep and has no cases")
     else:
         experiments = {"": prepare(request)[0]}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pbeauty.errors import BAD_REQUEST, DONE, FAILED, REFUSALS, STOPPED
+from pbeauty.files import CONTROL_CHARACTERS
 from pbeauty.program import __version__
 
 _COMMANDS = {
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout:  # which may have been closed beforehand
                 sys.stdout.flush()
     except REFUSALS as error:
-        print(f"pbeauty: {error}", file=sys.stderr)
+        print("pbeauty:", CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", str(error)), file=sys.stderr)
         return BAD_REQUEST
     except KeyboardInterrupt:
         return STOPPED

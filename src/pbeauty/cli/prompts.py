@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import get_args
 
+from pbeauty.cli.run import given_path
 from pbeauty.config.loader import loads
 from pbeauty.config.persona_files import load_personas
 from pbeauty.config.sweep import load_cases
@@ -32,7 +32,7 @@ EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="with the game of this experiment")
+    parser.add_argument("config", nargs="?", type=given_path, metavar="CONFIG", help="with the game of this experiment")
     parser.add_argument("--show", metavar="NAME", help="show this prompt")
     parser.add_argument("--case", metavar="CASE", help="of a sweep: with this case's game, and not the first's")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> int:
     """Prints the prompts, or one of them."""
     experiment = load_cases(options.config, options.set, options.case)[0] if options.config else None
-    if options.show:
+    if options.show is not None:
         text = render(options.show, experiment)
         print(json.dumps({"name": options.show, "text": text}, ensure_ascii=False) if options.json else text)
         return DONE

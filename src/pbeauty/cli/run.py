@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
     """What every command about an experiment takes."""
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the experiment, a YAML file", **optional)
+    parser.add_argument("config", type=given_path, metavar="CONFIG", help="the experiment, a YAML file", **optional)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as game.rounds=10"
     )
@@ -26,7 +26,7 @@ def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add_experiment(parser)
-    parser.add_argument("--out", type=_folder, metavar="FOLDER", help="put the run into exactly this folder")
+    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="put the run into exactly this folder")
     parser.add_argument("--case", metavar="CASE", help="play this case of a sweep alone: its number, from 1, or name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
 
@@ -42,7 +42,7 @@ def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty personas` takes."""
     add_experiment(parser)
     parser.add_argument(
-        "--out", type=_folder, metavar="FILE", help="the file to be made (NAME-OF-CONFIG.personas.jsonl)"
+        "--out", type=given_path, metavar="FILE", help="the file to be made (NAME-OF-CONFIG.personas.jsonl)"
     )
     parser.add_argument("--case", metavar="CASE", help="of a sweep whose cases have different backgrounds: this one")
     parser.add_argument("--resume", action="store_true", help="go on where a job was interrupted, if one was")
@@ -70,9 +70,9 @@ def _play(comm: Comm, options: argparse.Namespace) -> int:
 
     request = RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case)
     sweep = run_on_root(comm, lambda: _is_sweep(options.config))
-    if options.case and not sweep:
+    if options.case is not None and not sweep:
         raise JobError(f"{options.config} is no sweep and has no cases", BAD_REQUEST)
-    if options.case or not sweep:
+    if options.case is not None or not sweep:
         return run(comm, request)
     from pbeauty.job.sweep_runner import run_sweep
 
@@ -85,7 +85,8 @@ def _is_sweep(config: Path) -> bool:
     return is_sweep(config)
 
 
-def _folder(text: str) -> Path:
-    if not text:  # an unset variable of a script, say
-        raise argparse.ArgumentTypeError("expected a folder, found nothing")
+def given_path(text: str) -> Path:
+    """A path of the command line, which is not empty, as an unset variable of a script is."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
     return Path(text)

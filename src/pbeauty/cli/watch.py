@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pbeauty.cli.run import given_path
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import LIVE_FILE, LOCK_FILE, RUN_FILE, aligned, printable
 from pbeauty.job.live_status import RunStatus, latest_results, read_status
@@ -29,7 +30,7 @@ _WORDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder or its run.h5, or a folder of runs")
+    parser.add_argument("run", type=given_path, metavar="RUN", help="a run's folder or its run.h5, or a folder of runs")
     parser.add_argument("--once", action="store_true", help="print its status once instead of following it")
     parser.add_argument("--json", action="store_true", help="print its status once, as JSON")
 

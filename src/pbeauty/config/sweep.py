@@ -82,7 +82,7 @@ class Sweep:
                 return self.cases[int(which) - 1]
         elif which in names:
             return self.cases[names.index(which)]
-        raise ConfigError(f"sweep {self.name} has no case {which}{nearest(which, names)}; it has {len(names)}")
+        raise ConfigError(f"sweep {self.name} has no case {which!r}{nearest(which, names)}; it has {len(names)}")
 
 
 @dataclass
@@ -122,8 +122,8 @@ def load_cases(path: Path, overrides: Sequence[str] = (), case: str | None = Non
     """
     if is_sweep(path):
         sweep = load_sweep(path, overrides)
-        return [one.experiment for one in ([sweep.pick(case)] if case else sweep.cases)]
-    if case:
+        return [one.experiment for one in (sweep.cases if case is None else [sweep.pick(case)])]
+    if case is not None:
         raise ConfigError(f"{path} is no sweep and has no cases")
     return [load(path, overrides)]
 

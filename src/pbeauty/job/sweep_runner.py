@@ -81,7 +81,7 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
     """
     interrupt, engines = Interrupt(), EngineCache()
     sweep, finished = run_on_root(comm, lambda: prepare_sweep(request))
-    run_on_root(comm, lambda: refuse_other_writers(case.experiment for case in sweep.cases))
+    run_on_root(comm, lambda: _begin(sweep))
     rows = [
         Row(case, sweep.folder / case.name, "finished" if case.name in finished else "not played")
         for case in sweep.cases
@@ -116,6 +116,19 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
     return code
 
 
+def _begin(sweep: Sweep) -> None:
+    """Makes the folder of a sweep that can be played.
+
+    Raises:
+        ConfigError: if it cannot.
+    """
+    refuse_other_writers(case.experiment for case in sweep.cases)
+    try:
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot create the result folder {sweep.folder}: {error.strerror}") from None
+
+
 def _lacks_figures(row: Row) -> bool:
     """Whether a case that has come to its end has no figures yet, or not of all rounds."""
     drawn = len(list((row.folder / PLOTS).glob("round-*.png")))
@@ -143,7 +156,6 @@ def _models(case: Case) -> str:
 
 def _write_status(sweep: Sweep, state: str, case: str) -> None:
     """How far the sweep is, in the same place and under the same key as the status of a run; `case` is being played."""
-    sweep.folder.mkdir(parents=True, exist_ok=True)
     status = {"state": state, "sweep": sweep.name, "case": case}
     replace_text(sweep.folder / LIVE_FILE, json.dumps(status, indent=1), durable=False)
 

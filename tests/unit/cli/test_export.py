@@ -25,6 +25,7 @@ from pbeauty.cli.check import describe
 from pbeauty.cli.export import export
 from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.main import main
+from pbeauty.cli.prompts import render
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
@@ -164,10 +165,20 @@ def test_a_pipe_or_a_device_does_not_make_way_for_a_file(run, tmp_path, capsys):
     assert (tmp_path / "guesses.csv").is_fifo()
 
 
-def test_a_run_needs_a_name_for_its_folder(capsys):
+@pytest.mark.parametrize(
+    "words", [["run", "configs/quickstart.yaml", "--out", ""], ["check", ""], ["watch", ""], ["analyze", ""]]
+)
+def test_a_path_that_is_empty_is_none(words, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["run", "configs/quickstart.yaml", "--out", ""])
-    assert "expected a folder, found nothing" in capsys.readouterr().err
+        main(words)
+    assert "expected a path, found nothing" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no prompt ''"):
+        render("")
+
+
+def test_a_name_in_a_message_cannot_steer_the_terminal(capsys):
+    assert main(["check", "\x1b[2Jred.yaml"]) == 2
+    assert capsys.readouterr().err == "pbeauty: cannot read \ufffd[2Jred.yaml: No such file or directory\n"
 
 
 def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):
@@ -560,4 +571,4 @@ def test_check_resolves_and_forecasts_sweeps(capsys):
         "51/100",
     )
     assert main(["check", path, "--case", "19"]) == 2
-    assert "has no case 19" in capsys.readouterr().err
+    assert "has no case '19'" in capsys.readouterr().err

@@ -372,6 +372,21 @@ def test_an_array_task_is_a_case_of_the_sweep(tmp_path):
     assert done.stdout.splitlines() == ["configs/paper/ratios.yaml", "--case", "4"]
 
 
+def test_a_case_of_no_name_and_a_folder_that_cannot_be_made_are_refused_before_anything_is_played(tmp_path):
+    """As where a script's variable is unset: an array task must not play the whole sweep."""
+    path = written(tmp_path, "base: base.yaml\nvary: {seed: [1, 2]}")
+    (tmp_path / "file").touch()
+    for words, told in (
+        (["--case", "", "--out", tmp_path / "out"], "sweep sweep has no case ''; it has 2"),
+        (["--out", tmp_path / "file/out"], f"cannot create the result folder {tmp_path / 'file/out'}: Not a directory"),
+    ):
+        done = mpi.mpirun(2, "run", path, *words)
+        assert (done.code, done.out) == (2, ""), done
+        assert told in done.err
+        assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_watch_shows_the_case_that_is_played(tmp_path, capsys):
     make(tmp_path / "sweep/one", np.full((1, 4), 20.0), name="watched")
     make(tmp_path / "sweep/two", np.full((1, 4), 20.0), name="other")
