@@ -279,7 +279,7 @@ def described(value: Any) -> str:
     if name := {dict: "a section", list: "a list", type(None): "nothing"}.get(type(value)):
         return name
     try:
-        text = getattr(value, "text", "") or repr(value)
+        text = getattr(value, "text", "") or (str(value).lower() if isinstance(value, bool) else repr(value))
     except ValueError:  # Python refuses to write out integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."

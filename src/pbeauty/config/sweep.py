@@ -301,7 +301,8 @@ def _case(path: Path, draft: _Draft, sweep: SweepFile, row: Row, values: Row, fa
     for key, value in settings.items():
         if key in values or "case" not in row:
             number = sweep.vary[key].index(value) + 1 if key in values else ""
-            short = number if isinstance(value, dict) else _slug(_written(value))[:40]
+            sections = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value))
+            short = number if sections else _slug(_written(value))[:40]
             # The last part of a key, with its place where it is an entry of a list.
             parts.append((key, _slug(f"{re.sub(r'.*[.](?![0-9]+$)', '', key)}-{short}")[:40]))
     return _Draft(data, draft.folder, parts, draft.varied | settings.keys())
@@ -324,11 +325,12 @@ def _table(path: Path, table: Any) -> list[Row]:
         text = read_text(folder_of(path) / table)
         if table.lower().endswith(".csv"):
             rows = enumerate(read_csv(text, table), start=1)
-            return [
+            table = [
                 {key: cell if key == "case" else parse(cell, f"{table}, row {number}") for key, cell in row.items()}
                 for number, row in rows
             ]
-        table = parse(text, f"{table} is not valid YAML")
+        else:
+            table = parse(text, f"{table} is not valid YAML")
     if not isinstance(table, list) or not table or not all(isinstance(row, dict) and row for row in table):
         raise ConfigError(f"expected a list of cases, each with keys and values, found {described(table)}")
     for number, row in enumerate(table, start=1):

@@ -109,12 +109,10 @@ def _once(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _attribute(value: str) -> str:
-    if not re.fullmatch("[a-z][a-z0-9_]{0,49}", value) or value in RESERVED:
-        raise PydanticCustomError(
-            "attribute",
-            "expected a name of small letters, digits and '_' that prompts have no other meaning for (not {reserved})",
-            {"reserved": ", ".join(RESERVED)},
-        )
+    if not re.fullmatch("[a-z][a-z0-9_]{0,49}", value):
+        raise PydanticCustomError("attribute", "expected a name of small letters, digits and '_'")
+    if value in RESERVED:
+        raise PydanticCustomError("attribute", "expected another name, since prompts or results use this one")
     return value
 
 

@@ -209,7 +209,7 @@ def test_multiplier_refuses(written, said):
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
-        ("game: {rounds: true}", "game.rounds", "expected a whole number, found True"),
+        ("game: {rounds: true}", "game.rounds", "expected a whole number, found true"),
         ("game: {rounds: '4'}", "game.rounds", "expected a whole number, found '4'"),
         ("game: {rounds: 4.5}", "game.rounds", "expected a whole number, found 4.5"),
         ("game: {rounds: 1_000}", "game.rounds", "found '1_000'"),
@@ -225,7 +225,7 @@ def test_multiplier_refuses(written, said):
         ("game: {high: 1e400}", "game.high", "expected a finite number"),
         ("game: {low: -1e308}", "game.low", "at most 1e15"),
         ("game: {low: '0'}", "game.low", "expected a number, found '0'"),
-        ("game: {low: false}", "game.low", "expected a number, found False"),
+        ("game: {low: false}", "game.low", "expected a number, found false"),
         (f"game: {{offset: {'9' * 400}}}", "game.offset", "expected a finite number"),
         ("game: {aggregate: mode}", "game.aggregate", "expected 'mean' or 'median'"),
         ("game: {aggregate: [mean]}", "game.aggregate", "expected 'mean' or 'median'"),

@@ -174,6 +174,7 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
             "base: base.yaml\ntable: [{case: a, seed: 1}, {case: A, seed: 2}]",
             "more than one case is called a (small letters",
         ),
+        ("base: base.yaml\ntable: alike.csv", "table: more than one case is called x"),
         ("base: [base.yaml, base.yaml]", "cases 1 and 2 are the same experiment"),
         (
             f"base: base.yaml\nvary: {{seed: {[*range(3000)]}, game.rounds: {[*range(1, 3000)]}}}",
@@ -188,6 +189,7 @@ def test_bad_sweeps_are_refused(text, said, tmp_path):
             text,
             cases_csv="game.rounds,seed\n1,2\n3\n",
             lock_yaml=BASE,
+            alike_csv="case,seed\nx,1\nX,2\n",
             twice_csv="game.rounds,game.rounds\n1,2\n",
         )
     )
