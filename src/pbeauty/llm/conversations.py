@@ -106,7 +106,7 @@ class LLMParticipants:
         }
         self.set_personas(personas)
         self._requests: list[Requests] = []  # per round
-        self._replies: list[Ragged] = []  # per finished round, token ids by slot
+        self._replies: list[Ragged] = []  # per finished round, by slot: what `_kept` leaves of a reply
         longest = longest_traits(experiment, self.group_of, personas)
         check_room(experiment, engine.template, longest, engine.max_model_len)
 
@@ -143,7 +143,7 @@ class LLMParticipants:
     def add_reply(self, tokens: Ragged, rows: NDArray[np.int64]) -> None:
         """Adds everybody's reply to the latest request: row `rows[slot]` of `tokens`."""
         del self._replies[len(self._requests) - 1 :]
-        self._replies.append(Ragged.of(*tokens.take(rows)))
+        self._replies.append(self._kept(Ragged.of(*tokens.take(rows))))
 
     def notes(self) -> list[str]:
         """What a person should know about the engine, and about how conversations are held with its model."""
@@ -165,7 +165,8 @@ class LLMParticipants:
         """
         for announcement, files in zip(announcements, reply_files, strict=False):
             self.add_user_turn(announcement)
-            self._replies.append(read_answers(folder, files, self.ids, announcement.plays(self.session_of)))
+            replies = read_answers(folder, files, self.ids, announcement.plays(self.session_of))
+            self._replies.append(self._kept(replies))
 
     def group_settings(self, slot: int) -> GroupSettings:
         """The settings of the participant at `slot`."""
@@ -201,7 +202,7 @@ class LLMParticipants:
         ]
         room -= sum(map(len, pieces))
         while begin > 0:
-            exchange = self._turn(begin, slot), self._answer(begin - 1, slot)
+            exchange = self._turn(begin, slot), self._reply(begin - 1, slot)
             room -= len(exchange[0]) + len(exchange[1])
             if not self._fits(begin - 1, slot, room):
                 break
@@ -211,7 +212,7 @@ class LLMParticipants:
 
     def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
         """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
-        replies = self.engine.decode([self._answer(earlier, slot) for earlier in range(round_index)])
+        replies = self.engine.decode([self._reply(earlier, slot) for earlier in range(round_index)])
         requests = [self._text(r, slot) for r in range(round_index + 1)]
         messages = [{"role": "system", "content": self.system(slot)}]
         for user, text in zip(requests, replies, strict=False):
@@ -294,9 +295,15 @@ class LLMParticipants:
     def _reply(self, round_index: int, slot: int) -> list[int]:
         return self._replies[round_index][slot].tolist()
 
-    def _answer(self, round_index: int, slot: int) -> list[int]:
-        """What of a reply the conversation goes on from."""
-        return self.template.reasoning.answer_tokens(self._reply(round_index, slot))
+    def _kept(self, replies: Ragged) -> Ragged:
+        """What conversations go on from: answers without thoughts, but whole replies where templates render them."""
+        reasoning = self.template.reasoning
+        if not (reasoning.parser and self.template.is_append_only):
+            return replies
+        answers = Ragged(np.int32)
+        for slot in range(len(replies)):
+            answers.append(reasoning.answer_tokens(replies[slot].tolist()))
+        return answers
 
     def _settings_of(self, group: Any) -> GroupSettings:
         game = self.experiment.game
