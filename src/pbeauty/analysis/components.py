@@ -247,14 +247,13 @@ def over_wordings(
 
     first = next(iter(means.values()))
     for case, y in means.items():
-        value, error, n = intervals.sessions(y)
         between = NONE
-        if n >= FEWEST_SESSIONS:
+        if y.size >= FEWEST_SESSIONS:
             between = between_sessions([y], [np.array([sampling(table[case][w]) for w in common])], confidence)
         gap = None
         if y is not first:
             gap = intervals.difference(intervals.sessions(y - first), (0.0, 0.0, math.inf), confidence)
-        yield OverWordings(case, number, int(n), intervals.student(value, error, n - 1, confidence), between, gap)
+        yield OverWordings(case, number, y.size, intervals.over(y, confidence), between, gap)
 
 
 # --- how many sessions it takes ----------------------------------------------------------------------------------

@@ -319,12 +319,11 @@ def _over_sessions(outcome: Outcome, confidence: float, *, sample: bool = True) 
         value, sd = float(mean[0]), float(std[0])
         centre = intervals.mean(value, sd, int(n[0]), confidence) if sample else Estimate(value)
         return found | {"mean": centre, "sd": Estimate(sd)}
-    value, error, count = intervals.sessions(mean)
     weights, freedom = (n, n - 1) if sample else (np.ones(n.size), np.ones(n.size))
     sd = math.sqrt(float(weights @ np.square(std)) / freedom.sum()) if freedom.any() else math.nan
     return found | {
-        "mean": intervals.student(value, error, count - 1, confidence),
+        "mean": intervals.over(mean, confidence),
         "sd": Estimate(sd),
-        "sd_of_means": error * math.sqrt(count),
+        "sd_of_means": float(mean.std(ddof=1)) if mean.size > 1 else math.nan,
         "targets": Bounds(float(target.min()), float(target.max())),
     }

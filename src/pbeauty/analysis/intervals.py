@@ -200,6 +200,12 @@ def sessions(means: Sequence[float] | Floats) -> tuple[float, float, float]:
     return float(values.mean()), standard_error(values), float(values.size)
 
 
+def over(values: Sequence[float] | Floats, confidence: float = CONFIDENCE) -> Estimate:
+    """The mean of independent values, such as the means of sessions, with Student's t interval."""
+    value, error, n = sessions(values)
+    return student(value, error, n - 1, confidence)
+
+
 def standard_error(values: Floats) -> float:
     """Of the mean of independent values, float64[value]; NaN of a single one."""
     return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan

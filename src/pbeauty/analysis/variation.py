@@ -201,14 +201,13 @@ def _case_stats(
     for case, asked in found:
         start, first = found[0]
         game, sessions = case.analyses[0].game, asked.heard
-        value, error, n = intervals.sessions(sessions.mean)
-        mean = intervals.student(value, error, n - 1, confidence)
+        mean, n = intervals.over(sessions.mean, confidence), sessions.mean.size
         if n == 1 and number == 1:
-            mean = intervals.student(value, float(sessions.error[0]), float(sessions.n_valid[0]) - 1, confidence)
+            mean = intervals.student(mean.value, float(sessions.error[0]), float(sessions.n_valid[0]) - 1, confidence)
         origin = start.analyses[0].game
         comparable = compared and case is not start and (game.low, game.high) == (origin.low, origin.high)
         yield CaseStats(
-            case.label, number, int(n),
+            case.label, number, n,
             unusable=1 - float(asked.n_valid.sum() / asked.n.sum()),
             mean=mean,
             bounds=asked.limits(game) if _unusable(case, asked) else None,

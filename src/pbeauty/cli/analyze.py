@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pbeauty.cli.run import given_path
@@ -41,7 +42,8 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
     """Of intervals."""
-    parser.add_argument("--confidence", type=_confidence, default=0.95, metavar="SHARE", help="of all intervals (0.95)")
+    read = _number(1, "confidence between 0 and 1, such as 0.95")
+    parser.add_argument("--confidence", type=read, default=0.95, metavar="SHARE", help="of all intervals (0.95)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="print every table, not the summary alone")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--power", type=_difference, metavar="D",
+        "--power", type=_number(math.inf, "difference of means above 0, such as 5"), metavar="D",
         help="plan from this pilot: sessions per case that show a difference of means of D",
     )  # fmt: skip
     parser.add_argument(
-        "--within", type=_distance, metavar="D",
+        "--within", type=_number(math.inf, "distance above 0, such as 0.5"), metavar="D",
         help="count the guesses within D of the target, whoever won by the rules that were told",
     )  # fmt: skip
 
@@ -167,29 +169,16 @@ def _table(console: Console, table: Table) -> None:
         _say(console, table.note)
 
 
-def _confidence(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no confidence between 0 and 1, such as 0.95")
-    return value
+def _number(most: float, what: str) -> Callable[[str], float]:
+    """What reads a number above 0 and below `most`."""
 
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
+        return value
 
-def _difference(text: str) -> float:
-    return _positive(text, "difference of means above 0, such as 5")
-
-
-def _distance(text: str) -> float:
-    return _positive(text, "distance above 0, such as 0.5")
-
-
-def _positive(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
-    return value
+    return read

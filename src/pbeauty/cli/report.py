@@ -166,7 +166,7 @@ def _render(**values: Any) -> str:
         loader=PackageLoader("pbeauty.cli", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"short": short, "readable": readable, "line": printable}
+    environment.filters |= {"readable": readable, "line": printable}
     return environment.get_template(_TEMPLATE).render(**values)
 
 

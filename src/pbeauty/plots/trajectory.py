@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import Trajectory
 from pbeauty.game.experiment import Game
 from pbeauty.game.theory import equilibrium
@@ -49,7 +48,7 @@ def trajectory(
     given = {"mean": mean, "median": median, "target": target}
     tables = {name: np.asarray(values, float).reshape(len(np.asarray(values)), -1) for name, values in given.items()}
     count, sessions = tables["mean"].shape
-    series = {name: np.array([_over_sessions(row).value for row in table]) for name, table in tables.items()}
+    series = {name: np.nanmean(table, axis=1) for name, table in tables.items()}
     rounds = np.arange(1, count + 1)
     pad = 0.04 * (count - 1) if count > 1 else 0.5
     played = f"{count} of {game.rounds} round{'s' * (game.rounds != 1)}"
@@ -95,16 +94,10 @@ def thin_lines(axes: Axes, sessions: Sequence[ArrayLike], name: str = "sessions"
         )  # fmt: skip
 
 
-def _over_sessions(values: NDArray[np.float64]) -> Estimate:
-    """The mean of the sessions that have a value, float64[session], with its interval."""
-    mean, error, n = intervals.sessions(values[~np.isnan(values)])
-    return intervals.student(mean, error, n - 1)
-
-
 def _draw_sessions(axes: Axes, means: NDArray[np.float64]) -> None:
     """The means of sessions, float64[round, session], and the interval of their mean."""
     thin_lines(axes, list(means.T), "means of sessions", LIGHT)
-    found = [_over_sessions(row) for row in means]
+    found = [intervals.over(row[~np.isnan(row)]) for row in means]
     ends = [one.low for one in found], [one.high for one in found]
     label = f"{100 * intervals.CONFIDENCE:g} % interval of their mean"
     axes.fill_between(range(1, len(found) + 1), *ends, color=GREY, alpha=0.45, linewidth=0, label=label, zorder=3)

@@ -185,7 +185,7 @@ class Run:
         left = int(self.read("n_valid", round_index)[sessions].sum())
         for start in who[::_AT_ONCE]:
             guesses, status = self.answers(round_index, slice(start, min(start + _AT_ONCE, who.stop)))
-            left -= np.count_nonzero(status <= Status.RETRIED)
+            left -= int(np.count_nonzero(status <= Status.RETRIED))
             yield guesses, status
         if left:
             raise RunFileError(f"{self.path} is damaged: rounds/n_valid: it is not the number of guesses")

@@ -191,7 +191,7 @@ def _figures(
     slack = 1e-9 * (abs(game.low) + abs(game.high))  # means of equal guesses differ from these in the last digits
     yield "n_valid", n <= experiment.session_size, "are more than play in a session"
     yield "n_valid", before | ~heard, "in a session that had ended"
-    yield "n_valid", np.broadcast_to(heard.any(axis=1)[:, None], heard.shape), "in every session"
+    yield "n_valid", np.broadcast_to(heard.any(axis=1, keepdims=True), heard.shape), "in every session"
     yield "n_winners", part["n_winners"] <= n, "are more than have a valid guess"
     for name, values in part.items():
         if name not in ("n_valid", "n_winners", "std", "target"):
