@@ -418,6 +418,35 @@ def test_among_many_runs_are_those_that_have_only_begun_and_those_that_cannot_be
     ]  # fmt: skip
 
 
+def test_a_small_screen_has_the_latest_rounds_and_the_slowest_ranks(finished, monkeypatch):
+    _, states, *_ = finished
+    state = next(s for s in states if s.round == 2 and s.ranks)
+    results = [replace(state.results[0], round=number) for number in range(1, 51)]
+    ranks = [replace(state.ranks[0], rank=number, done=100 - number, total=100) for number in range(1, 51)]
+    whole = replace(state, state="playing", message="\n".join("abcdefgh"), results=results, ranks=ranks)
+    for rows in (1, 6, 20):
+        lines = cli_watch.show(replace(whole, message=None), rows).splitlines()
+        assert len(lines) <= 2 * rows + 9
+        numbers = [int(line.split()[0]) for line in lines if line[:5].strip().isdigit()]
+        assert numbers == [*range(51 - rows, 51)] * 2
+        assert f"the {rows} ranks that are furthest behind, of 50" in lines
+    assert "\nf\ng\nh\n" in cli_watch.show(whole, 3)
+    assert "\ne\n" not in cli_watch.show(whole, 3)
+
+
+def test_a_terminal_that_cannot_be_drawn_on_gets_the_status_once(tmp_path):
+    """A run that plays on: nothing would be shown before its end otherwise."""
+    config, run = write(tmp_path), tmp_path / "run"
+    with start(2, "run", config, "--set", "population.0.think_time=3600", "--out", run) as job:
+        job.wait_for(lambda: (run / LIVE_FILE).exists() and read(run).round == 1)
+        code, shown = in_terminal([*PBEAUTY, "watch", str(run)], "", None, TERM="dumb")
+        kill(job.ranks().values())
+        job.end()
+    assert code == 0
+    assert "thinkers: playing, 0 of 3 rounds" in shown
+    assert "\x1b" not in shown
+
+
 # --- on a terminal ---------------------------------------------------------------------------------------------
 
 
@@ -444,11 +473,11 @@ def test_watch_follows_a_run_on_a_terminal(leave, tmp_path):
         assert shown.count("\x1b[2K") > 2, "the view is not redrawn"
 
 
-def in_terminal(command, words, on_seen, timeout=LIMIT):
+def in_terminal(command, words, on_seen, timeout=LIMIT, **variables):
     """Runs a command with a terminal of its own, calls `on_seen` with its other end once `words` have been shown there;
     the command's code and all it showed."""
     ours, theirs = pty.openpty()
-    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"}
+    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"} | variables
     process = subprocess.Popen(
         ["setsid", "--ctty", "--wait", *command],
         stdin=theirs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import asdict, replace
@@ -19,8 +20,8 @@ from pbeauty.job.live_status import RunStatus, latest_results, read_status
 from pbeauty.storage.lock import FoundLock, read_lock
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_ROWS = 20
-"""Ranks, and rounds, that fit a screen; of more, the slowest and the latest are shown."""
+_ROWS, _OTHER_LINES = 20, 12
+"""Ranks, and rounds, that are shown at most, the slowest and the latest; other lines on a screen."""
 _UNFINISHED = ("starting", "playing")
 _WORDS = {
     "dead": "dead: its job is gone without having ended it; --resume goes on with it",
@@ -58,7 +59,7 @@ def watch(path: Path, *, as_json: bool, once: bool) -> None:
         for run, status in zip(runs, statuses, strict=True):
             text = status.message if status.state == "unreadable" else headline(status)
             print(printable(f"{run}: {text}", 1000), flush=True)
-    elif once or not sys.stdout.isatty():
+    elif once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         print(show(statuses[0]), flush=True)
     else:
         _follow(runs[0], statuses[0])
@@ -171,23 +172,27 @@ def _follow(run: Path, status: RunStatus) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    def shown() -> Text:
+        rows = (shutil.get_terminal_size().lines - _OTHER_LINES) // 2
+        return Text(show(status, max(1, min(rows, _ROWS))))
+
     try:
-        with Live(Text(show(status)), auto_refresh=False) as screen:
+        with Live(shown(), auto_refresh=False) as screen:
             while status.state in _UNFINISHED:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 status = observe(run)
-                screen.update(Text(show(status)), refresh=True)
+                screen.update(shown(), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def show(status: RunStatus) -> str:
-    """A status as lines, the latest rounds and the slowest ranks among them."""
-    lines = [headline(status), *(status.message or "").splitlines()[-_ROWS:]]
+def show(status: RunStatus, most: int = _ROWS) -> str:
+    """A status as lines, among them the latest rounds and the slowest ranks, at most so many of each."""
+    lines = [headline(status), *(status.message or "").splitlines()[-most:]]
     if status.results:
         several = (status.sessions or 1) > 1
         rows = [("round", *["sessions"] * several, "mean", "median", "target", "seconds", "winners", "valid")]
-        for one in status.results[-_ROWS:]:
+        for one in status.results[-most:]:
             numbers = [f"{value:,.2f}" for value in (one.mean, one.median, one.target, one.seconds)]
             first = (str(one.round), *[f"{one.sessions:,}"] * several)
             rows.append((*first, *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}"))
@@ -197,15 +202,15 @@ def show(status: RunStatus) -> str:
         ready = f"{status.engines_ready} of {status.engines}"
         lines += ["", f"loading engines: {ready}, {status.loading_seconds:.0f} s"]
     if status.round is not None and status.state in (*_UNFINISHED, "dead"):
-        slowest = sorted(status.ranks, key=lambda rank: rank.done / max(rank.total, 1))[:_ROWS]
+        slowest = sorted(status.ranks, key=lambda rank: rank.done / max(rank.total, 1))[:most]
         rows = [("rank", "done", "of", "%", "participants/s", "tokens", "host")]
         for rank in sorted(slowest, key=lambda rank: rank.rank):
             counts = (f"{rank.done:,}", f"{rank.total:,}", f"{100 * rank.done / max(rank.total, 1):.0f}")
             speeds = (f"{rank.participants_per_second:,.0f}", f"{rank.output_tokens:,}")
             rows.append((str(rank.rank), *counts, *speeds, rank.host))
         lines += ["", _progress(status), *aligned(rows)]
-        if len(status.ranks) > _ROWS:
-            lines.append(f"the {_ROWS} ranks that are furthest behind, of {len(status.ranks):,}")
+        if len(status.ranks) > most:
+            lines.append(f"the {most} ranks that are furthest behind, of {len(status.ranks):,}")
     return "\n".join(printable(line) for line in lines)
 
 
