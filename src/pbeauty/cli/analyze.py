@@ -42,7 +42,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
     """Of intervals."""
-    read = _number(1, "confidence between 0 and 1, such as 0.95")
+    read = number_below(1, "confidence between 0 and 1, such as 0.95")
     parser.add_argument("--confidence", type=read, default=0.95, metavar="SHARE", help="of all intervals (0.95)")
 
 
@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="print every table, not the summary alone")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--power", type=_number(math.inf, "difference of means above 0, such as 5"), metavar="D",
+        "--power", type=number_below(math.inf, "difference of means above 0, such as 5"), metavar="D",
         help="plan from this pilot: sessions per case that show a difference of means of D",
     )  # fmt: skip
     parser.add_argument(
-        "--within", type=_number(math.inf, "distance above 0, such as 0.5"), metavar="D",
+        "--within", type=number_below(math.inf, "distance above 0, such as 0.5"), metavar="D",
         help="count the guesses within D of the target, whoever won by the rules that were told",
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def _table(console: Console, table: Table) -> None:
         _say(console, table.note)
 
 
-def _number(most: float, what: str) -> Callable[[str], float]:
+def number_below(most: float, what: str) -> Callable[[str], float]:
     """What reads a number above 0 and below `most`."""
 
     def read(text: str) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pbeauty.cli.analyze import number_below
 from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.differences import varied_settings
@@ -27,6 +29,7 @@ _SUMMARISED = re.compile(r"game\.|sessions$|seed$|population\.[0-9]+\.(?!persona
 _USUAL = {"top_p": 1.0, "top_k": 0}
 """Sampling that need not be named."""
 _LONGEST_VALUE = 100
+_ABOVE_ZERO = number_below(math.inf, "number above zero")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--case", metavar="CASE", help="of a sweep: this case alone")
     add("--engines", action="store_true", help="say what engines would be started with (loads vLLM, not the models)")
     add("--ranks", type=_positive, metavar="N", help="forecast for N ranks (the fewest)")
-    add("--rate", type=_above_zero, metavar="R", help="forecast times from R participants/s of each engine (see bench)")
-    add("--gpu-memory", type=_above_zero, metavar="GIB", help="say what fits into GPUs of this size, such as 80")
+    add("--rate", type=_ABOVE_ZERO, metavar="R", help="forecast times from R participants/s of each engine (see bench)")
+    add("--gpu-memory", type=_ABOVE_ZERO, metavar="GIB", help="say what fits into GPUs of this size, such as 80")
     add("--time-limit", type=_limit, metavar="TIME", help="warn if it takes longer, such as 4:00:00 (Slurm's)")
 
 
@@ -76,7 +79,7 @@ def command(options: argparse.Namespace) -> int:
         return DONE
     warned = any(one["warnings"] for one in found.values())
     case = f", case {next(iter(experiments))}" if sweep and alone else ""
-    print(f"{options.config}{case}: good{', but see the warnings' if warned else ''}")
+    print(f"{printable(options.config, 1000)}{case}: good{', but see the warnings' if warned else ''}")
     if not options.engines and any(model.engine for one in experiments.values() for model in one.used_models.values()):
         print("  engine arguments: names, types and limits are right; --engines has vLLM look at them together")
     described = {
@@ -101,7 +104,7 @@ def _cases(described: Mapping[str, Sequence[str]], experiments: Mapping[str, Exp
     for number, ((name, lines), varied) in enumerate(zip(described.items(), settings, strict=True), start=1):
         yield f"{number}. {name}:"
         for key, value in varied.items():
-            if not _SUMMARISED.match(key) and value not in (None, "[]"):
+            if not _SUMMARISED.match(key) and value not in (None, "none"):
                 yield f"     {key}: {printable(value, _LONGEST_VALUE)}"
         yield from (f"     {line}" for line in lines if line not in shared)
 
@@ -119,16 +122,6 @@ def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
     return int(text)
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
-    return value
 
 
 def _limit(text: str) -> float:
