@@ -158,6 +158,8 @@ def test_a_page_about_a_sweep(tmp_path):
     text = _Page(report([tmp_path], None, confidence=0.9, samples=0).read_text(encoding="utf-8")).text
     assert (tmp_path / "report.html").exists()
     assert "4 runs; what varies between them: game.multiplier" in " ".join(text.split())
+    assert f"{tmp_path.name}, 4 runs" in text
+    assert "multiplier=1/2, seed 0" in text
     assert "mean, round 1" in text
     assert "90 %" in text
 

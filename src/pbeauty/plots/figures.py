@@ -238,17 +238,13 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator
 
 def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Figure:
     kinds = {"people": "people", "language model": "language models"}
-    rows = [("this run", analysis.of()[0].mean, "this run")]
-    rows += [
-        (f"{c.reference} ({c.source})", c.theirs, kinds[c.what])
-        for c in comparisons
-        if c.round == 1 and c.what in kinds
-    ]
+    shown = [c for c in comparisons if c.round == 1 and c.what in kinds]
+    rows = [("this run", analysis.of()[0].mean, "this run"), *((c.reference, c.theirs, kinds[c.what]) for c in shown)]
     rows.sort(key=lambda row: -row[1].value)
     names, means, kind = zip(*rows, strict=True)
     title = f"{analysis.name}: round 1 beside published means"
-    rows_of = {"": _with_intervals(means)}
-    return forest(names, rows_of, kinds=kind, title=title, subtitle="bars are intervals of the means")
+    subtitle = f"intervals; {'; '.join(dict.fromkeys(c.source for c in shown))}"
+    return forest(names, {"": _with_intervals(means)}, kinds=kind, title=title, subtitle=subtitle)
 
 
 def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:

@@ -11,6 +11,8 @@ from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.cli import tables
 from pbeauty.cli.main import main
 from pbeauty.game.records import ReadingRule
+from pbeauty.plots import run_drawings
+from pbeauty.storage.run_reader import Run
 
 GROUPS = [{"name": f"economists-of-the-{i}th-school", "count": 40, "kind": "llm"} for i in range(3)]
 GENERATOR = np.random.default_rng(2)
@@ -183,3 +185,13 @@ def test_columns_that_are_empty_throughout_are_left_out_with_what_is_said_of_the
     for table in made:
         for heading, *cells in list(zip(table.headings, *table.rows, strict=True))[1:]:
             assert set(cells) - {"-", ""}, (table.title, heading)
+
+
+def test_a_case_of_a_sweep_is_called_by_its_name(tmp_path):
+    """Which is that of its folder; the experiment's is the same in all cases."""
+    (tmp_path / "cases.csv").write_text("case,state\nhalf,finished\n")
+    (one,) = examine([model(tmp_path / "half", multiplier="1/2")], 0.95).examined
+    assert tables.headline(one)[0].startswith("half, seed 1: 120 participants")
+    with Run(tmp_path / "half") as run:
+        (figure, *_) = (drawing.draw() for drawing in run_drawings(run, one.analysis))
+    assert figure.texts[0].get_text() == "half: round 1 of 4"
