@@ -162,7 +162,7 @@ def _check_participants(file: h5py.File, experiment: Experiment) -> None:
 def _check_figures(file: h5py.File, experiment: Experiment) -> None:
     """Figures of rounds and sessions are such as guesses can have, and targets follow from them."""
     heard = np.ones((1, experiment.sessions), bool)
-    at_once = max(1, _AT_ONCE // experiment.sessions)
+    at_once = max(1, (_AT_ONCE >> 4) // experiment.sessions)
     for start in range(0, len(file["rounds/n_valid"]), at_once):
         part = {name: file[f"rounds/{name}"][start : start + at_once] for name in (*PER_SESSION, "group_number")}
         before = np.vstack([heard[-1:], part["n_valid"][:-1] > 0])
