@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import mpi
 import numpy as np
 import pytest
 import speaker
@@ -161,3 +162,23 @@ def test_the_command_says_what_engines_start_with(folder, tmp_path, capsys):
     assert re.search(r"model m: the engine starts with max_model_len \d+, dtype .*max_num_seqs 256", said)
     assert main(["check", str(config), "--engines", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["engines"]["m"]["arguments"]["enable_prefix_caching"] is True
+
+
+def test_arguments_that_only_an_engine_looks_at_are_said_to_be_so_and_looked_at_where_that_is_asked_for(tmp_path):
+    """In a process of its own, whose standard error libraries could write to."""
+    config = tmp_path / "e.yaml"
+    config.write_text("name: e\npopulation: [{name: g, count: 2, kind: llm}]")
+
+    def check(*words):
+        done = mpi.alone("check", config, *words)
+        assert (done.code, done.err) == (0, ""), done
+        return done.out
+
+    assert "--engines" not in check()
+    odd = ("--set", "models.demo.path=demo", "--set", "models.demo.engine.load_format=nope")
+    assert "engine arguments: names, types and limits are right; --engines has vLLM look at them together" in check(
+        *odd
+    )
+    known = check(*odd, "--engines")
+    assert "WARNING: model demo: what its engine starts with is unknown here: Load format `nope` is not" in known
+    assert "model demo: the engine starts with max_model_len" in check("--engines")
