@@ -19,6 +19,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pbeauty.cli.run import given_path
 from pbeauty.errors import DONE, FAILED, ConfigError, RunFileError
 from pbeauty.files import aligned, printable
 from pbeauty.job.provenance import installed, mpi_library
@@ -54,7 +55,7 @@ class Finding(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
+        "--out", type=given_path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pbeauty.cli.analyze import add_runs
+from pbeauty.cli.run import given_path
 from pbeauty.config.differences import varied_settings
 from pbeauty.errors import DONE, FAILED, ConfigError
 from pbeauty.files import csv_cell, replaced
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty export` takes."""
     add_runs(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, metavar="PATH", help="the file, or, for agentscope, the folder")
+    parser.add_argument("--out", type=given_path, metavar="PATH", help="the file, or, for agentscope, the folder")
 
 
 def command(options: argparse.Namespace) -> int:
@@ -71,10 +72,12 @@ def command(options: argparse.Namespace) -> int:
 def import_add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `pbeauty import` takes."""
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="with experiment.csv, model_configs.json, prompt.json"
+        "folder", type=given_path, metavar="FOLDER", help="with experiment.csv, model_configs.json, prompt.json"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the experiments go")
-    parser.add_argument("--personas", type=Path, metavar="FILE", help="the example's backgrounds, JSONL with `prompt`")
+    parser.add_argument("--out", type=given_path, required=True, metavar="FOLDER", help="where the experiments go")
+    parser.add_argument(
+        "--personas", type=given_path, metavar="FILE", help="the example's backgrounds, JSONL with `prompt`"
+    )
 
 
 def import_command(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 error, 2 bad request, 75 interrupted, 130 stopped by Ctrl-C where nothing is resumed.
+"""The command line. Exit codes: 0 done, 1 error, 2 bad request, 75 interrupted, 130 by Ctrl-C.
 
 Only the module of the command that is given is imported, so that every command starts as fast as it can.
 """

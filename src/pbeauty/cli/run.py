@@ -86,7 +86,7 @@ def _is_sweep(config: Path) -> bool:
 
 
 def given_path(text: str) -> Path:
-    """A path of the command line, which is not empty, as an unset variable of a script is."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, found nothing")
+    """A path of the command line: not empty, as a script's unset variable is, nor `-`, which is no stream here."""
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"expected a path, found {repr(text) if text else 'nothing'}")
     return Path(text)

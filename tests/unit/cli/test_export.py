@@ -166,12 +166,15 @@ def test_a_pipe_or_a_device_does_not_make_way_for_a_file(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["run", "configs/quickstart.yaml", "--out", ""], ["check", ""], ["watch", ""], ["analyze", ""]]
-)
-def test_a_path_that_is_empty_is_none(words, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(words)
-    assert "expected a path, found nothing" in capsys.readouterr().err
+    "words",
+    [["run", "configs/quickstart.yaml", "--out"], ["check"], ["watch"], ["analyze"], ["doctor", "--out"], ["import"],
+     ["export", "x", "--format", "csv", "--out"]],
+)  # fmt: skip
+def test_a_path_that_is_empty_or_stands_for_a_stream_elsewhere_is_none(words, capsys):
+    for path, found in (("", "nothing"), ("-", "'-'")):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, path])
+        assert f"expected a path, found {found}" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no prompt ''"):
         render("")
 
