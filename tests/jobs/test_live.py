@@ -71,10 +71,12 @@ def finished(tmp_path_factory):
     with start(3, "run", write(folder), "--out", folder / "run", program=program) as job:
         while not states or states[-1].state in ("starting", "playing"):
             assert time.monotonic() - began < LIMIT
+            ended = job.ended
             if (folder / "run" / LIVE_FILE).exists():
                 inodes.add((folder / "run" / LIVE_FILE).stat().st_mtime_ns)
                 states.append(read(folder / "run"))
                 (folder / f"seen-{states[-1].round}").touch()
+            assert not ended or (states and states[-1].state == "finished"), job.end()
             time.sleep(0.005)
         seconds = time.monotonic() - began
         assert job.end().code == 0
