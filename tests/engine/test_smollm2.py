@@ -1,4 +1,4 @@
-"""A real language model, SmolLM2-135M-Instruct: a game of `configs/smollm2.yaml` with eight participants.
+"""A real language model, SmolLM2-135M-Instruct: a game of `configs/smollm2.yaml` with five participants.
 
 The checkpoint is made once, as `make smollm2` makes it, and kept in `build/`.
 """
@@ -19,10 +19,10 @@ from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import ReadingRule, Status
 
 CONFIG = "configs/smollm2.yaml"
-GUIDED, COUNT = 6, 8
+GUIDED, COUNT = 3, 5
 SMALLER = [f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 1, 1))]
 SMALLER.append("population.2.sampling.max_tokens=48")
-LIMIT = 300
+LIMIT = 600
 """Seconds after which something counts as hanging."""
 
 
