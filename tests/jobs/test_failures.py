@@ -274,6 +274,8 @@ def test_output_that_cannot_be_written_is_said_in_a_line_and_ends_no_run(words, 
 def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path):
     """Wherever it comes: here while experiments are read."""
     code = "import os, signal, sys; from pbeauty.config import sweep; from pbeauty.cli.main import main\n"
+    # Whoever runs the tests in the background lets them ignore Ctrl-C.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "sweep.parse = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nsys.exit(main())"
     command = [sys.executable, "-c", code, "check", write(tmp_path, SCRIPTED)]
     done = subprocess.run(command, text=True, capture_output=True, timeout=LIMIT, check=False)
