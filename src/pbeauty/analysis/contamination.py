@@ -70,8 +70,7 @@ def probes(variation: Variation) -> list[Probe]:
         alike = rows and math.isclose(game.p, start[0].p) and game.offset == start[0].offset
         distance, p_value = _distance(bins.counts, start[1], index) if alike else (math.nan, math.nan)
         rows.append(_probe(case.label, game, bins, (distance, p_value)))
-    adjusted = intervals.holm([row.p_value for row in rows])
-    return [Probe(**{**vars(row), "p_holm": p}) for row, p in zip(rows, adjusted, strict=True)]
+    return intervals.adjusted(rows)
 
 
 def _first(case: Case) -> Binned | None:

@@ -232,10 +232,12 @@ Row = TypeVar("Row", bound=Any)
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one table, dataclasses with a field `difference` that may be None, with p-values adjusted by `holm`."""
-    tested = [row for row in rows if row.difference]
-    p_values = iter(holm([row.difference.p_value for row in tested]))
-    return [replace(r, difference=replace(r.difference, p_holm=next(p_values))) if r.difference else r for r in rows]
+    """Rows of one table, dataclasses, with p-values adjusted by `holm`: their own, or those of their fields
+    `difference`, which may be None."""
+    tests = [getattr(row, "difference", row) for row in rows]
+    p_values = iter(holm([test.p_value for test in tests if test]))
+    tests = [test and replace(test, p_holm=next(p_values)) for test in tests]
+    return [replace(r, difference=t) if hasattr(r, "difference") else t for r, t in zip(rows, tests, strict=True)]
 
 
 def normal(confidence: float) -> float:

@@ -172,10 +172,8 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
             if number in (1, rounds[-1]):
                 wordings += over_wordings(number, heard, keys, confidence)
             effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], keys, confidence)
-    adjusted = intervals.holm([effect.p_value for effect in effects])
-    effects = [replace(effect, p_holm=p) for effect, p in zip(effects, adjusted, strict=True)]
-    compared = intervals.adjusted(stats), components, effects, intervals.adjusted(wordings)
-    return Variation(cases, keys, *compared, list(_notes(cases, runs)))
+    tested = intervals.adjusted(stats), components, intervals.adjusted(effects), intervals.adjusted(wordings)
+    return Variation(cases, keys, *tested, list(_notes(cases, runs)))
 
 
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:

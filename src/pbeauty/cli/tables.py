@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pbeauty.analysis.comparison import Contrast
@@ -100,7 +100,7 @@ def summary(one: Examined) -> list[Table]:
 
 def run_tables(one: Examined) -> list[Table]:
     """All that is told of one run; tables without a row are left out."""
-    cells = one.analysis.of()
+    cells, unit = one.analysis.of(), "session" if one.analysis.sessions > 1 else "participant"
     slopes = [o for o in one.analysis.over_rounds if not math.isnan(o.trend.value)]
     details = Table(
         "More by round",
@@ -117,7 +117,7 @@ def run_tables(one: Examined) -> list[Table]:
         "Trend over rounds",
         ("by", "who", "mean over rounds", "change per round"),
         [(o.by, o.label, estimate(o.average), estimate(o.trend)) for o in slopes],
-        f"mean over rounds: of the rounds' means. change per round: their slope. Intervals: clustered by {_unit(one)}.",
+        f"mean over rounds: of the rounds' means. change per round: their slope. Intervals: clustered by {unit}.",
     )
     moves = Table(
         "From level to level in the next round, participants, from round 2 on",
@@ -132,7 +132,7 @@ def run_tables(one: Examined) -> list[Table]:
         [(name, *(share(c.levels[name]) for c in ends)) for name in LABELS if all(c.levels for c in ends)],
         "level: as above.",
     )
-    pairs = [_pairs(by, [c for c in one.contrasts if c.by == by], _unit(one)) for by in one.analysis.ways]
+    pairs = [_pairs(by, [c for c in one.contrasts if c.by == by], unit) for by in one.analysis.ways]
     return summary(one) + _shown([_sessions(one), details, exact, trends, moves, *pairs, *_published(one)])
 
 
@@ -147,10 +147,6 @@ def _sessions(one: Examined) -> Table:
     more = one.analysis.sessions - len(rows)
     note = "unusable: replies in all rounds." + (f" {more:,} sessions more: --json has them." if more else "")
     return Table("Sessions, mean guess", ("session", "unusable", *(f"round {n}" for n, _ in shown)), rows, note)
-
-
-def _unit(one: Examined) -> str:
-    return "session" if one.analysis.sessions > 1 else "participant"
 
 
 def _groups(one: Examined, by: str) -> Table:
@@ -354,22 +350,23 @@ def short(value: float) -> str:
     return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.005 or not value else f"{value:.1g}"
 
 
+def _interval(found: Estimate, text: Callable[[float], str]) -> str:
+    ends = "" if math.isnan(found.low) or math.isnan(found.high) else f" [{text(found.low)}, {text(found.high)}]"
+    return text(found.value) + ends
+
+
 def estimate(found: Estimate) -> str:
     """A value and its interval: `36.7 [31.9, 41.6]`."""
-    interval = "" if math.isnan(found.low) or math.isnan(found.high) else f" [{short(found.low)}, {short(found.high)}]"
-    return short(found.value) + interval
+    return _interval(found, short)
 
 
 def tau(found: Estimate) -> str:
     """The same of a tau, which may be beyond what is estimated."""
 
     def one(value: float) -> str:
-        return short(value) if math.isfinite(value) else f">{LARGEST_TAU:g}" if value > 0 else "<0"
+        return short(value) if not math.isinf(value) else f">{LARGEST_TAU:g}" if value > 0 else "<0"
 
-    if math.isnan(found.value):
-        return "-"
-    interval = "" if math.isnan(found.low) or found.low == found.high else f" [{one(found.low)}, {one(found.high)}]"
-    return one(found.value) + interval
+    return one(found.value) if found.low == found.high else _interval(found, one)
 
 
 def limits(found: Bounds | None) -> str:
@@ -384,8 +381,7 @@ def percent(value: float) -> str:
 
 def share(found: Estimate) -> str:
     """A share in percent and its interval."""
-    interval = "" if math.isnan(found.low) else f" [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-    return percent(found.value) + interval
+    return _interval(found, percent)
 
 
 def p_value(value: float) -> str:
