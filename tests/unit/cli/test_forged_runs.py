@@ -45,6 +45,7 @@ def datasets(path):
     return names
 
 
+@np.errstate(all="ignore")
 def forge(values, draw):
     """An array that whoever forges a run may put in the place of another."""
     kind = draw(st.sampled_from(["values", "shuffled", "shape", "type", "scaled"]))
@@ -54,14 +55,13 @@ def forge(values, draw):
         return values.astype(draw(st.sampled_from(["f4", "f8", "i8", "u1", "u8", "S3"])))
     if kind == "shuffled":
         return np.random.default_rng(draw(st.integers(0, 9))).permutation(values.ravel()).reshape(values.shape)
-    with np.errstate(all="ignore"):
-        if kind == "scaled":
-            return (values.astype(float) * draw(st.sampled_from([-1, 0, 2, 1000]))).astype(values.dtype)
-        forged = values.copy()
-        for _ in range(draw(st.integers(1, 3)) if forged.size else 0):
-            forged.flat[draw(st.integers(0, forged.size - 1))] = np.array(draw(st.sampled_from(VALUES))).astype(
-                values.dtype
-            )
+    if kind == "scaled":
+        return (values.astype(float) * draw(st.sampled_from([-1, 0, 2, 1000]))).astype(values.dtype)
+    forged = values.copy()
+    for _ in range(draw(st.integers(1, 3)) if forged.size else 0):
+        forged.flat[draw(st.integers(0, forged.size - 1))] = np.array(draw(st.sampled_from(VALUES))).astype(
+            values.dtype
+        )
     return forged
 
 
@@ -94,7 +94,7 @@ def show(folder, kinds):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_forged_arrays_are_refused_by_name_or_make_figures(folder, tmp_path_factory, data):
     copy = tmp_path_factory.mktemp("copy") / "run"
     shutil.copytree(folder, copy)
@@ -116,6 +116,7 @@ def test_forged_arrays_are_refused_by_name_or_make_figures(folder, tmp_path_fact
         shutil.rmtree(copy.parent)
 
 
+@pytest.mark.parametrize("folder", [True], indirect=True, scope="module")
 @pytest.mark.parametrize(
     ("name", "row", "value", "told"),
     [
@@ -148,6 +149,7 @@ def test_what_is_wrong_is_said_on_one_line(folder, tmp_path, capsys, name, row, 
     assert told in line
 
 
+@pytest.mark.parametrize("folder", [True], indirect=True, scope="module")
 @pytest.mark.parametrize(
     ("about", "told"),
     [
