@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +157,6 @@ def test_encoding_is_what_the_chat_template_renders(tokenizer):
 def test_script_trains_a_folder_that_loads(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     monkeypatch.setattr(train, "CHUNK", 128)
-    monkeypatch.setattr(train, "train_tokenizer", partial(train.train_tokenizer, conversations=600))
     assert train.main(["--out", str(tmp_path), "--steps", "4", "--seed", "5"]) == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
