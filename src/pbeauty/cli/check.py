@@ -197,8 +197,9 @@ def describe(found: Mapping[str, Any]) -> list[str]:
         f"{' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} participants",
         f"{found['requests']:,} requests (at most {found['requests_at_most']:,}), about "
         f"{found['prompt_tokens']:,} prompt tokens and {found['output_tokens']:,} output tokens",
-        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk, {found['moderator_memory_bytes'] / 1e6:,.1f} MB of memory "
-        "for a round on rank 0",
+        f"about {found['disk_bytes'] / 1e6:,.1f} MB on disk; of memory {found['moderator_memory_bytes'] / 1e6:,.1f} MB "
+        "for a round on rank 0"
+        + (f", {found['block_memory_bytes'] / 1e6:,.1f} MB for replies beside an engine" if found["engines"] else ""),
     ]
     for name, memory in found["gpu_memory"].items():
         weights, cache = memory["weights_gib_per_gpu"], memory["cache_kib_per_token"]

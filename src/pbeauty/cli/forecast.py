@@ -36,6 +36,8 @@ _ROUND_AT_MODERATOR = 22
 """Bytes of memory per participant that a round takes on rank 0."""
 _SESSION_AT_MODERATOR = 350
 """Bytes of memory per session, likewise (measured at 50,000 to 200,000 sessions)."""
+_TOKEN_KEPT, _TOKEN_OF_ROUND = 4, 16
+"""Bytes of memory per token of a reply: until the game ends, and more until the round does (measured at 155 tokens)."""
 _LONGEST_DAYS = 60
 
 
@@ -62,21 +64,24 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
     models = experiment.used_models
     ranks = conditions.ranks or (len(models) + 1 if models else 1)
     partition = partition_population(experiment, ranks)
-    at_engines, gpus = [], 0  # participants of every block who are language models
+    gpus, at_engines = 0, list[tuple[str, int]]()  # model of every block that has one, and how many are played by it
     for block in partition:
         group = experiment.population[block[0].groups[0]] if block else None  # language models come first
         if isinstance(group, LLMGroup):
             gpus += models[group.model].tensor_parallel_size
-            at_engines.append(len(block[0]))
+            at_engines.append((group.model, len(block[0])))
     counts = Counter[str]()
     longest = dict.fromkeys(models, 0.0)  # conversation of each model, in tokens
+    reply = dict.fromkeys(models, 0)  # of each model, in tokens
     for group in experiment.population:
         if isinstance(group, LLMGroup):
             of_group, conversation = _requests(experiment, group)
             counts.update(of_group)
             longest[group.model] = max(longest[group.model], conversation)
+            reply[group.model] = max(reply[group.model], _reply_tokens(group))
     bytes_each = sum(column.itemsize for column in new_rows(1, model=bool(models)).values())
     per_session = 8 * (len(PER_SESSION) + len(experiment.population))
+    per_token = experiment.game.rounds * _TOKEN_KEPT + _TOKEN_OF_ROUND
     replies = counts["requests"] * _PER_REPLY + counts["output_tokens"] * (_CHARACTERS + 4)
     found: dict[str, Any] = {
         "ranks": ranks,
@@ -88,13 +93,15 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
         + replies
         + 100_000,
         "moderator_memory_bytes": experiment.count * _ROUND_AT_MODERATOR + experiment.sessions * _SESSION_AT_MODERATOR,
+        "block_memory_bytes": max((count * reply[name] * per_token for name, count in at_engines), default=0),
         "gpu_memory": {name: _memory(models[name], longest[name], conditions.gpu_memory) for name in sorted(models)},
         "seconds": None,
         "gpu_hours": None,
     }
     if conditions.rate is not None:
+        largest = max((count for _, count in at_engines), default=0)
         thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
-        found["seconds"] = experiment.game.rounds * max(thinking, max(at_engines, default=0) / conditions.rate)
+        found["seconds"] = experiment.game.rounds * max(thinking, largest / conditions.rate)
         found["gpu_hours"] = found["seconds"] * gpus / 3600
     found["warnings"] = partition_warnings(experiment, partition) + _warnings(experiment, found, conditions)
     return found
@@ -106,7 +113,7 @@ def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], 
     Each prompt holds the whole conversation so far.
     """
     rounds = experiment.game.rounds
-    reply = min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
+    reply = _reply_tokens(group)
     opening, turn = _prompt_tokens(experiment, group)
     prompts = sum(opening + before * (reply + turn) for before in range(rounds))
     members = group.count * experiment.sessions
@@ -121,6 +128,10 @@ def _requests(experiment: Experiment, group: LLMGroup) -> tuple[dict[str, int], 
         counts["requests_at_most"] += members * (1 + writer.retries)
         counts["output_tokens"] += members * writer.max_tokens
     return counts, opening + (rounds - 1) * (reply + turn) + reply
+
+
+def _reply_tokens(group: LLMGroup) -> int:
+    return min(group.sampling.max_tokens, _DIRECT if group.user_prompt == "direct" else _REASONED)
 
 
 def _prompt_tokens(experiment: Experiment, group: LLMGroup) -> tuple[float, float]:
