@@ -434,7 +434,7 @@ def test_a_forecast_counts_requests_blocks_and_time():
     assert (found["requests"], found["requests_at_most"]) == (600, 1800)
     assert found["seconds"] == 150.0, "the uniform ones think longest"
     assert found["gpu_hours"] == pytest.approx(2 * 150 / 3600)
-    assert found["block_memory_bytes"] == 50 * 160 * (3 * 4 + 16), "replies of half of them, 160 tokens each"
+    assert found["block_memory_bytes"] == 50 * 8 * (3 * 4 + 16), "replies of half of them, 8 tokens each"
     assert found["gpu_memory"]["demo"]["cache_kib_per_token"] > 0
     assert not any("WARNING" in line for line in describe(found))
     found = forecast(described, Conditions(ranks=3, rate=10, time_limit=149))
