@@ -164,15 +164,15 @@ def test_the_command_says_what_engines_start_with(folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["engines"]["m"]["arguments"]["enable_prefix_caching"] is True
 
 
-def test_arguments_that_only_an_engine_looks_at_are_said_to_be_so_and_looked_at_where_that_is_asked_for(tmp_path):
-    """In a process of its own, whose standard error libraries could write to."""
+def test_arguments_that_only_an_engine_looks_at_are_said_to_be_so_and_looked_at_where_that_is_asked_for(
+    tmp_path, capsys
+):
     config = tmp_path / "e.yaml"
     config.write_text("name: e\npopulation: [{name: g, count: 2, kind: llm}]")
 
     def check(*words):
-        done = mpi.alone("check", config, *words)
-        assert (done.code, done.err) == (0, ""), done
-        return done.out
+        assert main(["check", str(config), *words]) == 0
+        return capsys.readouterr().out
 
     assert "--engines" not in check()
     odd = ("--set", "models.demo.path=demo", "--set", "models.demo.engine.load_format=nope")
@@ -181,4 +181,7 @@ def test_arguments_that_only_an_engine_looks_at_are_said_to_be_so_and_looked_at_
     )
     known = check(*odd, "--engines")
     assert "WARNING: model demo: what its engine starts with is unknown here: Load format `nope` is not" in known
-    assert "model demo: the engine starts with max_model_len" in check("--engines")
+    # In a process of its own, whose standard error libraries could write to.
+    done = mpi.alone("check", config, "--engines")
+    assert (done.code, done.err) == (0, ""), done
+    assert "model demo: the engine starts with max_model_len" in done.out
