@@ -515,3 +515,14 @@ def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path)
     assert done.code == 1, done
     assert done.left == []
     assert done.err.count("Error: ") == 1, done.err
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "live.json"])
+def test_a_table_or_status_of_a_sweep_that_cannot_be_written_is_one_message(name, tmp_path):
+    write(tmp_path, SCRIPTED)
+    (tmp_path / "sweep.yaml").write_text("base: experiment.yaml\nvary: {game.multiplier: [0.5, 0.7]}")
+    (tmp_path / "run" / name).mkdir(parents=True)
+    done = alone("run", tmp_path / "sweep.yaml", "--out", tmp_path / "run")
+    assert done.code == 1
+    assert f"cannot write {tmp_path / 'run' / name}: Is a directory" in done.err
+    assert "Traceback" not in done.err

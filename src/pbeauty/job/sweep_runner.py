@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shlex
 import sys
@@ -22,6 +23,7 @@ from pbeauty.job.runner import EngineCache, draw_figures, play
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm.engine_arguments import check_models
 from pbeauty.mpi.collectives import run_on_root
+from pbeauty.storage.hdf5 import write_errors
 from pbeauty.storage.run_reader import Run
 
 if TYPE_CHECKING:
@@ -157,14 +159,19 @@ def _models(case: Case) -> str:
 def _write_status(sweep: Sweep, state: str, case: str) -> None:
     """How far the sweep is, in the same place and under the same key as the status of a run; `case` is being played."""
     status = {"state": state, "sweep": sweep.name, "case": case}
-    replace_text(sweep.folder / LIVE_FILE, json.dumps(status, indent=1), durable=False)
+    with write_errors(sweep.folder / LIVE_FILE):
+        replace_text(sweep.folder / LIVE_FILE, json.dumps(status, indent=1), durable=False)
 
 
 # --- the table ---------------------------------------------------------------------------------------------
 
 
 def report(sweep: Sweep, rows: list[Row]) -> None:
-    """Prints the table of all cases, and leaves it as cases.csv in the sweep's folder."""
+    """Prints the table of all cases, and leaves it as cases.csv in the sweep's folder.
+
+    Raises:
+        RunFileError: if that cannot be written.
+    """
     figures = [_figures(row.folder) for row in rows]
     settings = varied_settings(row.case.experiment for row in rows)
     header = ["case", *settings[0], "state", *_FIGURES, "reason"]
@@ -172,8 +179,6 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
         [row.case.name, *varied.values(), row.state, *found.values(), row.reason]
         for row, varied, found in zip(rows, settings, figures, strict=True)
     ]
-    with (sweep.folder / CASES_FILE).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(map(csv_cell, line) for line in [header, *table])
     shown = [["case", "state", *(name.replace("_", " ") for name in _FIGURES)]]
     for row, found in zip(rows, figures, strict=True):
         numbers = (f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in found.values())
@@ -181,7 +186,11 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
     for line in aligned(shown, left=2):
         print_line(line)
     finished = sum(row.state == "finished" for row in rows)
-    print_line(f"{finished} of {len(rows)} cases finished; table: {sweep.folder / CASES_FILE}")
+    path, text = sweep.folder / CASES_FILE, io.StringIO()
+    csv.writer(text).writerows(map(csv_cell, line) for line in [header, *table])
+    with write_errors(path):
+        replace_text(path, text.getvalue(), durable=False)
+    print_line(f"{finished} of {len(rows)} cases finished; table: {path}")
 
 
 def _figures(folder: Path) -> dict[str, float]:
