@@ -7,8 +7,8 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import scipy
 from made import altered, experiment, make
-from scipy import stats
 
 from pbeauty.analysis.group_stats import binned
 from pbeauty.analysis.run_analysis import analyse
@@ -97,7 +97,7 @@ def test_inference_over_rounds_is_clustered_by_participant(tmp_path):
     guesses = np.clip(np.array([[50.0], [40], [30]]) + own, 0, 100)
     (found,) = analysed(tmp_path, guesses).over_rounds
     assert found.average.value == pytest.approx(guesses.mean())
-    assert found.error == pytest.approx(stats.sem(guesses.mean(axis=0)))
+    assert found.error == pytest.approx(scipy.stats.sem(guesses.mean(axis=0)))
     assert found.trend.value == pytest.approx(-10)
     assert found.trend.high - found.trend.low == pytest.approx(0, abs=1e-6)
     assert found.n == 60
@@ -249,7 +249,7 @@ def test_json_holds_every_figure_and_no_nan(tmp_path, capsys):
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert document["confidence"] == 0.9
     cell = document["runs"][0]["cells"][0]
-    low, high = stats.t.interval(0.9, 59, HUMANLIKE[0].mean(), stats.sem(HUMANLIKE[0]))
+    low, high = scipy.stats.t.interval(0.9, 59, HUMANLIKE[0].mean(), scipy.stats.sem(HUMANLIKE[0]))
     assert cell["mean"] == pytest.approx({"value": HUMANLIKE[0].mean(), "low": low, "high": high})
     assert cell["sd"]["low"] is None
     assert len(cell["levels"]) == 8

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import scipy
 from made import experiment, make
-from scipy import stats
 
 from pbeauty.analysis.comparison import MOST_IN_PAIRS, compare, contrasts, pools
 from pbeauty.analysis.references import published_as
@@ -40,7 +40,7 @@ def test_people_are_found_where_the_game_is_theirs():
 def test_difference_to_a_pool_is_welchs(tmp_path):
     found = compare(analysed(tmp_path))
     (board,) = [c for c in found if c.reference == "Caltech board"]
-    expected = stats.ttest_ind_from_stats(
+    expected = scipy.stats.ttest_ind_from_stats(
         HUMANLIKE[0].mean(), HUMANLIKE[0].std(ddof=1), 60, 42.6, 23.4, 73, equal_var=False
     )
     assert board.difference.estimate.value == pytest.approx(HUMANLIKE[0].mean() - 42.6)
@@ -58,7 +58,7 @@ def test_people_by_round_are_sessions_and_ours_is_one_more(tmp_path):
     found = [c for c in compare(analysed(tmp_path)) if c.what == "people by round"]
     assert [c.round for c in found] == [2, 3]  # in round 1 the same people are among the pools
     means = [28.6, 20.2, 20.3, 26.5]
-    reach = stats.t.ppf(0.975, 3) * np.std(means, ddof=1) * np.sqrt(5 / 4)
+    reach = scipy.stats.t.ppf(0.975, 3) * np.std(means, ddof=1) * np.sqrt(5 / 4)
     assert (found[0].theirs.low, found[0].theirs.high) == pytest.approx(
         (np.mean(means) - reach, np.mean(means) + reach)
     )
@@ -124,8 +124,8 @@ def test_every_pair_of_groups_is_one_test(tmp_path):
         ("a", "b", "1"), ("a", "b", "1-3"), ("a", "c", "1"), ("a", "c", "1-3"), ("b", "c", "1"), ("b", "c", "1-3")
     ]  # fmt: skip
     one, other = HUMANLIKE[:, :20], HUMANLIKE[:, 20:40]
-    first = stats.ttest_ind(one[0], other[0], equal_var=False)
-    overall = stats.ttest_ind(one.mean(axis=0), other.mean(axis=0), equal_var=False)
+    first = scipy.stats.ttest_ind(one[0], other[0], equal_var=False)
+    overall = scipy.stats.ttest_ind(one.mean(axis=0), other.mean(axis=0), equal_var=False)
     assert [c.difference.p_value for c in found[:2]] == pytest.approx([first.pvalue, overall.pvalue])
     lowest = min(found, key=lambda c: c.difference.p_value).difference
     assert lowest.p_holm == pytest.approx(min(1, 6 * lowest.p_value))

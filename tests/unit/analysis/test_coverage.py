@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
+import scipy
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.components import between_sessions, effects_of, over_wordings
@@ -75,7 +75,7 @@ def nominal(hits):
 def test_means(name, n):
     truth, _ = moments(POPULATIONS[name])
     _, means, sds = samples(POPULATIONS[name], n)
-    reach = stats.t.ppf(0.975, n - 1) * sds / math.sqrt(n - 1)
+    reach = scipy.stats.t.ppf(0.975, n - 1) * sds / math.sqrt(n - 1)
     one = intervals.mean(means[0], sds[0], n)
     assert one.high - one.value == pytest.approx(reach[0])
     nominal(np.abs(means - truth) <= reach)
@@ -87,7 +87,7 @@ def test_tau(name, n):
     """A monotone function of the mean: it holds the true tau whenever the mean's interval holds the true mean."""
     truth = tau_by_mean(CLASSIC, Estimate(moments(POPULATIONS[name])[0]), 50).value
     _, means, sds = samples(POPULATIONS[name], n, times=3000)
-    reach = stats.t.ppf(0.975, n - 1) * sds / math.sqrt(n - 1)
+    reach = scipy.stats.t.ppf(0.975, n - 1) * sds / math.sqrt(n - 1)
     low, high = (np.interp(-(means + sign * reach), -PREDICTED, GRID) for sign in (1, -1))
     one = tau_by_mean(CLASSIC, intervals.mean(means[0], sds[0], n), 50)
     assert (one.low, one.high) == pytest.approx((low[0], high[0]), abs=1e-3)
@@ -118,7 +118,7 @@ def test_shares(name, n):
         if n < intervals.FEWEST_FOR_SHARES:
             assert all(math.isnan(one.low) for one in found)
             continue
-        chances = stats.binom.pmf(range(n + 1), n, truth)
+        chances = scipy.stats.binom.pmf(range(n + 1), n, truth)
         covered = sum(chance for one, chance in zip(found, chances, strict=True) if one.low <= truth <= one.high)
         assert 0.93 <= covered <= 0.97
 
@@ -176,7 +176,7 @@ def test_means_over_sessions_and_where_another_would_be(sessions):
 
     truth = moments(PEOPLE)[0]
     played, further = means((6000, sessions)), means(6000)
-    reach = stats.t.ppf(0.975, sessions - 1) * played.std(axis=1, ddof=1) / math.sqrt(sessions)
+    reach = scipy.stats.t.ppf(0.975, sessions - 1) * played.std(axis=1, ddof=1) / math.sqrt(sessions)
     one = intervals.prediction(played[0].tolist())
     assert one.high - one.value == pytest.approx(reach[0] * math.sqrt(sessions + 1))
     nominal(np.abs(played.mean(axis=1) - truth) <= reach)
@@ -318,9 +318,14 @@ def shares_by_session(counts, size):
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = np.where(variance > 0, p * (1 - p) / variance, n)
         alike = np.min([np.square(kind.sum(axis=1)) / np.square(kind).sum(axis=1) for kind in kinds], axis=0)
-    effective = effective * np.square(special.stdtrit(n - 1, 0.975) / special.stdtrit(np.maximum(alike - 1, 1), 0.975))
+    effective = effective * np.square(
+        scipy.special.stdtrit(n - 1, 0.975) / scipy.special.stdtrit(np.maximum(alike - 1, 1), 0.975)
+    )
     k = p * effective
-    low, high = (special.betaincinv(k, effective - k + 1, 0.025), special.betaincinv(k + 1, effective - k, 0.975))
+    low, high = (
+        scipy.special.betaincinv(k, effective - k + 1, 0.025),
+        scipy.special.betaincinv(k + 1, effective - k, 0.975),
+    )
     for row in range(5):
         one = intervals.share_by_session(counts[row], np.full(sessions, size))
         expected = (low[row], high[row]) if given[row] else (np.nan, np.nan)

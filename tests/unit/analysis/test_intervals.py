@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.intervals import Bounds, Estimate
@@ -11,7 +11,7 @@ from pbeauty.analysis.intervals import Bounds, Estimate
 def test_mean_interval_is_students():
     guesses = np.array([20.0, 35.0, 50.0, 41.0])
     found = intervals.mean(guesses.mean(), guesses.std(), 4)
-    expected = stats.t.interval(0.95, 3, guesses.mean(), stats.sem(guesses))
+    expected = scipy.stats.t.interval(0.95, 3, guesses.mean(), scipy.stats.sem(guesses))
     assert (found.low, found.high) == pytest.approx(expected)
 
 
@@ -27,8 +27,8 @@ def test_all_equal():
 
 def test_deviation_is_bonetts():
     guesses = np.sort(np.random.default_rng(1).gamma(2, 10, 1500))
-    n, z = guesses.size, stats.norm.ppf(0.975)
-    centre = stats.trim_mean(guesses, 1 / (2 * np.sqrt(n - 4)))
+    n, z = guesses.size, scipy.stats.norm.ppf(0.975)
+    centre = scipy.stats.trim_mean(guesses, 1 / (2 * np.sqrt(n - 4)))
     squares = np.sum(np.square(guesses - guesses.mean()))
     kurtosis = n * np.sum((guesses - centre) ** 4) / squares**2
     error = n / (n - z) * np.sqrt((kurtosis - (n - 3) / n) / (n - 1))
@@ -40,7 +40,7 @@ def test_deviation_is_bonetts():
 
 def test_share_is_wilsons():
     found = intervals.share(12, 160)
-    expected = stats.binomtest(12, 160).proportion_ci(method="wilson")
+    expected = scipy.stats.binomtest(12, 160).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert intervals.share(0, 400).low == 0
     assert intervals.share(400, 400).high == 1
@@ -59,13 +59,13 @@ def test_bounds_of_differences():
 def test_difference_is_welchs_and_equivalence_that_of_two_one_sided_tests():
     generator = np.random.default_rng(3)
     one, other = generator.normal(40, 5, 30), generator.normal(37, 12, 50)
-    found = intervals.difference(*((x.mean(), stats.sem(x), x.size) for x in (one, other)))
-    expected = stats.ttest_ind(one, other, equal_var=False)
+    found = intervals.difference(*((x.mean(), scipy.stats.sem(x), x.size) for x in (one, other)))
+    expected = scipy.stats.ttest_ind(one, other, equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert found.p_value == pytest.approx(expected.pvalue)
     assert (found.estimate.low, found.estimate.high) == pytest.approx((interval.low, interval.high))
-    below = stats.ttest_ind(one, other + found.margin, equal_var=False, alternative="less").pvalue
-    above = stats.ttest_ind(one, other - found.margin, equal_var=False, alternative="greater").pvalue
+    below = scipy.stats.ttest_ind(one, other + found.margin, equal_var=False, alternative="less").pvalue
+    above = scipy.stats.ttest_ind(one, other - found.margin, equal_var=False, alternative="greater").pvalue
     assert max(below, above) == pytest.approx(0.05)
 
 
@@ -78,7 +78,7 @@ def test_difference_from_an_unpublished_spread_has_no_interval():
 def test_prediction_is_for_one_more_session():
     means = [39.7, 37.7, 32.9, 36.4]
     found = intervals.prediction(means)
-    reach = stats.t.ppf(0.975, 3) * np.std(means, ddof=1) * np.sqrt(1 + 1 / 4)
+    reach = scipy.stats.t.ppf(0.975, 3) * np.std(means, ddof=1) * np.sqrt(1 + 1 / 4)
     assert (found.value, found.low) == pytest.approx((np.mean(means), np.mean(means) - reach))
 
 

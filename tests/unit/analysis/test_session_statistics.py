@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import scipy
 from made import experiment, make
 from matplotlib.text import Text
-from scipy import stats
 
 from pbeauty.analysis import levels
 from pbeauty.analysis.comparison import compare, contrasts
@@ -51,7 +51,7 @@ def found(guesses, tmp_path_factory):
 
 
 def t_interval(values):
-    return stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    return scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
 
 
 def test_figures_of_a_round_are_over_sessions(found, guesses):
@@ -109,7 +109,7 @@ def test_tau_is_the_one_that_predicts_the_sessions_means_on_average(found):
     heard = second.by_session.heard
     for tau, expected in ((second.tau.value, 0), (second.tau.low, -1), (second.tau.high, 1)):
         gaps = heard.mean - predicted_mean(found.game, tau, heard.reference)
-        reach = stats.t.ppf(0.975, gaps.size - 1) * stats.sem(gaps)
+        reach = scipy.stats.t.ppf(0.975, gaps.size - 1) * scipy.stats.sem(gaps)
         assert gaps.mean() == pytest.approx(expected * reach, abs=1e-4)
 
 
@@ -126,11 +126,11 @@ def test_groups_are_compared_within_sessions(tmp_path, guesses):
     with Run(run_of(tmp_path, guesses[:, :5])) as run:
         first, last, overall = contrasts(analyse(run))
     a, b = (np.nanmean(guesses[:, :5, where], axis=2) for where in (slice(7), slice(7, None)))
-    assert first.difference.p_value == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
-    assert last.difference.p_value == pytest.approx(stats.ttest_rel(a[2], b[2]).pvalue)
+    assert first.difference.p_value == pytest.approx(scipy.stats.ttest_rel(a[0], b[0]).pvalue)
+    assert last.difference.p_value == pytest.approx(scipy.stats.ttest_rel(a[2], b[2]).pvalue)
     assert [c.rounds for c in (first, last, overall)] == ["1", "3", "1-3"]
-    assert overall.difference.p_value == pytest.approx(stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
-    interval = stats.ttest_rel(a[0], b[0]).confidence_interval()
+    assert overall.difference.p_value == pytest.approx(scipy.stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
+    interval = scipy.stats.ttest_rel(a[0], b[0]).confidence_interval()
     assert (first.difference.estimate.low, first.difference.estimate.high) == pytest.approx(interval)
     assert first.difference.bounds is not None
 
@@ -139,13 +139,13 @@ def test_people_are_compared_by_session(found, guesses):
     made = compare(found)
     (board,) = [one for one in made if one.reference == "Caltech board"]
     means = np.nanmean(guesses[0], axis=1)
-    expected = stats.ttest_ind_from_stats(
+    expected = scipy.stats.ttest_ind_from_stats(
         means.mean(), means.std(ddof=1), 6, 42.6, 23.4, 73, equal_var=False
     )  # fmt: skip
     assert board.difference.p_value == pytest.approx(expected.pvalue)
     by_round = [one for one in made if one.what == "people by round"]
     ours, theirs = np.nanmean(guesses[1, :5], axis=1), [28.6, 20.2, 20.3, 26.5]
-    assert by_round[0].difference.p_value == pytest.approx(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
+    assert by_round[0].difference.p_value == pytest.approx(scipy.stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
 
 
 @pytest.mark.parametrize("game", [{}, {"aggregate": "median"}, {"tolerance": 4.0}, {"players": "groups"}])

@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy
 from made import experiment, make
-from scipy import stats
 
 from pbeauty.analysis.components import between_sessions, effects_of, power, sessions_needed
 from pbeauty.analysis.contamination import probes
@@ -58,9 +58,9 @@ def test_a_session_is_one_observation(tmp_path):
     found = games(tmp_path / "a", [30, 40, 50]) + games(tmp_path / "b", [31, 42, 49], multiplier="1/2")
     means = [[analysis.of()[0].mean.value for _, analysis in part] for part in (found[:3], found[3:])]
     first, second = vary(found).stats
-    expected = stats.t.interval(0.95, 2, np.mean(means[0]), stats.sem(means[0]))
+    expected = scipy.stats.t.interval(0.95, 2, np.mean(means[0]), scipy.stats.sem(means[0]))
     assert (first.mean.low, first.mean.high) == pytest.approx(expected)
-    test = stats.ttest_ind(means[1], means[0], equal_var=False)
+    test = scipy.stats.ttest_ind(means[1], means[0], equal_var=False)
     assert second.difference.p_value == pytest.approx(test.pvalue)
     assert first.difference is None
 
@@ -124,7 +124,7 @@ def test_effects_are_partial_omega_squared():
     for key, axes in (("p", (1, 2)), ("low", (0, 2))):
         ratio = 8 * ((y.mean(axis=axes) - y.mean()) ** 2).sum() / error
         assert found[key].share.value == pytest.approx(max(0, ratio - 1) / (max(0, ratio - 1) + 16))
-        assert found[key].p_value == pytest.approx(stats.f.sf(ratio, 1, 12))
+        assert found[key].p_value == pytest.approx(scipy.stats.f.sf(ratio, 1, 12))
     assert found["p"].share.value > 0.6
     assert found["low"].share.low == 0
 
@@ -166,7 +166,7 @@ def test_power_of_a_plan_is_reached(tmp_path):
     generator = np.random.default_rng(6)
     draws = generator.normal(0, plan.sd, (4000, 2, plan.sessions_80))
     draws[:, 1] += 5
-    p = stats.ttest_ind(draws[:, 0], draws[:, 1], axis=1).pvalue
+    p = scipy.stats.ttest_ind(draws[:, 0], draws[:, 1], axis=1).pvalue
     assert 0.78 < np.mean(p < 0.05) < 0.9
     assert plan.sessions_80 <= plan.sessions_90
     assert plan.cautious > plan.sessions_80
@@ -234,8 +234,10 @@ def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
     for flat, analysis in runs:
         cells[flat["population.0.user_prompt"], flat["game.multiplier"]].append(analysis.of()[0].mean.value)
     one, other = ([np.mean(cells[word, p]) for word in shifts] for p in ("2/3", "1/2"))
-    assert second.difference.p_value == pytest.approx(stats.ttest_rel(other, one).pvalue)
-    assert (first.mean.low, first.mean.high) == pytest.approx(stats.t.interval(0.95, 4, np.mean(one), stats.sem(one)))
+    assert second.difference.p_value == pytest.approx(scipy.stats.ttest_rel(other, one).pvalue)
+    assert (first.mean.low, first.mean.high) == pytest.approx(
+        scipy.stats.t.interval(0.95, 4, np.mean(one), scipy.stats.sem(one))
+    )
     assert first.between.low < np.std(list(shifts.values()), ddof=1) < first.between.high
     assert main(["analyze", "--full", str(tmp_path)]) == 0
     table = capsys.readouterr().out.partition("Wordings as a sample")[2].splitlines()

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
 from made import experiment, make
 
@@ -43,6 +42,8 @@ def test_guesses_are_read_as_they_are_indexed(folder):
 def test_frames(folder):
     with pbeauty.open(str(folder)) as run:
         rounds, people = run.rounds, run.participants
+    import pandas  # takes a second, and not at every collection of the tests
+
     assert isinstance(rounds, pandas.DataFrame)
     assert list(rounds.index) == [1, 2]
     assert rounds.loc[1, "mean"] == pytest.approx(np.nanmean(GUESSES[0]))

@@ -12,8 +12,8 @@ from pathlib import Path
 import mpi
 import numpy as np
 import pytest
+import scipy
 from made import experiment, make
-from scipy import stats
 
 from pbeauty.cli.forecast import forecast
 from pbeauty.cli.main import main
@@ -86,7 +86,7 @@ def test_the_line_of_a_round_is_over_sessions_and_says_which_have_ended():
         display.result(0, score(about.game, guesses, status, [2, 1]), 1.5)
     heading, line = out.getvalue().splitlines()
     assert heading.split()[:6] == ["round", "mean", "[95", "%", "interval]", "targets"]
-    low, high = stats.t.interval(0.95, 1, 33, stats.sem([51, 15]))
+    low, high = scipy.stats.t.interval(0.95, 1, 33, scipy.stats.sem([51, 15]))
     assert line.split() == [
         "1", "33.00", f"[{low:.2f},", f"{high:.2f}]", "10.00", "to", "34.00", "2", "5", "1.50", "4", "unparsable;",
         "1", "of", "3", "sessions", "have", "ended",

@@ -9,9 +9,6 @@ import pytest
 from pbeauty.errors import ConfigError
 from pbeauty.llm.chat_template import ChatTemplate
 
-tokenizers = pytest.importorskip("tokenizers")
-transformers = pytest.importorskip("transformers")
-
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 ANSWER = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 PLAIN = TURNS + ANSWER
@@ -49,6 +46,9 @@ SAID = ["33", " I pick 22.5, since\nothers will\n\nnot.", "<b>ünïcode 猫🙂<
 
 
 def tokenizer(template):
+    import tokenizers
+    import transformers  # takes a second, and not at every collection of the tests
+
     model = tokenizers.models.BPE()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=400,

@@ -9,6 +9,7 @@ import warnings
 import matplotlib as mpl
 import numpy as np
 import pytest
+import scipy
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
@@ -19,7 +20,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from PIL import Image
-from scipy import stats
 
 from pbeauty import plots
 from pbeauty.analysis.references import human_means
@@ -365,7 +365,7 @@ def test_sessions_are_thin_lines_and_their_mean_has_an_interval(sessions, drawn,
     np.testing.assert_array_equal(thin[-1].get_ydata(), means[:, -1])
     assert lines(figure)["mean"].get_ydata() == pytest.approx(np.nanmean(means, axis=1))
     (band,) = figure.axes[0].collections
-    ends = stats.t.interval(0.95, sessions - 1, means[0].mean(), stats.sem(means[0]))
+    ends = scipy.stats.t.interval(0.95, sessions - 1, means[0].mean(), scipy.stats.sem(means[0]))
     first = [y for x, y in band.get_paths()[0].vertices if x == 1]
     assert (min(first), max(first)) == pytest.approx(ends)
     label = "means of sessions" if drawn == sessions else "means of sessions (100 of 1,000)"
