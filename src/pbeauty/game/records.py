@@ -96,7 +96,7 @@ class Progress:
     """How far a block's round has come."""
 
     total: int = 0
-    """Participants of the block."""
+    """Participants of the block who are asked."""
     done: int = 0
     """Those who have answered."""
     unusable: int = 0

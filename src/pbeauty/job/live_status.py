@@ -1,7 +1,7 @@
 """How a run is getting on, as a small JSON file that anybody may read while it is played: `live.json`.
 
-Rank 0 replaces it whole, once a second, so a reader finds one status or the next and never half of one. Its keys are
-the fields of `RunStatus`; `pbeauty watch` shows it.
+Rank 0 replaces it whole, about once a second, so a reader finds one status or the next and never half of one. Its
+keys are the fields of `RunStatus`; `pbeauty watch` shows it.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class LiveStatus:
         self._display.result(round_index, scored, seconds)
 
     def say(self, message: str) -> None:
-        """Something that a person should know."""
+        """Something that a person at the terminal should know; it is not in live.json."""
         self._display.say(message)
 
     def end(self, state: str, message: str | None = None) -> None:

@@ -176,7 +176,7 @@ def play(comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache,
             return DONE
         job, plan, moderator, timer = ready.job, ready.plan, ready.moderator, ready.timer
 
-        # 5. The game: backgrounds that are missing, then round after round.
+        # Steps 1 to 4 are those of `prepared`. 5. The game: backgrounds that are missing, then round after round.
         written = write_backgrounds(job, ready.participants, moderator, ready.personas)
         if written and not plan.only_backgrounds:
             play_game(job, ready.participants, moderator)
@@ -223,7 +223,7 @@ def prepared(
         job = JobContext(comm, partition, plan.folder, checkpoint.run_id, plan.job_id, experiment.patience)
         run_on_root(comm, lambda: plan.token.unlink())
         timer.end_phase("starting")
-        moderator = _begin(job, plan, earlier, interrupt, until_end) if comm.rank == 0 else None
+        moderator = _begin(plan, earlier, interrupt, until_end) if comm.rank == 0 else None
         if moderator:
             _say_header(moderator, job, plan, timer)
             if experiment.plots and comm.size > 1:
@@ -255,7 +255,7 @@ def _find_folder(plan: Plan) -> Plan:
     )
 
 
-def _begin(job: JobContext, plan: Plan, earlier: EarlierJobs, interrupt: Interrupt, until_end: ExitStack) -> Moderator:
+def _begin(plan: Plan, earlier: EarlierJobs, interrupt: Interrupt, until_end: ExitStack) -> Moderator:
     """The moderator, on rank 0, with those who follow the run: the terminal, and the live status in its folder."""
     from pbeauty.job.live_status import LiveStatus
     from pbeauty.job.moderator import Moderator

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 STATES = {DONE: "finished", FAILED: "failed", BAD_REQUEST: "failed", INTERRUPTED: "interrupted"}
 _FIGURES = ("rounds", "mean_first", "mean_last", "median_last", "target_last", "valid_share", "seconds")
-
-
 _NO_FIGURES = dict.fromkeys(_FIGURES, nan) | {"rounds": 0}
+"""Of a case without a finished round."""
 
 
 @dataclass(frozen=True)

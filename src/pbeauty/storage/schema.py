@@ -41,9 +41,9 @@ PER_SESSION = {
     "min": ("units of the game", "smallest valid guess"),
     "max": ("units of the game", "largest valid guess"),
     "target": ("units of the game", "offset + multiplier x aggregate"),
-    "winning_guess": ("units of the game", "the guess nearest to the target"),
+    "winning_guess": ("units of the game", "the guess nearest to the target; NaN where nobody won"),
     "n_valid": ("participants", "valid guesses"),
-    "n_winners": ("participants", "participants nearest to the target"),
+    "n_winners": ("players", "who won: nearest to the target, or within the tolerance; groups where groups play"),
 }
 """Figures of a round by session; where it has no valid guess, and in the rounds after that, NaN, and 0 of counts."""
 TIME_PARTS = {
@@ -52,9 +52,7 @@ TIME_PARTS = {
     "seconds_gathering": "scoring and gathering",
     "seconds_storing": "storing",
 }
-"""Where the time of a round goes: playing (the ranks' average), waiting for the slowest, scoring, storing.
-
-All but the last are parts of `seconds`."""
+"""Where the time of a round goes; playing is the average of the ranks. All but the last are parts of `seconds`."""
 PER_ROUND = {
     "seconds": ("s", "wall time from announcement to score"),
     **{name: ("s", f"wall time: {what}; NaN where it was not taken") for name, what in TIME_PARTS.items()},

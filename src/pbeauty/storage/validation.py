@@ -194,9 +194,9 @@ def _figures(
     yield "n_valid", np.broadcast_to(heard.any(axis=1, keepdims=True), heard.shape), "in every session"
     yield "n_winners", part["n_winners"] <= n, "are more than have a valid guess"
     for name, values in part.items():
-        if name not in ("n_valid", "n_winners", "std", "target"):
+        if not name.startswith("n_") and name not in ("std", "target"):
             yield name, np.isnan(values) | ((values >= game.low - slack) & (values <= game.high + slack)), _OUTSIDE
-        if name not in ("n_valid", "n_winners", "group_number"):
+        if not name.startswith("n_") and name != "group_number":
             known = part["n_winners"] > 0 if name == "winning_guess" else heard
             yield name, np.isnan(values) == ~known, "does not go with the count of valid guesses, or of winners"
     for less, more in pairwise(("min", "lower_quartile", "median", "upper_quartile", "max")):
