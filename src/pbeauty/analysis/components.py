@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import BySession
 from pbeauty.analysis.intervals import CONFIDENCE, NONE, Difference, Estimate
+from pbeauty.game.records import Floats
 
 FEWEST_SESSIONS = 5
 """Of one case, and one more for each further case. With fewer, no variance between sessions is estimated."""
@@ -24,8 +24,6 @@ WORDED = ("system_prompt", "user_prompt")
 """Keys that say in which words participants are asked."""
 _LARGEST_RATIO = 1e9
 """Of variances: beyond, sessions of one case differ by rounding alone."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

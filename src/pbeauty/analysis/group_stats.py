@@ -13,7 +13,7 @@ from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import NONE, Bounds, Counts, Estimate
 from pbeauty.game.experiment import Game
-from pbeauty.game.records import ReadingRule, Status
+from pbeauty.game.records import Floats, ReadingRule, Status
 from pbeauty.game.scoring import Outcome, outcome_of
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
@@ -21,8 +21,6 @@ from pbeauty.storage.run_reader import Run
 EVERYBODY = "all"
 BINS = 500
 QUARTILES = ("lower_quartile", "median", "upper_quartile")
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.intervals import CONFIDENCE, NONE, Estimate
 from pbeauty.game.experiment import Game
+from pbeauty.game.records import Floats
 from pbeauty.game.theory import hierarchy_guesses, poisson_shares
 
 LARGEST_TAU = 10.0
@@ -25,9 +25,6 @@ _NODES = 257
 """References that predictions are computed for."""
 ABOVE, BELOW = math.inf, -math.inf
 """A tau above `LARGEST_TAU`; a mean on the far side of level 0's, which no tau predicts."""
-
-
-Floats = NDArray[np.float64]
 
 
 def predicted_mean(game: Game, tau: float, reference: float | Floats) -> Any:

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pbeauty.game.records import Floats
+
 CONFIDENCE = 0.95
 FEWEST_FOR_SHARES = 100
 """Below, Wilson's interval of a small share misses its confidence by several percent."""
@@ -27,7 +29,6 @@ FEWEST_SESSIONS_FOR_SHARES = 5
 FEWEST_FOR_SD = 1000
 """Below, a few far guesses, which a sample may lack, make the interval of a standard deviation too narrow."""
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pbeauty.game.announcement import announcement
 from pbeauty.game.experiment import Game
+from pbeauty.game.records import Floats
 from pbeauty.game.theory import equilibrium, level_k_guess, reference_point
 from pbeauty.storage.run_reader import Run
 
@@ -34,8 +35,6 @@ NEAR = 0.01
 MOSTLY = 0.9
 """With this share of whole numbers among the guesses of the first round, windows are rounded."""
 _PIECE = 1 << 17
-
-Floats = NDArray[np.float64]
 
 
 def references(run: Run, round_index: int) -> tuple[Floats, NDArray[np.uint16]]:

@@ -20,6 +20,7 @@ from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Readings, Round
 from pbeauty.analysis.intervals import CONFIDENCE, Estimate
 from pbeauty.files import CASES_FILE, LIVE_FILE
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, Game, LLMGroup
+from pbeauty.game.records import Floats
 from pbeauty.game.theory import equilibrium
 from pbeauty.storage.run_reader import Run
 
@@ -27,8 +28,6 @@ MOST_LABELS = 50
 """An attribute with more labels than this is not analysed: it names participants rather than kinds of them."""
 DEMO = "demo model: trained to play like people; no evidence"
 """What stands wherever the shipped model's play is shown."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.population import group_counts
-from pbeauty.game.scoring import Floats, Outcome, places
+from pbeauty.game.records import Floats
+from pbeauty.game.scoring import Outcome, places
 
 
 @dataclass(frozen=True)

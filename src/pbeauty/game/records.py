@@ -25,6 +25,7 @@ COLUMNS = np.dtype(
 WITHOUT_MODEL = ("guess", "status")
 """Those of them that games without language models have."""
 
+Floats = NDArray[np.float64]
 Rows = dict[str, NDArray[Any]]
 """A round of several participants: an array for each field of `COLUMNS`, or of `WITHOUT_MODEL`."""
 

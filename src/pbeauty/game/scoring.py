@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Game
-from pbeauty.game.records import Status
-
-Floats = NDArray[np.float64]
+from pbeauty.game.records import Floats, Status
 
 _AT_ONCE = 1 << 16
 """How many guesses make a piece: its intermediate results fit into a core's cache."""

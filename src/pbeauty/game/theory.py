@@ -24,7 +24,7 @@ from pbeauty.game.experiment import (
     UniformGroup,
 )
 from pbeauty.game.randomness import uniforms
-from pbeauty.game.scoring import Floats
+from pbeauty.game.records import Floats
 
 
 def equilibrium(game: Game) -> float:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 
 from pbeauty.game.experiment import Experiment
-from pbeauty.game.records import Status
-from pbeauty.game.scoring import Floats, Scored
+from pbeauty.game.records import Floats, Status
+from pbeauty.game.scoring import Scored
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -18,8 +18,7 @@ from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import Experiment, UniformGroup
 from pbeauty.game.personas import Personas
 from pbeauty.game.population import Block, Segment, ids, rows_of, span
-from pbeauty.game.records import BACKGROUNDS_ROUND, Progress, Replies, Rows, Status, new_rows
-from pbeauty.game.scoring import Floats
+from pbeauty.game.records import BACKGROUNDS_ROUND, Floats, Progress, Replies, Rows, Status, new_rows
 from pbeauty.job.checkpoint import Checkpoint
 from pbeauty.job.context import JobContext
 from pbeauty.mpi.partition import plays_model

@@ -14,6 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
+from pbeauty.game.records import Floats
 from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, evenly, house_style, page, rule, value_label
 
 FEWEST_BARS, MOST_BARS = 20, 120
@@ -28,8 +29,6 @@ _COARSE = 4096
 """Bins in which guesses are counted to find where most of them are."""
 _CLOSE, _MULTIPLE = 1e-9, 1e-6
 """How far from an edge, and from a multiple of a number, a guess may be that still is on it, in widths of bars."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
