@@ -60,30 +60,19 @@ def announcement(
     """
     if last is None:
         return Announcement(round_index, {})
-    named = _announced(experiment)
-    quantities = {name: getattr(last, name) for name in named if name not in ("group_numbers", "own_rank")}
+    told = dict.fromkeys(name for group in experiment.population for name in experiment.announced_to(group))
+    quantities = {name: getattr(last, name) for name in told if name not in ("group_numbers", "own_rank")}
+    numbers = group_numbers if "group_numbers" in told else None
     ranks = None
-    if "own_rank" in named and column:
+    if "own_rank" in told and column:
         ranks = places(experiment.game, column("guess"), column("status"), last.target, group_counts(experiment))
     playing = last.n_valid > 0
-    return Announcement(
-        round_index,
-        quantities,
-        group_numbers if "group_numbers" in named else None,
-        ranks,
-        None if playing.all() else playing,
-    )
+    return Announcement(round_index, quantities, numbers, ranks, None if playing.all() else playing)
 
 
 def announced_in_words(experiment: Experiment) -> str:
     """What is announced, and to groups that are told something else: `target; to experts: own_rank, mean`."""
-    usual = experiment.game.announce
-    texts = [", ".join(usual) or "nothing"] if any(g.announce in (None, usual) for g in experiment.population) else []
-    others = [group for group in experiment.population if group.announce not in (None, usual)]
-    texts += [f"to {group.name}: {', '.join(group.announce or ()) or 'nothing'}" for group in others]
-    return "; ".join(texts)
-
-
-def _announced(experiment: Experiment) -> list[str]:
-    """All that is announced to some group."""
-    return list(dict.fromkeys(name for group in experiment.population for name in experiment.announced_to(group)))
+    usual = ", ".join(experiment.game.announce) or "nothing"
+    told = {group.name: ", ".join(experiment.announced_to(group)) or "nothing" for group in experiment.population}
+    others = [f"to {name}: {quantities}" for name, quantities in told.items() if quantities != usual]
+    return "; ".join([usual, *others] if usual in told.values() else others)

@@ -93,9 +93,7 @@ class Personas:
 
     def kinds(self) -> NDArray[np.int64]:
         """A number for each participant, int64[participant]; it is equal where attributes and background are equal."""
-        if not self.codes and not len(self.texts):
-            return np.zeros(len(self.row), np.int64)
-        columns = np.column_stack([self.row, *(column.astype(np.int64) for column in self.codes.values())])
+        columns = np.column_stack([self.row, *self.codes.values()])
         return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
     def set_backgrounds(self, participants: NDArray[np.int64], texts: Ragged, sources: Sequence[int]) -> None:
@@ -106,8 +104,7 @@ class Personas:
             texts: their backgrounds as UTF-8, one a row, in the order of `participants`.
             sources: where each background comes from, n values of `Source`.
         """
-        for participant, row in zip(participants.tolist(), range(len(texts)), strict=True):
-            self.row[participant] = self.texts.append(texts[row])
+        self.row[participants] = [self.texts.append(texts[row]) for row in range(len(texts))]
         self.source[participants] = sources
 
 
@@ -144,13 +141,11 @@ def other_writers(experiment: Experiment) -> str | None:
 def assign_personas(
     experiment: Experiment, from_files: Mapping[str, Sequence[PersonRecord]] = MappingProxyType({})
 ) -> Personas:
-    """Gives every participant of the population attributes and a background.
-
-    Backgrounds that a model is to write are still missing in the result.
+    """Gives every participant of the population attributes and a background, but for those that a model is to write.
 
     Args:
-        experiment: the validated experiment.
-        from_files: the people in the groups' persona files by group name, from `config.persona_files`.
+        experiment: whose population it is.
+        from_files: the people in the groups' persona files, by group name.
 
     Raises:
         ConfigError: if a file has too few people for its group, or an attribute has too many values.
@@ -164,13 +159,11 @@ def assign_personas(
         values = _dealt(wanted, group.name, experiment.seed, members.reshape(experiment.sessions, -1))
         people = people_of(group, from_files.get(group.name, ()), experiment.sessions) if wanted.file else []
         if people:
-            for name in people[0].keys() - {"background"}:
-                values[name] = [person[name] for person in people]
+            values |= {name: [person[name] for person in people] for name in people[0].keys() - {"background"}}
+            personas.row[members] = [personas.texts.append(person["background"].encode()) for person in people]
+            personas.source[members] = Source.FILE
         for name in sorted(values):
             _encode(personas, name, values[name], members, experiment.count)
-        for participant, person in zip(members.tolist(), people, strict=bool(people)):
-            personas.row[participant] = personas.texts.append(person["background"].encode())
-            personas.source[participant] = Source.FILE
         if wanted.template is not None:
             personas.source[members] = Source.TEMPLATE
             variables = population_variables(experiment) | {"group": group.name}
@@ -179,23 +172,22 @@ def assign_personas(
 
 
 def people_of(group: LLMGroup, people: Sequence[PersonRecord], sessions: int) -> list[PersonRecord]:
-    """The people of a file as the members of a group, session after session.
-
-    Where there are too few for all sessions, the same play in each of them.
+    """The people of a file as the members of a group: others in each session if there are enough, else the same.
 
     Raises:
-        ConfigError: if there are too few for one.
+        ConfigError: if there are too few for one session.
     """
     if len(people) < group.count:
         file = group.personas.file if group.personas else None
         raise ConfigError(f"{file} has {len(people):,} backgrounds for a group of {group.count:,}")
-    needed = group.count * sessions
-    return list(people[:needed]) if len(people) >= needed else [*people[: group.count]] * sessions
+    if len(people) < group.count * sessions:
+        return [*people[: group.count]] * sessions
+    return [*people[: group.count * sessions]]
 
 
-def _dealt(wanted: PersonaSettings, group: str, seed: int, members: NDArray[np.int64]) -> dict[str, Sequence[str]]:
+def _dealt(wanted: PersonaSettings, group: str, seed: int, members: NDArray[np.int64]) -> dict[str, list[str]]:
     """Deals the values of a group's attributes out to its members, int64[session, member], by name of the attribute."""
-    values: dict[str, Sequence[str]] = {}
+    values: dict[str, list[str]] = {}
 
     def deal_to_all(shares: Sequence[float], stream: str) -> NDArray[np.uint16]:
         return np.concatenate([deal(ids, shares, seed, f"{group}/{stream}") for ids in members])
@@ -211,24 +203,18 @@ def _dealt(wanted: PersonaSettings, group: str, seed: int, members: NDArray[np.i
 
 def _encode(personas: Personas, name: str, values: Sequence[str], members: NDArray[np.int64], count: int) -> None:
     """Stores the values of one attribute for some members of a population of `count`."""
-    labels = personas.labels.setdefault(name, [NOBODY])
-    known = {label: code for code, label in enumerate(labels)}
-    for value in dict.fromkeys(values):
-        if value not in known:
-            known[value] = len(labels)
-            labels.append(value)
+    labels = list(dict.fromkeys([*personas.labels.get(name, [NOBODY]), *values]))
     if len(labels) > 1 << 16:
         raise ConfigError(f"the attribute {name} has more than {(1 << 16) - 1:,} different values")
+    personas.labels[name], code_of = labels, {label: code for code, label in enumerate(labels)}
     column = personas.codes.setdefault(name, np.zeros(count, np.uint16))
-    column[members] = [known[value] for value in values]
+    column[members] = [code_of[value] for value in values]
 
 
 def _fill_in(personas: Personas, template: str, variables: Mapping[str, str], members: NDArray[np.int64]) -> None:
     """Gives participants the template as background; those with equal attributes share one text."""
     own = personas.of(members)
     kinds = own.kinds()
-    rows = []
-    for one in np.unique(kinds, return_index=True)[1]:
-        text = template.format_map({**variables, **own.attributes(int(one))})
-        rows.append(personas.texts.append(text.encode()))
-    personas.row[members] = np.array(rows)[kinds]
+    attributes = [own.attributes(int(one)) for one in np.unique(kinds, return_index=True)[1]]
+    texts = [template.format_map({**variables, **values}) for values in attributes]
+    personas.row[members] = np.array([personas.texts.append(text.encode()) for text in texts])[kinds]

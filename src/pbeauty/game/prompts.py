@@ -137,7 +137,7 @@ class Writing(NamedTuple):
     request: str
     """The request, with the placeholder {attributes}."""
     again: str
-    """The request after a reply that cannot be used."""
+    """What is added to it after a reply that cannot be used."""
     pair: str
     """One attribute in words, with the placeholders {name} and {value}."""
     separator: str
@@ -289,9 +289,10 @@ def extraction_message(reply: str, variables: Mapping[str, str], own: OwnPrompts
     return (own.extraction or EXTRACTION).format_map({**variables, "reply": reply})
 
 
-def background_request(language: str, attributes: Mapping[str, str]) -> str:
-    """The request that a model writes the background of a participant with these attributes."""
-    return WRITING[language].request.format(attributes=attributes_in_words(language, attributes))
+def background_request(language: str, attributes: Mapping[str, str], *, again: bool = False) -> str:
+    """The request that a model writes the background of a participant, at first or after an unusable reply."""
+    request = WRITING[language].request.format(attributes=attributes_in_words(language, attributes))
+    return f"{request} {WRITING[language].again}" if again else request
 
 
 def attributes_in_words(language: str, attributes: Mapping[str, str]) -> str:

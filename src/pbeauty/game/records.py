@@ -33,8 +33,8 @@ BACKGROUNDS_ROUND = -1
 """The round index that stands for the backgrounds that models write before the first round."""
 
 TOKEN_COUNTS = ("prompt_tokens", "cached_tokens", "output_tokens")
-_PIECE = 1 << 13
-"""Rows that `gather` copies at once."""
+_AT_ONCE = 1 << 13
+"""Stretches that are joined at once, since the positions in them take eight times the memory of bytes."""
 
 
 def new_rows(count: int, *, model: bool) -> Rows:
@@ -176,7 +176,7 @@ class Ragged:
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
         """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
-        return gather(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
+        return join_stretches(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
 
 
 def _longer(array: NDArray, size: int) -> NDArray:
@@ -186,13 +186,14 @@ def _longer(array: NDArray, size: int) -> NDArray:
     return longer
 
 
-def gather(flat: NDArray, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+def join_stretches(
+    flat: NDArray, starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> tuple[NDArray, NDArray[np.int64]]:
     """The stretches flat[starts[r]:stops[r]], one after the other, as (values, offsets[len(starts) + 1])."""
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     values = np.empty(offsets[-1], flat.dtype)
-    # In pieces, since the positions take eight times the memory of bytes.
-    for first in range(0, len(starts), _PIECE):
-        rows = slice(first, first + _PIECE)
+    for first in range(0, len(starts), _AT_ONCE):
+        rows = slice(first, first + _AT_ONCE)
         begin, end = offsets[rows][0], offsets[1:][rows][-1]
         # Position j of the result lies in stretch r, at j - offsets[r] from its start.
         shift = np.repeat((starts - offsets[:-1])[rows], (stops - starts)[rows])

@@ -1,14 +1,13 @@
 """What theory says about a game (its equilibrium, level-k reasoning, the cognitive hierarchy), and who plays by it.
 
-The first functions compute single guesses from the rules and from what was announced; `analysis/` compares what
-participants did with them. `guess` has participants without a model play the same rounds as language models, a whole
-block at once. Since their guesses are known in advance, they are what statistics, partitions and interruptions are
-tested with.
+`analysis/` compares what participants did with it; participants without a model play by it (`guess`). Since their
+guesses are known in advance, they are what statistics, partitions and interruptions are tested with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +103,7 @@ def guess(experiment: Experiment, group: int, announcement: Announcement, ids: N
 
     Args:
         experiment: what is played.
-        group: the population group that all of these participants belong to, by number.
+        group: the index of the population group that all of them belong to.
         announcement: with which the round begins.
         ids: int64[participant], ascending.
     """
@@ -147,6 +146,8 @@ def guess(experiment: Experiment, group: int, announcement: Announcement, ids: N
             return np.where(levels == 0, _level_zero(draws("guess"), game, of_each(start)), chosen)
         case LLMGroup():
             raise ValueError(f"the group {settings.name} is played by a language model")
+        case _:
+            assert_never(settings)
 
 
 def _level_zero(draws: Floats, game: Game, reference: Floats) -> Floats:

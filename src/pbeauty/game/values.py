@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
@@ -56,6 +57,7 @@ def _multiplier(value: Any) -> str:
     return text.lstrip("+")
 
 
+@cache
 def fraction(text: str) -> Fraction:
     """The exact number that a multiplier such as `2/3` or `0.7` stands for."""
     above, _, below = text.partition("/")

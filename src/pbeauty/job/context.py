@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pbeauty.game.population import Block, span
 from pbeauty.game.records import Rows
-from pbeauty.mpi.collectives import gather, gather_objects, idle_barrier
+from pbeauty.mpi.collectives import gather_objects, gather_rows, idle_barrier
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class JobContext:
     """One MPI job on one run; the same on every rank but for the communicator's rank.
 
-    Its methods are collective: every rank calls the same ones in the same order, and waits without using a core.
+    What takes all ranks is a method that every rank calls, in the same order: `bcast`, `all`, `wait` and the gathers.
     """
 
     comm: Comm
@@ -60,7 +60,7 @@ class JobContext:
 
     def gather(self, rows: Rows) -> Rows | None:
         """The rows of all ranks in the order of participants, on rank 0; None on the others."""
-        return gather(self.comm, rows, self.partition)
+        return gather_rows(self.comm, rows, self.partition)
 
     def gather_objects(self, value: T) -> list[T] | None:
         """The values of all ranks in their order, on rank 0; None on the others."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pbeauty.game.experiment import Writer
 from pbeauty.game.personas import Source
-from pbeauty.game.prompts import WRITING, attributes_in_words, background_request
+from pbeauty.game.prompts import attributes_in_words, background_request
 from pbeauty.game.randomness import seeds
 from pbeauty.game.records import Progress, Ragged, Reply
 from pbeauty.llm.context_size import writing_sampling
@@ -115,7 +115,9 @@ class _Writing:
             stream = f"background-{attempt}"
             seed = int(seeds(block.experiment.seed, stream, 0, block.ids[slot : slot + 1])[0])
         params = self._params[int(block.group_of[slot])]
-        return _WritingCall(participant, attempt, _prompt(block, slot, attempt), params, seed, slot)
+        writer, attributes = _asked_for(block, slot)
+        prompt = block.template.question(background_request(writer.language, attributes, again=attempt > 0))
+        return _WritingCall(participant, attempt, prompt, params, seed, slot)
 
 
 def usable(text: str, found: Writer) -> bool:
@@ -131,12 +133,6 @@ def in_words(block: LLMParticipants, slot: int) -> str:
     """What stands in for a background that could not be written: the attributes."""
     writer, attributes = _asked_for(block, slot)
     return attributes_in_words(writer.language, attributes) + "."
-
-
-def _prompt(block: LLMParticipants, slot: int, attempt: int) -> list[int]:
-    writer, attributes = _asked_for(block, slot)
-    text = background_request(writer.language, attributes)
-    return block.template.question(f"{text} {WRITING[writer.language].again}" if attempt else text)
 
 
 def _asked_for(block: LLMParticipants, slot: int) -> tuple[Writer, dict[str, str]]:

@@ -82,9 +82,8 @@ def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping
         reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
         writing = 0
         if write := group.writer:
-            asked = prompts.background_request(write.language, dict(longest))
-            writing = len(template.question(f"{asked} {prompts.WRITING[write.language].again}"))
-            writing += writing_sampling(experiment, template, write).max_tokens
+            asked = prompts.background_request(write.language, longest, again=True)
+            writing = len(template.question(asked)) + writing_sampling(experiment, template, write).max_tokens
         needed = max(needed, whole, reading, writing)
     return -(-(needed + _SPARE) // _STEP) * _STEP
 

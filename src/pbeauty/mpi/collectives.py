@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pbeauty.errors import BAD_REQUEST, FAILED, REFUSALS, JobError
 from pbeauty.game.population import Block, Segment, rows_of
 from pbeauty.game.records import Rows
-from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
+from pbeauty.mpi.watchdog import KEPT, SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -52,8 +52,8 @@ def idle_barrier(comm: Comm, patience: float | None = None) -> None:
             continue
         if patience is not None and waited > patience + SILENCE:
             raise SilentRankError(
-                f"rank {comm.rank} has waited {patience + SILENCE:g} s (patience) for the other ranks between two "
-                "rounds; what was finished is kept, and --resume goes on with it"
+                f"rank {comm.rank} has waited {patience + SILENCE:g} s, longer than the patience of {patience:g} s, "
+                f"for the other ranks between two rounds; {KEPT}"
             )
         nap(waited)
 
@@ -103,25 +103,23 @@ def usable_cores() -> set[int]:
 # --- gathering and scattering ------------------------------------------------------------------------------------
 
 
-def gather(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
+def gather_rows(comm: Comm, rows: Rows, partition: Sequence[Block]) -> Rows | None:
     """Brings every rank's rows to rank 0, there in participant order; None on the others."""
     counts = [sum(map(len, block)) for block in partition]
-    if comm.rank:
-        for values in rows.values():
-            comm.Gatherv(values, None, root=0)
-        return None
     segments = [segment for block in partition for segment in block]
-    in_order = all(segment.consecutive for segment in segments)
     gathered = {}
     for name, values in rows.items():
-        received = np.empty(sum(counts), values.dtype)
-        comm.Gatherv(values, [received, counts], root=0)
-        gathered[name] = received if in_order else _in_order(received, segments)
-    return gathered
+        received = None if comm.rank else np.empty(sum(counts), values.dtype)
+        comm.Gatherv(values, None if received is None else [received, counts])
+        if received is not None:
+            gathered[name] = _in_order(received, segments)
+    return None if comm.rank else gathered
 
 
 def _in_order(received: NDArray, segments: Sequence[Segment]) -> NDArray:
     """Values of participants, segment after segment, in the order of ids."""
+    if all(segment.consecutive for segment in segments):
+        return received
     ordered = np.empty_like(received)
     for segment, where in zip(segments, rows_of(segments), strict=True):
         for start in range(0, len(segment), _AT_ONCE):

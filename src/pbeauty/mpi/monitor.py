@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from pbeauty.game.records import Progress
 from pbeauty.mpi.collectives import nap
-from pbeauty.mpi.watchdog import SILENCE, SilentRankError, WakingClock
+from pbeauty.mpi.watchdog import KEPT, SILENCE, SilentRankError, WakingClock
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _PROGRESS_TAG, _ORDER_TAG = 11, 12
-_CARRY_ON, _BREAK_OFF = 0, 1
 _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_BETWEEN_LOOKS = 0.1
 _RANKS_NAMED = 20
@@ -27,31 +26,31 @@ class ProgressReporter:
     def __init__(self, comm: Comm) -> None:
         self._comm = comm
         self._next_report = 0.0
-        self._order: int | None = None
+        self._go_on: bool | None = None  # the order, once it has come
 
     def tick(self, progress: Progress) -> bool:
         """Reports, at most a few times a second; whether to go on."""
         now = time.monotonic()
-        if now < self._next_report or self._order is not None:
-            return self._order != _BREAK_OFF
-        self._next_report = now + _SECONDS_BETWEEN_REPORTS
-        self._send(progress, finished=False)
-        if self._comm.iprobe(source=0, tag=_ORDER_TAG):
-            self._order = self._comm.recv(source=0, tag=_ORDER_TAG)
-        return self._order != _BREAK_OFF
+        if self._go_on is None and now >= self._next_report:
+            self._next_report = now + _SECONDS_BETWEEN_REPORTS
+            self._report(progress, finished=False)
+        return self._go_on is not False
 
     def finish(self, progress: Progress) -> None:
         """Reports for the last time this round, and waits for the order that the moderator still owes."""
-        self._send(progress, finished=True)
+        self._report(progress, finished=True)
         began = time.monotonic()
-        while self._order is None:
-            if self._comm.iprobe(source=0, tag=_ORDER_TAG):
-                self._order = self._comm.recv(source=0, tag=_ORDER_TAG)
-            else:
-                nap(time.monotonic() - began)
+        while self._go_on is None:
+            nap(time.monotonic() - began)
+            self._look_for_order()
 
-    def _send(self, progress: Progress, *, finished: bool) -> None:
+    def _report(self, progress: Progress, *, finished: bool) -> None:
         self._comm.send((progress, finished), dest=0, tag=_PROGRESS_TAG)
+        self._look_for_order()
+
+    def _look_for_order(self) -> None:
+        if self._go_on is None and self._comm.iprobe(source=0, tag=_ORDER_TAG):
+            self._go_on = self._comm.recv(source=0, tag=_ORDER_TAG)
 
 
 def monitor_ranks(
@@ -59,7 +58,7 @@ def monitor_ranks(
 ) -> None:
     """The moderator's side of a round: follows every playing rank until all have finished.
 
-    Every playing rank gets exactly one order a round: to break off, as soon as `interrupted` says so, or to carry on
+    Every playing rank gets exactly one order a round: False, to break off, as soon as `interrupted` says so, or True
     once it has finished. So none is left in flight when the round ends.
 
     Args:
@@ -71,45 +70,36 @@ def monitor_ranks(
     Raises:
         SilentRankError: if one is silent for longer.
     """
-    playing = comm.size - 1
-    latest: dict[int, Progress] = {}
-    ordered: set[int] = set()
-    clock = WakingClock(longest_nap=1.0)
-    heard = dict.fromkeys(range(1, comm.size), 0.0)
-    next_look = last_word = 0.0
-
-    def order(rank: int, what: int) -> None:
-        if rank not in ordered:
-            ordered.add(rank)
-            comm.send(what, dest=rank, tag=_ORDER_TAG)
-
     from mpi4py.MPI import ANY_SOURCE, Status
 
-    status = Status()
-    while playing:
+    status, clock = Status(), WakingClock(longest_nap=1.0)
+    latest: dict[int, Progress] = {}
+    heard = dict.fromkeys(range(1, comm.size), 0.0)  # when each rank that is still playing last said something
+    without_order = set(heard)
+    next_look = last_word = 0.0
+    while heard:
         if interrupted():
-            for rank in range(1, comm.size):
-                order(rank, _BREAK_OFF)
+            while without_order:
+                comm.send(False, dest=without_order.pop(), tag=_ORDER_TAG)
         now = clock()
         if now >= next_look:
             next_look = now + _SECONDS_BETWEEN_LOOKS
             show(latest)
-            silent = [rank for rank, at in heard.items() if now - at > patience + SILENCE]
-            if silent:
-                ranks = ", ".join(map(str, silent[:_RANKS_NAMED])) + (", ..." if len(silent) > _RANKS_NAMED else "")
+            if silent := [rank for rank, at in heard.items() if now - at > patience + SILENCE]:
+                ranks = ", ".join(map(str, silent[:_RANKS_NAMED])) + ", ..." * (len(silent) > _RANKS_NAMED)
                 raise SilentRankError(
-                    f"no sign of life for {patience + SILENCE:g} s (patience) from {len(silent)} of {comm.size} ranks: "
-                    f"{ranks}; what they did before is kept, and --resume goes on with it"
+                    f"no sign of life for {patience + SILENCE:g} s, longer than the patience of {patience:g} s, from "
+                    f"{len(silent)} of {comm.size} ranks: {ranks}; {KEPT}"
                 )
         if not comm.iprobe(source=ANY_SOURCE, tag=_PROGRESS_TAG, status=status):
             nap(now - last_word)
             continue
-        last_word = now
-        rank = status.Get_source()
+        last_word, rank = now, status.Get_source()
         latest[rank], finished = comm.recv(source=rank, tag=_PROGRESS_TAG)
         heard[rank] = now
         if finished:
-            playing -= 1
             del heard[rank]
-            order(rank, _CARRY_ON)
+            if rank in without_order:
+                without_order.remove(rank)
+                comm.send(True, dest=rank, tag=_ORDER_TAG)
     show(latest)

@@ -23,6 +23,10 @@ SILENCE = 5.0
 """Seconds beyond its patience with an engine that the moderator waits for a rank, so that the rank speaks first."""
 
 
+KEPT = "what was finished is kept, and --resume goes on with it"
+"""What a message says of a run that has ended early."""
+
+
 class WakingClock:
     """Seconds that this process was awake: one that a scheduler suspended must not find that all the others hang."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbeauty.errors import RunFileError
-from pbeauty.game.records import Purpose, Ragged, Replies, gather
+from pbeauty.game.records import Purpose, Ragged, Replies, join_stretches
 from pbeauty.storage.hdf5 import open_file, read_errors, write_columns
 from pbeauty.storage.schema import PER_REPLY, StoredFile, reply_file
 from pbeauty.storage.validation import check_replies
@@ -141,4 +141,4 @@ def read_answers(
     stops[slots] = np.cumsum(lengths)[order]
     starts[slots] = stops[slots] - lengths[order]
     tokens = np.concatenate([flat.astype(np.int32, copy=False) for flat, _ in found])
-    return Ragged.of(*gather(tokens, starts, stops))
+    return Ragged.of(*join_stretches(tokens, starts, stops))
