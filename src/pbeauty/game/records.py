@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -117,8 +119,7 @@ class Purpose(IntEnum):
     """The model's own reading of the reply before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What an engine made of one request."""
 
     tokens: list[int]
@@ -136,54 +137,43 @@ class Ragged:
     """A growing list of rows, each a run of one flat array; memory is the rows' own plus 8 bytes each."""
 
     def __init__(self, dtype: DTypeLike) -> None:
-        self._flat: NDArray = np.empty(1024, dtype)
-        self._offsets = np.zeros(1024, np.int64)
-        self._rows = self._end = 0
+        self._flat = array(np.dtype(dtype).char)
+        self._offsets = array("q", [0])
 
     @classmethod
     def of(cls, flat: NDArray, offsets: NDArray[np.int64]) -> Ragged:
-        """Rows that exist already: row r is flat[offsets[r]:offsets[r + 1]]. The arrays are kept, not copied."""
+        """Rows that exist already, copied: row r is flat[offsets[r]:offsets[r + 1]], and offsets[0] is 0."""
         ragged = cls(flat.dtype)
-        ragged._flat, ragged._offsets, ragged._rows = flat, np.asarray(offsets, np.int64), len(offsets) - 1
-        ragged._end = int(offsets[-1])
+        ragged._flat.frombytes(flat[: offsets[-1]].tobytes())
+        ragged._offsets = array("q", offsets.astype(np.int64).tobytes())
         return ragged
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self._offsets) - 1
 
-    def __getitem__(self, row: int) -> NDArray:
-        """Row `row`, a view."""
-        if not 0 <= row < self._rows:
-            raise IndexError(f"row {row} of {self._rows}")
+    def __getitem__(self, row: int) -> array[int]:
+        """A copy of row `row`."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
         return self._flat[self._offsets[row] : self._offsets[row + 1]]
 
     def lengths(self) -> NDArray[np.int64]:
         """The length of each row, int64[row]."""
-        return np.diff(self._offsets[: self._rows + 1])
+        return np.diff(np.asarray(self._offsets))
 
-    def append(self, values: NDArray | list[int] | bytes) -> int:
+    def append(self, values: Iterable[int] | bytes) -> int:
         """Adds a row and returns its number."""
-        row = np.frombuffer(values, self._flat.dtype) if isinstance(values, bytes) else values
-        start, stop = self._end, self._end + len(row)
-        if stop > len(self._flat):
-            self._flat = _longer(self._flat, max(stop, 2 * len(self._flat)))
-        if self._rows + 1 >= len(self._offsets):
-            self._offsets = _longer(self._offsets, 2 * len(self._offsets))
-        self._flat[start:stop] = row
-        self._rows, self._end = self._rows + 1, stop
-        self._offsets[self._rows] = stop
-        return self._rows - 1
+        if isinstance(values, bytes):
+            self._flat.frombytes(values)
+        else:
+            self._flat.extend(values)
+        self._offsets.append(len(self._flat))
+        return len(self._offsets) - 2
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
         """The given rows in the given order, as (flat values, offsets[len(rows) + 1])."""
-        return join_stretches(self._flat, self._offsets[:-1][rows], self._offsets[1:][rows])
-
-
-def _longer(array: NDArray, size: int) -> NDArray:
-    """A copy with room for more, which is not touched, and so takes no memory before it is used."""
-    longer = np.empty(size, array.dtype)
-    longer[: len(array)] = array
-    return longer
+        offsets = np.asarray(self._offsets)
+        return join_stretches(np.asarray(self._flat), offsets[:-1][rows], offsets[1:][rows])
 
 
 def join_stretches(

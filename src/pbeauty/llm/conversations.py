@@ -201,14 +201,19 @@ class LLMParticipants:
             for token_ids in (self.template.turn(text), self.template.reasoning.answer_tokens(tokens))
         ]
         room -= sum(map(len, pieces))
+        first = self._opening(0, slot)
         while begin > 0:
             exchange = self._turn(begin, slot), self._reply(begin - 1, slot)
             room -= len(exchange[0]) + len(exchange[1])
-            if not self._fits(begin - 1, slot, room):
+            # To begin with a later round takes less than the first opening and that round's turn together. Both are
+            # there already, where the opening would have to be made, for one session after the other.
+            most = len(first) + (len(self._turn(begin - 1, slot)) if begin > 1 else 0)
+            if most > room and len(self._opening(begin - 1, slot)) > room:
                 break
             pieces += exchange
             begin -= 1
-        return list(chain(self._opening(begin, slot), *reversed(pieces))), begin
+        opening = self._opening(begin, slot) if begin else first
+        return list(chain(opening, *reversed(pieces))), begin
 
     def messages(self, slot: int, round_index: int) -> list[dict[str, str]]:
         """The conversation of the participant at `slot` up to the request of a round, as chat messages."""
@@ -262,13 +267,6 @@ class LLMParticipants:
         if self.group_settings(slot).system is not None:
             return requests.openings.get(int(requests.number[slot]), make)
         return make() if round_index else self._openings.get(int(self._person[slot]), make)
-
-    def _fits(self, round_index: int, slot: int, room: int) -> bool:
-        """Whether the opening of a conversation that begins with a round has at most `room` tokens."""
-        # To begin with a later round takes less than the first opening and that round's turn together. Both are there
-        # already, where the opening would have to be made, for one session after the other.
-        most = len(self._opening(0, slot)) + (len(self._turn(round_index, slot)) if round_index else 0)
-        return most <= room or len(self._opening(round_index, slot)) <= room
 
     def _turn(self, round_index: int, slot: int) -> list[int]:
         """Token ids that follow the participant's reply to the round before."""

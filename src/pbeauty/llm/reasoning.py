@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pbeauty.errors import ConfigError, nearest
 
@@ -27,8 +26,7 @@ _ANY_START, _ANY_END = (rf"<{slash}(?:think|thinking|thought|reasoning)>" for sl
 """What a model of no known family may write all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The part of a reply that is not thought."""
 
     tokens: list[int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
@@ -92,7 +92,7 @@ class RequestLoop:
             recalled, on_record = on_record, []
             texts = self.engine.decode([reply.tokens for _, reply in recalled]) if recalled else []
             for (request, reply), text in zip(recalled, texts, strict=True):
-                receive(request, replace(reply, text=text))
+                receive(request, reply._replace(text=text))
             step = self.engine.step() if in_flight else {}
             finished = [(in_flight.pop(key), reply) for key, reply in step.items()]
             if self.journal and finished:
