@@ -194,26 +194,22 @@ def describe(item: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
 
 
 def create(group: h5py.Group, name: str, about: tuple[str, str], **options: Any) -> h5py.Dataset:
-    """A new dataset, described by its units and a description; options as of h5py's `create_dataset`."""
-    dataset = group.create_dataset(name, **options)
+    """A new dataset, described; options as of h5py's `create_dataset`."""
+    return described(group.create_dataset(name, **options), name, about)
+
+
+def described(dataset: h5py.Dataset, name: str, about: tuple[str, str]) -> h5py.Dataset:
+    """`dataset` with its units and a description, and with the labels of its codes, which go by its name."""
     describe(dataset, units=about[0], description=about[1])
+    if name in LABELS:
+        describe(dataset, labels=LABELS[name])
     return dataset
 
 
 def write_array(group: h5py.Group, name: str, values: NDArray[Any], about: tuple[str, str]) -> h5py.Dataset:
-    """A new dataset whose chunks bear checksums, described.
-
-    Args:
-        group: where.
-        name: of the dataset; what its codes stand for, if there are any, is found by its name.
-        values: one-dimensional.
-        about: units and description.
-    """
+    """A new dataset of one-dimensional `values` whose chunks bear checksums, described by units and a description."""
     size = min(len(values), _CHUNK_BYTES // values.dtype.itemsize)
-    dataset = create(group, name, about, data=values, **({"chunks": (size,), "fletcher32": True} if size else {}))
-    if name in LABELS:
-        describe(dataset, labels=LABELS[name])
-    return dataset
+    return create(group, name, about, data=values, **({"chunks": (size,), "fletcher32": True} if size else {}))
 
 
 def write_columns(

@@ -30,11 +30,10 @@ from pbeauty.game.prompts import all_texts, placeholders, rules_texts
 from pbeauty.game.records import COLUMNS, WITHOUT_MODEL, Rows, Status
 from pbeauty.game.scoring import Scored
 from pbeauty.program import __version__
-from pbeauty.storage.hdf5 import create, describe, open_file, read_text, replaced, write_array, write_columns
+from pbeauty.storage.hdf5 import create, describe, described, open_file, read_text, replaced, write_array, write_columns
 from pbeauty.storage.schema import (
     DIGESTS,
     JOURNALS,
-    LABELS,
     PER_PARTICIPANT,
     PER_ROUND,
     PER_SESSION,
@@ -259,8 +258,6 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     for name, about_column in PER_PARTICIPANT.items():
         if experiment.with_models or name in WITHOUT_MODEL:
             create(rounds, name, about_column, shape=(0, count), dtype=COLUMNS[name])
-    for name in LABELS.keys() & rounds.keys():
-        describe(rounds[name], labels=LABELS[name])
     shape = (experiment.sessions, len(experiment.population))
     about = "mean of each group's valid guesses, NaN without any; `labels` names them"
     numbers = _table(rounds, "group_number", np.float64, shape, ("units of the game", about))
@@ -289,14 +286,13 @@ def _table(group: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], abou
 
 def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:
     """Adds a round to a column by reference to the file that has it, so that h5py alone reads a run being played."""
-    before = rounds[name]
-    count, about = before.shape[1], dict(before.attrs)
-    layout = h5py.VirtualLayout((round_index + 1, count), before.dtype)
+    count = rounds[name].shape[1]
+    layout = h5py.VirtualLayout((round_index + 1, count), COLUMNS[name])
     for index in range(round_index + 1):
         layout[index] = h5py.VirtualSource(round_file(index), name, (count,))
     del rounds[name]
     missing = {"guess": math.nan, "status": int(Status.FAILED)}.get(name, 0)
-    rounds.create_virtual_dataset(name, layout, fillvalue=missing).attrs.update(about)
+    described(rounds.create_virtual_dataset(name, layout, fillvalue=missing), name, PER_PARTICIPANT[name])
 
 
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:

@@ -19,6 +19,7 @@ REPLIES = st.builds(
     truncated=st.booleans(),
     prompt_tokens=st.integers(0, 2**32 - 1),
     cached_tokens=st.integers(0, 2**32 - 1),
+    text=st.just(""),  # a journal keeps none
 )
 PARTICIPANTS = st.integers(0, 20) | st.integers(0, 2**64 - 1)
 RECORDS = st.lists(st.tuples(PARTICIPANTS, st.integers(0, 2**16 - 1), REPLIES), max_size=12)
