@@ -516,7 +516,7 @@ sys.path.insert(0, {support!r})
 import parrot, pbeauty.job.runner
 from mpi4py import MPI
 from pbeauty.job import display
-display._SECONDS_BETWEEN_LOADING_LINES = 0.1
+display._SECONDS_BETWEEN_LINES = 0.1
 
 class Engine(parrot.Engine):
     def __init__(self, *arguments, **options):

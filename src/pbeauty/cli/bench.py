@@ -33,7 +33,7 @@ from pbeauty.game.records import TOKEN_COUNTS
 from pbeauty.job.checkpoint import RunRequest, prepare
 from pbeauty.job.game_loop import play_game
 from pbeauty.job.participants import Participants
-from pbeauty.job.runner import EngineCache, prepared
+from pbeauty.job.runner import EngineCache, prepared_run
 from pbeauty.job.stop_requests import Interrupt
 from pbeauty.llm import answering
 from pbeauty.llm.request_loop import QUEUE_DEPTH
@@ -191,7 +191,7 @@ class _Players:
             request = RunRequest(Path(), out=folder)
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # whoever follows the run is not shown it
                 ready = until_end.enter_context(
-                    prepared(
+                    prepared_run(
                         self._comm, lambda: (self._experiment, request), self._interrupt, self._engines, alone=False
                     )
                 )

@@ -92,8 +92,7 @@ class Plan:
 def prepare(request: RunRequest) -> tuple[Experiment, RunRequest]:
     """Loads and checks an experiment, or a case of a sweep, as far as that goes without MPI and without an engine.
 
-    Returns:
-        The experiment; the request, of a case with its folder.
+    The request comes back with it, that of a case with its folder.
 
     Raises:
         ConfigError: saying everything that is wrong.
@@ -114,11 +113,7 @@ def prepare(request: RunRequest) -> tuple[Experiment, RunRequest]:
 
 
 def refuse_other_writers(experiments: Iterable[Experiment]) -> None:
-    """Refuses experiments whose backgrounds are to be written by models that do not play: that is a job of its own.
-
-    Raises:
-        ConfigError: saying what to do first.
-    """
+    """Refuses (ConfigError) experiments whose backgrounds models are to write that do not play: a job of its own."""
     if found := dict.fromkeys(filter(None, map(other_writers, experiments))):
         raise ConfigError("\n".join(found))
 
@@ -128,11 +123,7 @@ def plan_run(
 ) -> tuple[Plan, EarlierJobs]:
     """Where a run is to be played, and what of it is there already; called on rank 0.
 
-    Args:
-        experiment: checked.
-        request: what is asked for.
-        until_end: gets the lock of the run's folder.
-        interrupt: is set to the end of the Slurm job, if there is one.
+    The run's folder is locked for as long as `until_end` lasts, and the end of a Slurm job interrupts the run.
 
     Raises:
         ConfigError: if the run cannot be played there.
@@ -194,11 +185,7 @@ def fixed_provenance(plan: Plan) -> dict[str, Any]:
 
 
 def _check_same_models(folder: Path, provenance: Mapping[str, Any], experiment: Experiment) -> None:
-    """Refuses to go on with other weights, another tokenizer or another template than the run began with.
-
-    Raises:
-        ConfigError: naming the files that have changed.
-    """
+    """Refuses to go on with other weights, another tokenizer or another template than the run began with."""
     faults = []
     for name, model in experiment.used_models.items():
         before, now = provenance.get("models", {}).get(name, {}), fingerprint(model)

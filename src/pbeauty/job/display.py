@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 5.0
-_SECONDS_BETWEEN_LOADING_LINES = 10.0
 _SECONDS_BEFORE_BAR = 0.3
 """A round that is shorter than this shows no bar, which would only flicker."""
 _UNUSABLE = [status for status in Status if not status.valid and status != Status.NOT_ASKED]
@@ -58,7 +57,7 @@ class Display:
         self._terminal = self._err.isatty()
         self._bar: Bar | None = None
         self._title = ""
-        self._last_line = 0.0  # seconds after the loading of engines, or the round, began
+        self._next_line = _SECONDS_BETWEEN_LINES  # seconds after the loading of engines, or the round, began
         self._has_heading = False
 
     def __enter__(self) -> Display:
@@ -69,27 +68,18 @@ class Display:
 
     def loading(self, ready: int, engines: int, seconds: float) -> None:
         """So many engines have been loaded after so many seconds."""
-        if self._terminal:
-            self._move_bar("loading engines", ready, engines)
-        elif seconds - self._last_line >= _SECONDS_BETWEEN_LOADING_LINES:
-            self._last_line = seconds
-            self.say(f"loading engines: {ready} of {engines}, {seconds:.0f} s")
+        self._title = "loading engines"
+        self._follow(ready, engines, seconds, f"{seconds:.0f} s")
 
     def begin_round(self, round_index: int) -> None:
         """The ranks begin to answer; at BACKGROUNDS_ROUND they write backgrounds."""
-        self._last_line = 0.0
+        self._next_line = _SECONDS_BETWEEN_LINES
         self._title = f"round {round_index + 1}/{self._rounds}" if round_index >= 0 else "backgrounds"
 
     def show(self, done: int, total: int, unusable: int, seconds: float) -> None:
         """So many participants have answered, some of them without a valid guess, after so many seconds."""
-        rate = f"{done / seconds:,.0f}/s" + (f", {unusable:,} unusable" if unusable else "")
-        if self._terminal:
-            if seconds >= _SECONDS_BEFORE_BAR:
-                self._move_bar(self._title, done, total, rate)
-        elif seconds - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = seconds
-            share = 100 * done / max(total, 1)
-            self.say(f"{self._title}: {done:,} of {total:,} ({share:.0f}%), {rate}")
+        rate = f"{done / seconds:,.0f}/s, {seconds:.0f} s"
+        self._follow(done, total, seconds, f"{rate}, {unusable:,} unusable" if unusable else rate)
 
     def result(self, round_index: int, scored: Scored, seconds: float) -> None:
         """The line of a round, which took so many seconds."""
@@ -101,19 +91,11 @@ class Display:
         played = outcome.n_valid > 0
         if several:
             targets = outcome.target[played]
-            figures: tuple[str, ...] = (
-                _mean_of_sessions(outcome.mean[played]),
-                f"{targets.min():.2f} to {targets.max():.2f}",
-            )
+            figures = [_mean_of_sessions(outcome.mean[played]), f"{targets.min():.2f} to {targets.max():.2f}"]
         else:
-            figures = tuple(f"{value.item():.2f}" for value in (outcome.mean, outcome.median, outcome.target))
-        cells = (
-            round_index + 1,
-            *figures,
-            f"{outcome.n_winners.sum():,}",
-            f"{outcome.n_valid.sum():,}",
-            f"{seconds:.2f}",
-        )
+            figures = [f"{value.item():.2f}" for value in (outcome.mean, outcome.median, outcome.target)]
+        counts = [f"{outcome.n_winners.sum():,}", f"{outcome.n_valid.sum():,}"]
+        cells = [round_index + 1, *figures, *counts, f"{seconds:.2f}"]
         row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, columns.values(), strict=True))
         unusable = [f"{scored.statuses[code]:,} {code.name.lower()}" for code in _UNUSABLE if scored.statuses.get(code)]
         ended = f"; {np.count_nonzero(~played):,} of {played.size:,} sessions have ended" if not played.all() else ""
@@ -123,18 +105,24 @@ class Display:
         """Something that a person should know."""
         print_line(message, self._err)
 
-    def _move_bar(self, title: str, done: int, total: int, rate: str = "") -> None:
-        """Moves the bar, which is there from its first move on."""
-        if self._bar is None:
+    def _follow(self, done: int, total: int, seconds: float, text: str) -> None:
+        """Moves the bar, or prints a line if it is time for one."""
+        if not self._terminal:
+            if seconds >= self._next_line:
+                self._next_line = seconds + _SECONDS_BETWEEN_LINES
+                self.say(f"{self._title}: {done:,} of {total:,}, {text}")
+            return
+        if self._bar is None and seconds >= _SECONDS_BEFORE_BAR:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-            counts = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-            columns = (*counts, TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(file=self._err), transient=True, expand=True)
-            self._bar.add_task(title, total=total, rate="")
+            columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            console = Console(file=self._err)
+            self._bar = Progress("{task.description}", *columns, console=console, transient=True, expand=True)
+            self._bar.add_task(self._title, total=total, text=text)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=rate)
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
 
     def stop_bar(self) -> None:
         """Takes the bar away."""

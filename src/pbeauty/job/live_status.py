@@ -7,7 +7,6 @@ keys are the fields of `RunStatus`; `pbeauty watch` shows it.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbeauty.files import LIVE_FILE, replace_text
+from pbeauty.job.display import print_line
 
 if TYPE_CHECKING:
     from pbeauty.game.experiment import Experiment
@@ -121,15 +121,7 @@ class LiveStatus:
         display: Display,
         results: Sequence[RoundResult] = (),
     ) -> None:
-        """Writes the first status: starting.
-
-        Args:
-            folder: the run's folder.
-            experiment: what is played.
-            owner: who plays it.
-            display: shows a person what is followed.
-            results: the latest rounds that earlier jobs have finished.
-        """
+        """Writes the first status of a run in `folder`; `results` are the latest rounds that earlier jobs finished."""
         self._path, self._display = folder / LIVE_FILE, display
         self._status = RunStatus(
             state="starting",
@@ -170,8 +162,8 @@ class LiveStatus:
 
     def begin_playing(self, hosts: Sequence[str], counts: Sequence[int]) -> None:
         """All ranks are ready: the host and the number of participants of each."""
-        everybody = zip(range(len(hosts)), hosts, counts, strict=True)
-        self._playing = [(rank, host, count) for rank, host, count in everybody if count]
+        everybody = zip(hosts, counts, strict=True)
+        self._playing = [(rank, host, count) for rank, (host, count) in enumerate(everybody) if count]
         with self._changing:
             self._status.ranks = [RankStatus(*about) for about in self._playing]
             self._status.state, self._status.loading_seconds = "playing", None
@@ -185,18 +177,15 @@ class LiveStatus:
         self._display.begin_round(round_index)
 
     def show(self, progress: Mapping[int, Progress]) -> None:
-        """How far each rank is that has said so, of those that it asks in the round, a few times a second."""
+        """How far each rank is that has reported, a few times a second."""
         seconds = max(time.monotonic() - self._since, 1e-9)
         with self._changing:
             for rank in self._status.ranks:
                 if rank.rank in progress and rank.done < rank.total:
-                    latest = progress[rank.rank]
-                    rank.total, rank.done, rank.unusable = latest.total, latest.done, latest.unusable
-                    rank.prompt_tokens, rank.output_tokens = latest.prompt_tokens, latest.output_tokens
-                    rank.participants_per_second = latest.done / seconds
-            done, total, unusable = (
-                sum(getattr(rank, name) for rank in self._status.ranks) for name in ("done", "total", "unusable")
-            )
+                    vars(rank).update(asdict(progress[rank.rank]))
+                    rank.participants_per_second = rank.done / seconds
+            ranks = self._status.ranks
+            done, total, unusable = (sum(getattr(one, name) for one in ranks) for name in ("done", "total", "unusable"))
         self._display.show(done, total, unusable, seconds)
 
     def end_round(self) -> None:
@@ -240,17 +229,13 @@ class LiveStatus:
             replace_text(self._path, content, durable=False)
         except OSError as error:
             if not self._warned:
-                self._warned = True
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                message = f"pbeauty: cannot write {self._path}: {reason}; the run goes on without it"
-                print(message, file=sys.stderr, flush=True)
+                self._warned, reason = True, error.strerror or error
+                print_line(f"pbeauty: cannot write {self._path}: {reason}; the run goes on without it", sys.stderr)
 
 
 def seconds_left(status: RunStatus) -> float | None:
     """Seconds until the run ends: the rest of this round at the pace of its slowest rank, plus further rounds as long
-    as the finished ones were on average.
-
-    None where nothing is being played, or a rank has finished no reply yet.
+    as the finished ones were on average; None where nothing is being played, or a rank has finished no reply yet.
     """
     if status.state != "playing" or status.rounds is None:
         return None
@@ -270,11 +255,9 @@ def seconds_left(status: RunStatus) -> float | None:
 def round_result(round_index: int, outcome: Outcome, seconds: float) -> RoundResult:
     """What the status tells of a finished round, counted from 0."""
     played = outcome.n_valid > 0
-    averages = {name: float(getattr(outcome, name)[played].mean()) for name in ("mean", "median", "target")}
+    mean, median, target = (float(values[played].mean()) for values in (outcome.mean, outcome.median, outcome.target))
     n_valid, n_winners = int(outcome.n_valid.sum()), int(outcome.n_winners.sum())
-    return RoundResult(
-        round_index + 1, int(played.sum()), **averages, n_valid=n_valid, n_winners=n_winners, seconds=seconds
-    )
+    return RoundResult(round_index + 1, int(played.sum()), mean, median, target, n_valid, n_winners, seconds)
 
 
 def latest_results(run: Run) -> list[RoundResult]:

@@ -106,13 +106,13 @@ class Participants:
         return self.llm.notes() if self.llm else []
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a run that was interrupted: its finished rounds, and the journals of the one being played.
+        """Goes on from what earlier jobs have left: finished rounds, and the journals of the one being played.
 
         Raises:
             RunFileError: if stored replies are missing or damaged. Damaged records of a journal are left out, with a
                 message on standard error.
         """
-        if self.llm is None or self._job is None:
+        if self.llm is None or self._job is None or not checkpoint.exists:
             return
         from pbeauty.storage.journal import ReplayedReplies, journals
 

@@ -29,15 +29,9 @@ PERSONAS_FILE = "personas.jsonl"
 
 
 def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas | None) -> Sequence[Personas | None]:
-    """Everybody's attributes and backgrounds on rank 0, and on every rank those of its block; collective.
+    """Attributes and backgrounds: those of everybody on rank 0, None elsewhere, and those of the block; collective.
 
-    Args:
-        job: all ranks.
-        experiment: whose population it is.
-        stored: on rank 0 what the run has on record, which comes before what the experiment's files say today.
-
-    Returns:
-        Those of everybody (None but on rank 0), those of the block; both None where nobody has any.
+    What the run has on record comes before what the experiment's files say today. Both are None where nobody has any.
 
     Raises:
         JobError: on every rank, where a file of backgrounds cannot be read.
@@ -58,12 +52,8 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
 def writing(experiments: Sequence[Experiment], what: str) -> Experiment:
     """The experiment whose participants' backgrounds are written and nothing is played: the writers take part alone.
 
-    Args:
-        experiments: one, or the cases of a sweep, whose backgrounds are then the same.
-        what: they are, for messages.
-
     Raises:
-        ConfigError: if no backgrounds are to be written, or not the same ones in all of them.
+        ConfigError: if no backgrounds are to be written, or not the same ones in all experiments; `what` names them.
     """
     found = [_writing(experiment) for experiment in experiments if writers(experiment)]
     if not found:

@@ -38,12 +38,7 @@ def of_rank(engine: Engine | None, participants: Participants) -> dict[str, Any]
 
 
 def of_job(comm: Comm, ranks: list[dict[str, Any]]) -> dict[str, Any]:
-    """What holds for the whole job. JSON values; to be called on rank 0.
-
-    Args:
-        comm: the job's communicator.
-        ranks: what `of_rank` gave on each rank.
-    """
+    """What holds for the whole job, on rank 0; `ranks` is what `of_rank` gave on each rank. JSON values."""
     return {
         "started": now(),
         "command": sys.argv,
@@ -116,23 +111,16 @@ class PhaseTimer:
     """What this process uses for one run, from when somebody began to wait for it, and how long each phase takes."""
 
     def __init__(self, began: float | None = None) -> None:
-        """Starts to count: now, or, for a process that was started for this run, from then on.
-
-        Args:
-            began: when the process was started, on the monotonic clock; what it has used since then counts.
-        """
+        """Starts to count: now, or from when the process was started for this run, on the monotonic clock."""
         self._began = self._last = time.monotonic() if began is None else began
         self._cpu_before = process_usage().cpu_seconds if began is None else 0.0
-        self._phases: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        """How long each phase took."""
 
     def end_phase(self, name: str) -> None:
-        """Ends the phase `name` of the run, and keeps how long it took."""
+        """Ends the phase `name` of the run."""
         before, self._last = self._last, time.monotonic()
-        self._phases[name] = self._last - before
-
-    def seconds(self, name: str) -> float:
-        """How long a phase took."""
-        return self._phases[name]
+        self.seconds[name] = self._last - before
 
     def run_usage(self) -> Usage:
         """Since the run began; the peak of memory is that of the process."""
@@ -143,7 +131,7 @@ class PhaseTimer:
         """What the run has taken, as JSON values; `ranks` is what each rank has used."""
         return {
             "wall_seconds": time.monotonic() - self._began,
-            **{f"{name}_seconds": seconds for name, seconds in self._phases.items()},
+            **{f"{name}_seconds": seconds for name, seconds in self.seconds.items()},
             "cpu_seconds": [rank.cpu_seconds for rank in ranks],
             "peak_memory_bytes": [rank.peak_memory_bytes for rank in ranks],
         }

@@ -107,10 +107,8 @@ def run(comm: Comm, request: RunRequest) -> int:
 def write_personas(comm: Comm, request: RunRequest) -> int:
     """Has the writers of an experiment, or of a sweep, write its backgrounds into the new file `request.out`.
 
-    Until they are complete they are kept, as a run without rounds, in a hidden folder beside the file.
-
-    Returns:
-        The exit code, the same on every rank.
+    Until they are complete they are kept, as a run without rounds, in a hidden folder beside the file. The exit code
+    is the same on every rank.
 
     Raises:
         JobError: on every rank, where there is nothing to write, or it cannot be written there.
@@ -157,53 +155,11 @@ class ReadyRun:
     timer: PhaseTimer
 
 
-def play(comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache, *, alone: bool) -> int:
-    """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
-
-    Args:
-        comm: all ranks.
-        wanted: called on rank 0; checks what is to be played.
-        interrupt: what may end the run early.
-        engines: this rank's engine, if it has one already.
-        alone: whether this process was started for this run alone, which then draws its own figures; not so for the
-            cases of a sweep.
-
-    Raises:
-        JobError: on every rank, where the run cannot be played.
-    """
-    with prepared(comm, wanted, interrupt, engines, alone=alone) as ready:
-        if ready is None:
-            return DONE
-        job, plan, moderator, timer = ready.job, ready.plan, ready.moderator, ready.timer
-
-        # Steps 1 to 4 are those of `prepared`. 5. The game: backgrounds that are missing, then round after round.
-        written = write_backgrounds(job, ready.participants, moderator, ready.personas)
-        if written and not plan.only_backgrounds:
-            play_game(job, ready.participants, moderator)
-        elif moderator:
-            moderator.finished = written
-        timer.end_phase("game")
-        if moderator:
-            moderator.end_game()
-
-        # 6. The figures, what it all took, and the exit code.
-        # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
-        ended = moderator and (moderator.finished or moderator.failure)
-        if job.bcast(bool(alone and plan.experiment.plots and ended)):
-            draw_figures(comm, [plan.folder])
-        used = comm.gather(timer.run_usage())
-        code = _close(moderator, plan, timer, used) if moderator and used else DONE
-        if moderator and code == DONE and alone:
-            moderator.live.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
-        job.wait()
-        return comm.bcast(code)
-
-
 @contextmanager
-def prepared(
+def prepared_run(
     comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache, *, alone: bool
 ) -> Iterator[ReadyRun | None]:
-    """All that comes before the first round; as of `play`. Gives None where the run is finished already."""
+    """All that comes before the first round, steps 1 to 4 of `play`; None where the run is finished already."""
     timer = PhaseTimer(STARTED if alone else None)
     with ExitStack() as until_end:
         # 1. Rank 0 finds out what is to be played and what earlier jobs have left of it, and locks the run's folder.
@@ -226,15 +182,16 @@ def prepared(
         moderator = _begin(plan, earlier, interrupt, until_end) if comm.rank == 0 else None
         if moderator:
             _say_header(moderator, job, plan, timer)
-            if experiment.plots and comm.size > 1:
-                _load_plots()
+            if experiment.plots and comm.size > 1:  # imported while the other ranks are waited for
+                threading.Thread(target=importlib.import_module, args=("pbeauty.plots",), daemon=True).start()
 
         # 3. Personas are dealt out, engines loaded, conversations taken up where earlier jobs left them.
         everybody, own = scatter_personas(job, experiment, earlier.personas)
         engine = None
         if checkpoint.rounds < experiment.game.rounds:
             engine = engines.get(job, plan, moderator, own)
-        participants = run_on_all(comm, lambda: _take_block(job, plan, engine, own))
+        participants = run_on_all(comm, lambda: Participants(experiment, job.block, engine, job, own))
+        run_on_all(comm, lambda: participants.restore(checkpoint))
         timer.end_phase("engines")
 
         # 4. Rank 0 opens the record of the run.
@@ -243,6 +200,48 @@ def prepared(
             _open_record(moderator, plan, provenance.of_job(comm, ranks) | fixed_provenance(plan), everybody)
             _say_ready(moderator, timer, ranks)
         yield ReadyRun(job, plan, participants, everybody, moderator, timer)
+
+
+def play(comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache, *, alone: bool) -> int:
+    """Plays one run from its plan to its plots; returns the exit code, the same on every rank.
+
+    Args:
+        comm: all ranks.
+        wanted: called on rank 0.
+        interrupt: what may end the run early.
+        engines: this rank's engine, if it has one already.
+        alone: whether this process was started for this run alone, which then draws its own figures; not so for the
+            cases of a sweep.
+
+    Raises:
+        JobError: on every rank, where the run cannot be played.
+    """
+    with prepared_run(comm, wanted, interrupt, engines, alone=alone) as ready:
+        if ready is None:
+            return DONE
+        job, plan, moderator, timer = ready.job, ready.plan, ready.moderator, ready.timer
+
+        # 5. The game: backgrounds that are missing, then round after round.
+        written = write_backgrounds(job, ready.participants, moderator, ready.personas)
+        if written and not plan.only_backgrounds:
+            play_game(job, ready.participants, moderator)
+        elif moderator:
+            moderator.finished = written
+        timer.end_phase("game")
+        if moderator:
+            moderator.end_game()
+
+        # 6. The figures, what it all took, and the exit code.
+        # An interrupted job may have seconds left; the one that goes on draws the figures. A sweep does so at its end.
+        ended = moderator and (moderator.finished or moderator.failure)
+        if job.bcast(bool(alone and plan.experiment.plots and ended)):
+            draw_figures(comm, [plan.folder])
+        used = comm.gather(timer.run_usage())
+        code = _close(moderator, plan, timer, used) if moderator and used else DONE
+        if moderator and code == DONE and alone:
+            moderator.live.say(f"next: pbeauty report {shlex.quote(str(plan.folder))}")
+        job.wait()
+        return comm.bcast(code)
 
 
 def _find_folder(plan: Plan) -> Plan:
@@ -272,18 +271,10 @@ def _say_header(moderator: Moderator, job: JobContext, plan: Plan, timer: PhaseT
     sessions = f" in {experiment.sessions:,} sessions" if experiment.sessions > 1 else ""
     moderator.live.say(
         f"{experiment.name}: {experiment.count:,} participants{sessions} on {job.comm.size} rank(s){going_on}, "
-        f"started in {timer.seconds('starting'):.1f} s"
+        f"started in {timer.seconds['starting']:.1f} s"
     )
     for warning in partition_warnings(experiment, job.partition):
         moderator.live.say(f"WARNING: {warning}")
-
-
-def _take_block(job: JobContext, plan: Plan, engine: Engine | None, personas: Personas | None) -> Participants:
-    """This rank's participants, with the conversations that earlier jobs left."""
-    participants = Participants(plan.experiment, job.block, engine, job, personas)
-    if plan.checkpoint.exists:
-        participants.restore(plan.checkpoint)
-    return participants
 
 
 def _open_record(moderator: Moderator, plan: Plan, about: dict[str, Any], personas: Personas | None) -> None:
@@ -303,7 +294,7 @@ def _say_ready(moderator: Moderator, timer: PhaseTimer, ranks: Sequence[dict[str
     live = moderator.live
     live.begin_playing([rank["host"] for rank in ranks], [rank["participants"] for rank in ranks])
     if any("engine" in rank for rank in ranks):
-        live.say(f"engines ready in {timer.seconds('engines'):.1f} s")
+        live.say(f"engines ready in {timer.seconds['engines']:.1f} s")
     for note in sorted({note for rank in ranks for note in rank.get("notes", [])}):
         live.say(note)
     if kept := sum(rank.get("replies_kept", 0) for rank in ranks):
@@ -316,8 +307,15 @@ def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
     Raises:
         JobError: on every rank, where one cannot be read.
     """
-    rounds = sum(run_on_root(comm, lambda: [_rounds(folder) for folder in folders]))
-    drawing = comm.size if rounds >= _ROUNDS_WORTH_SHARING else 1
+
+    def count_rounds() -> int:
+        from pbeauty.storage.run_reader import Run
+
+        total = 0
+        for folder in folders:
+            with Run(folder) as run:
+                total += run.round_count
+        return total
 
     def draw() -> None:
         if comm.rank < drawing:
@@ -327,20 +325,10 @@ def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
             for number, folder in enumerate(folders):
                 plot_run(folder, share=((comm.rank + number) % drawing, drawing))
 
+    rounds = run_on_root(comm, count_rounds)
+    drawing = comm.size if rounds >= _ROUNDS_WORTH_SHARING else 1
     if rounds:
         run_on_all(comm, draw)
-
-
-def _rounds(folder: Path) -> int:
-    from pbeauty.storage.run_reader import Run
-
-    with Run(folder) as run:
-        return run.round_count
-
-
-def _load_plots() -> None:
-    """Imports what draws figures while rank 0 waits for the other ranks, to have it at hand at the end."""
-    threading.Thread(target=importlib.import_module, args=("pbeauty.plots",), daemon=True).start()
 
 
 def _close(moderator: Moderator, plan: Plan, timer: PhaseTimer, used: Sequence[Usage]) -> int:

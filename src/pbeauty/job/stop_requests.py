@@ -40,19 +40,15 @@ class Interrupt:
         self.reason = self.reason or reason
 
     def end_before(self, end: float | None, margin: float) -> None:
-        """Asks the run to end some time before its job does.
+        """Asks the run to end `margin` seconds before its job does, which does so `end` seconds after 1970, if at all.
 
-        Args:
-            end: of the job, in seconds since 1970; None where it has none.
-            margin: seconds before that. Of a job with little time left it is a quarter of that time at most: one that
-                stopped at once, to be started again, would never get anywhere.
+        Of a job with little time left the margin is a quarter of that time at most: one that stopped at once, to be
+        started again, would never get anywhere.
         """
-        left = end - time.time() if end else 0.0
-        if end is None or left <= 0:
-            return
-        margin = min(margin, _LARGEST_SHARE * left)
-        self._deadline = end - margin
-        self._limit = f"the time limit of its Slurm job ({margin:.0f} s before it)"
+        if end is not None and (left := end - time.time()) > 0:
+            margin = min(margin, _LARGEST_SHARE * left)
+            self._deadline = end - margin
+            self._limit = f"the time limit of its Slurm job ({margin:.0f} s before it)"
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.ask(signal.Signals(number).name)

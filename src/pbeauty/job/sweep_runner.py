@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 STATES = {DONE: "finished", FAILED: "failed", BAD_REQUEST: "failed", INTERRUPTED: "interrupted"}
 _FIGURES = ("rounds", "mean_first", "mean_last", "median_last", "target_last", "valid_share", "seconds")
-_NO_FIGURES = dict.fromkeys(_FIGURES, nan) | {"rounds": 0}
-"""Of a case without a finished round."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
         JobError: on every rank, where the sweep itself cannot be played.
     """
     interrupt, engines = Interrupt(), EngineCache()
-    sweep, finished = run_on_root(comm, lambda: prepare_sweep(request))
-    run_on_root(comm, lambda: _begin(sweep))
+    sweep, finished = run_on_root(comm, lambda: _begin(request))
     rows = [
         Row(case, sweep.folder / case.name, "finished" if case.name in finished else "not played")
         for case in sweep.cases
@@ -117,17 +115,15 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
     return code
 
 
-def _begin(sweep: Sweep) -> None:
-    """Makes the folder of a sweep that can be played.
-
-    Raises:
-        ConfigError: if it cannot.
-    """
+def _begin(request: RunRequest) -> tuple[Sweep, set[str]]:
+    """As `prepare_sweep`, with the sweep's folder made."""
+    sweep, finished = prepare_sweep(request)
     refuse_other_writers(case.experiment for case in sweep.cases)
     try:
         sweep.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot create the result folder {sweep.folder}: {error.strerror}") from None
+    return sweep, finished
 
 
 def _lacks_figures(row: Row) -> bool:
@@ -171,42 +167,31 @@ def report(sweep: Sweep, rows: list[Row]) -> None:
     Raises:
         RunFileError: if that cannot be written.
     """
-    figures = [_figures(row.folder) for row in rows]
     settings = varied_settings(row.case.experiment for row in rows)
-    header = ["case", *settings[0], "state", *_FIGURES, "reason"]
-    table = [
-        [row.case.name, *varied.values(), row.state, *found.values(), row.reason]
-        for row, varied, found in zip(rows, settings, figures, strict=True)
-    ]
+    table: list[list[object]] = [["case", *settings[0], "state", *_FIGURES, "reason"]]
     shown = [["case", "state", *(name.replace("_", " ") for name in _FIGURES)]]
-    for row, found in zip(rows, figures, strict=True):
-        numbers = (f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in found.values())
+    for row, varied in zip(rows, settings, strict=True):
+        figures = _figures(row.folder)
+        table.append([row.case.name, *varied.values(), row.state, *figures, row.reason])
+        numbers = (f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in figures)
         shown.append([row.case.name, row.state, *numbers])
     for line in aligned(shown, left=2):
         print_line(line)
     finished = sum(row.state == "finished" for row in rows)
     path, text = sweep.folder / CASES_FILE, io.StringIO()
-    csv.writer(text).writerows(map(csv_cell, line) for line in [header, *table])
+    csv.writer(text).writerows(map(csv_cell, line) for line in table)
     with write_errors(path):
         replace_text(path, text.getvalue(), durable=False)
     print_line(f"{finished} of {len(rows)} cases finished; table: {path}")
 
 
-def _figures(folder: Path) -> dict[str, float]:
-    """What the table tells of a case, by `_FIGURES`; NaN where no round has been finished."""
-    try:
-        with Run(folder) as run:
-            if not run.round_count:
-                return _NO_FIGURES
-            first, last = (round_result(index, run.outcome(index), 0.0) for index in (0, run.round_count - 1))
-            return {
-                "rounds": run.round_count,
-                "mean_first": first.mean,
-                "mean_last": last.mean,
-                "median_last": last.median,
-                "target_last": last.target,
-                "valid_share": float(run.read("n_valid").sum() / (run.round_count * run.experiment.count)),
-                "seconds": float(run.read("seconds").sum()),
-            }
-    except (ConfigError, RunFileError):
-        return _NO_FIGURES
+def _figures(folder: Path) -> tuple[float, ...]:
+    """What the table tells of a case, in the order of `_FIGURES`; NaN where no round has been finished."""
+    figures: tuple[float, ...] = (0, *[nan] * (len(_FIGURES) - 1))
+    with contextlib.suppress(ConfigError, RunFileError), Run(folder) as run:
+        if count := run.round_count:
+            first, last = (round_result(index, run.outcome(index), 0.0) for index in (0, count - 1))
+            valid = run.read("n_valid").sum() / (count * run.experiment.count)
+            seconds = run.read("seconds").sum()
+            figures = (count, first.mean, last.mean, last.median, last.target, float(valid), float(seconds))
+    return figures
