@@ -13,9 +13,8 @@ import platform
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,10 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Examines on every rank and prints on rank 0; 0 if nothing is wrong, else 1."""
-    try:
-        comm = world()
-    except NoMPIError:
-        comm = None
 
     def work(comm: Comm | None) -> int:
         reports, findings = examine(comm, options.out)
@@ -79,7 +74,11 @@ def command(options: argparse.Namespace) -> int:
                 print(describe(reports, findings))
         return code
 
-    return on_every_rank(comm, work) if comm else work(None)
+    try:
+        comm = world()
+    except NoMPIError:
+        return work(None)
+    return on_every_rank(comm, work)
 
 
 def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], list[Finding]]:
@@ -184,37 +183,31 @@ def find_faults(reports: Sequence[RankReport]) -> list[Finding]:
     elif len(reports) == 1:
         remedy = "mpirun -n N, or srun, starts more: N - 1 play"
         findings.append(Finding(False, "this is one rank, which plays everything", remedy))
-    for faults, ranks in _ranks_by(reports, lambda report: report.faults).items():
-        findings += [Finding(True, text, remedy, ranks) for text, remedy in faults]
+    for (text, remedy), ranks in _ranks_by((fault, one.rank) for one in reports for fault in one.faults).items():
+        findings.append(Finding(True, text, remedy, ranks))
     for what in reports[0].versions:
-        versions: dict[str | None, list[int]] = {}
-        for report in reports:
-            versions.setdefault(report.versions[what], []).append(report.rank)
+        versions = _ranks_by((one.versions[what] or "none", one.rank) for one in reports)
         if len(versions) > 1:
-            each = "; ".join(f"{version or 'none'} on {name_ranks(ranks)}" for version, ranks in versions.items())
+            each = "; ".join(f"{version} on {name_ranks(ranks)}" for version, ranks in versions.items())
             text = f"ranks run different versions of {what}: {each}"
             findings.append(Finding(True, text, "one environment for all hosts"))
-    owners: dict[tuple[str, str], tuple[int, ...]] = {}
-    for report in reports:
-        for device in report.devices:
-            key = (report.host, device.partition(" ")[0])
-            owners[key] = (*owners.get(key, ()), report.rank)
-    for (host, device), ranks in owners.items():
+    users = _ranks_by(((one.host, gpu.partition(" ")[0]), one.rank) for one in reports for gpu in one.devices)
+    for (host, gpu), ranks in users.items():
         if len(ranks) > 1:
             remedy = "start fewer ranks per node, or let every rank see all GPUs of its node (--gpus-per-node)"
-            findings.append(Finding(True, f"engines on {host} would share the GPU {device}", remedy, ranks))
-    for (host, cpus), ranks in _ranks_by(reports, attrgetter("host", "cpus")).items():
+            findings.append(Finding(True, f"engines on {host} would share the GPU {gpu}", remedy, ranks))
+    for (host, cpus), ranks in _ranks_by(((one.host, one.cpus), one.rank) for one in reports).items():
         if len(ranks) > len(cpus) + 1:
             text = f"{len(ranks)} ranks share {len(cpus)} CPU(s) on {host}"
             findings.append(Finding(False, text, "good for a trial; fewer ranks are faster", ranks))
     return findings
 
 
-def _ranks_by(reports: Iterable[RankReport], key: Callable[[RankReport], Hashable]) -> dict[Any, tuple[int, ...]]:
-    """Ranks by what they have in common, in the order of their first."""
+def _ranks_by(pairs: Iterable[tuple[Any, int]]) -> dict[Any, tuple[int, ...]]:
+    """Ranks by what they have in common, of pairs of that and a rank, in the order of their first."""
     groups: dict[Any, tuple[int, ...]] = {}
-    for report in reports:
-        groups[key(report)] = (*groups.get(key(report), ()), report.rank)
+    for key, rank in pairs:
+        groups[key] = (*groups.get(key, ()), rank)
     return groups
 
 
@@ -229,25 +222,14 @@ def try_folder(folder: Path, rank: int, gather: Gather) -> list[Finding]:
         rank: of this process.
         gather: of all ranks.
     """
-    folder = folder.absolute()
+    folder, ranks = folder.absolute(), len(gather(None))
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     probe = Path(gather(str(folder / f".doctor-{secrets.token_hex(8)}"))[0])  # rank 0's, as the folder of a run is
-    fault = gather(_fault(lambda: probe.mkdir(parents=True)) if rank == 0 else None)[0]
-    try:
-        if fault:
-            return [Finding(True, f"cannot write to {folder}: {fault}", "give another --out")]
-        findings = _try_out(folder, probe, rank, gather)
-        gather(None)  # until all have been there
-        return findings
-    finally:
+
+    def create() -> None:
         if rank == 0:
-            shutil.rmtree(probe, ignore_errors=True)
-            for path in missing:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+            probe.mkdir(parents=True)
 
-
-def _try_out(folder: Path, probe: Path, rank: int, gather: Gather) -> list[Finding]:
     def write() -> None:
         """As ranks write replies, and as rank 0 replaces run.h5."""
         for keep in (False, True):
@@ -258,26 +240,34 @@ def _try_out(folder: Path, probe: Path, rank: int, gather: Gather) -> list[Findi
         for other in range(ranks):
             open_file(probe / f"{other}.h5").close()
 
-    ranks = len(gather(None))
-    shared = "use a file system that all hosts share"
-    for work, text, remedy in (
-        (probe.stat, f"{folder} is another folder for some ranks", shared),
-        (write, f"files of a run cannot be written in {folder}", "give another --out"),
-        (read, f"what some ranks write in {folder} others cannot read", shared),
-    ):
-        faults = gather(_fault(work))
-        if any(faults):
-            reason = next(filter(None, faults))
-            return [Finding(True, f"{text}: {reason}", remedy, tuple(n for n, fault in enumerate(faults) if fault))]
-    findings = []
-    first, second = (gather(_fault(lambda: (probe / "exclusive").open("x").close())) for _ in range(2))
-    if first.count(None) != 1 or None in second:  # the lock of a run relies on it
-        text = f"{folder}: exclusive creation of files fails"
-        findings.append(Finding(True, text, "results need another file system"))
-    if (free := shutil.disk_usage(probe).free / _GIB) < 1:
-        text = f"{folder}: only {free:.2f} GiB are free"
-        findings.append(Finding(True, text, "make room, or give another --out"))
-    return findings
+    def findings() -> Iterator[Finding]:
+        other, shared = "give another --out", "use a file system that all hosts share"
+        for work, text, remedy in (
+            (create, f"cannot write to {folder}", other),
+            (probe.stat, f"{folder} is another folder for some ranks", shared),
+            (write, f"files of a run cannot be written in {folder}", other),
+            (read, f"what some ranks write in {folder} others cannot read", shared),
+        ):
+            faults = gather(_fault(work))
+            if reason := next(filter(None, faults), None):
+                yield Finding(True, f"{text}: {reason}", remedy, tuple(n for n, fault in enumerate(faults) if fault))
+                return
+        first, second = (gather(_fault(lambda: (probe / "exclusive").open("x").close())) for _ in range(2))
+        if first.count(None) != 1 or None in second:  # the lock of a run relies on it
+            text = f"{folder}: exclusive creation of files fails"
+            yield Finding(True, text, "results need another file system")
+        if (free := shutil.disk_usage(probe).free / _GIB) < 1:
+            yield Finding(True, f"{folder}: only {free:.2f} GiB are free", "make room, or give another --out")
+        gather(None)  # until all have been there
+
+    try:
+        return list(findings())
+    finally:
+        if rank == 0:
+            shutil.rmtree(probe, ignore_errors=True)
+            for path in missing:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
 def _fault(work: Callable[[], object]) -> str | None:
@@ -297,11 +287,10 @@ def _fault(work: Callable[[], object]) -> str | None:
 def describe(reports: Sequence[RankReport], findings: Sequence[Finding]) -> str:
     """The report as lines: a table with a row for all ranks that are alike, versions, GPUs, the findings."""
     rows = [("ranks", "hosts", "part", "CPUs", "GPUs", "an engine takes")]
-    for (engine, cpus, gpus), ranks in _ranks_by(reports, lambda one: (one.engine, len(one.cpus), one.gpus)).items():
-        alike = [reports[rank] for rank in ranks]
+    for (engine, cpus, gpus), ranks in _ranks_by(((r.engine, len(r.cpus), r.gpus), r.rank) for r in reports).items():
         part = ("moderates, plays" if len(reports) == 1 else "plays") if engine else "moderates"
-        takes = _names(",".join(report.engine_gpus) for report in alike) or "none"
-        hosts = _names(report.host for report in alike)
+        takes = _names(",".join(reports[rank].engine_gpus) for rank in ranks) or "none"
+        hosts = _names(reports[rank].host for rank in ranks)
         rows.append((name_ranks(ranks), hosts, part, str(cpus), ",".join(gpus) or "none", takes))
     lines = [
         *aligned(rows, left=len(rows[0])),
@@ -318,9 +307,16 @@ def describe(reports: Sequence[RankReport], findings: Sequence[Finding]) -> str:
     return "\n".join(printable(line, 2000) for line in lines)
 
 
-def name_ranks(ranks: Sequence[int]) -> str:
+def name_ranks(ranks: Iterable[int]) -> str:
     """`rank 3`, `ranks 0-7, 9`."""
-    return f"rank{'s' if len(ranks) > 1 else ''} {ranges(ranks)}"
+    found: list[list[int]] = []  # first and last of each stretch
+    for rank in sorted(ranks):
+        if found and rank == found[-1][1] + 1:
+            found[-1][1] = rank
+        else:
+            found.append([rank, rank])
+    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+    return f"ranks {text}" if len(found) > 1 or found[0][0] < found[0][1] else f"rank {text}"
 
 
 def _names(values: Iterable[str]) -> str:
@@ -328,14 +324,3 @@ def _names(values: Iterable[str]) -> str:
     distinct = list(dict.fromkeys(filter(None, values)))
     more = f", ... ({len(distinct)} in all)" if len(distinct) > _MOST_NAMED else ""
     return ", ".join(distinct[:_MOST_NAMED]) + more
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """`0-7, 9`."""
-    found: list[list[int]] = []
-    for number in sorted(numbers):
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)

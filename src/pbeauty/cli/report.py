@@ -13,7 +13,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pbeauty.analysis import levels
 from pbeauty.analysis.findings import Examined, Findings, examine
 from pbeauty.analysis.run_analysis import DEMO
 from pbeauty.cli.analyze import add_confidence, add_runs
-from pbeauty.cli.tables import Table, headline, run_tables, short, sweep_tables
+from pbeauty.cli.tables import headline, run_tables, short, sweep_tables
 from pbeauty.config.loader import dumps
 from pbeauty.errors import DONE, ConfigError, RunFileError
 from pbeauty.files import REPORT_FILE, printable, replace_text
@@ -43,7 +42,7 @@ from pbeauty.plots import Drawing, png, run_drawings, sweep_drawings
 from pbeauty.plots.figures import notes
 from pbeauty.plots.style import evenly
 from pbeauty.program import __version__
-from pbeauty.storage.run_reader import Run, StoredReply, run_file
+from pbeauty.storage.run_reader import Run, run_file
 
 MOST_RUNS = 20
 """Runs with sections of their own; beyond, a page is neither light nor read."""
@@ -52,10 +51,9 @@ MOST_FULL = 3
 MOST_HISTOGRAMS = 200
 """On one page; with more rounds, of each run so many as leave room for the others."""
 _FEW = ("rounds", "trajectory", "ridgelines")
-_LONGEST_REPLY, _LONGEST_VALUE = 1500, 400
+_LONGEST_REPLY = 1500
 _HIDDEN = ("ranks", "earlier_jobs")
 """What is in a run's provenance and not copied into its page: it is summed up."""
-_ROUNDS_SAMPLED = 2
 _TEMPLATE = "report.html.j2"
 
 
@@ -71,51 +69,6 @@ def command(options: argparse.Namespace) -> int:
     """Writes the page and prints its path."""
     print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
     return DONE
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as it stands in the page."""
-
-    uri: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One participant's round in words."""
-
-    round: int
-    """From 1, like the session, which is None where there is only one."""
-    session: int | None
-    participant: int
-    group: str
-    kind: str
-    """The level of the guess, or the status of a reply without one."""
-    guess: float
-    """NaN where there is none."""
-    status: str
-    replies: list[StoredReply]
-    """Everything that was said, in order."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One run."""
-
-    title: str
-    path: str
-    marks: list[str]
-    """What every figure of the run is marked with: that it is unfinished, that the demo model plays."""
-    headline: list[str]
-    notes: list[str]
-    pictures: list[Picture]
-    histograms: list[Picture]
-    tables: list[Table]
-    samples: list[Sample]
-    prompts: list[tuple[str, str]]
-    experiment: str
-    provenance: list[tuple[str, str]]
 
 
 def report(paths: Sequence[Path], out: Path | None, *, confidence: float, samples: int) -> Path:
@@ -141,7 +94,7 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
         name=paths[0].resolve().name if variation and len(paths) == 1 else ", ".join(names),
         sections=[_section(one, samples, findings) for one in findings.examined[:MOST_RUNS]],
         left_out=max(0, len(findings.examined) - MOST_RUNS),
-        pictures=[picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
+        pictures=[_picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
         tables=sweep_tables(findings),
         varied=variation.varied if variation else [],
         variation_notes=variation.notes if variation else [],
@@ -177,15 +130,19 @@ def readable(text: str, limit: int = _LONGEST_REPLY) -> str:
     return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
 
 
-def picture(drawing: Drawing) -> Picture:
-    """A figure in a data URI, as PNG: a tenth of the size of the same figure as SVG."""
-    return Picture("data:image/png;base64," + base64.b64encode(png(drawing.draw())).decode(), drawing.caption)
+def _picture(drawing: Drawing) -> dict[str, str]:
+    """A figure with its data URI, as PNG: a tenth of the size of the same figure as SVG."""
+    return {
+        "uri": "data:image/png;base64," + base64.b64encode(png(drawing.draw())).decode(),
+        "caption": drawing.caption,
+    }
 
 
 # --- one run -------------------------------------------------------------------------------------------------
 
 
-def _section(one: Examined, samples: int, findings: Findings) -> Section:
+def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
+    """What the page has of a run."""
     analysis, runs, title = one.analysis, len(findings.examined), one.analysis.name
     for case in findings.variation.cases if findings.variation else []:
         if analysis in case.analyses:
@@ -198,20 +155,21 @@ def _section(one: Examined, samples: int, findings: Findings) -> Section:
         if len(rounds) > most:
             rounds = [rounds[index] for index in evenly(len(rounds), most)]
         shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
-        return Section(
-            title=title,
-            path=analysis.path,
-            marks=[mark for mark in notes(one.experiment, analysis.rounds) if mark],
-            headline=headline(one),
-            notes=[note for note in analysis.notes if note != DEMO],  # which is among the marks
-            pictures=[picture(drawing) for drawing in shown],
-            histograms=[picture(drawing) for drawing in rounds],
-            tables=run_tables(one),
-            samples=list(_sampled(run, samples)),
-            prompts=list(_prompts(one.experiment)),
-            experiment=dumps(one.experiment),
-            provenance=_provenance(run.provenance),
-        )
+        return {
+            "title": title,
+            "path": analysis.path,
+            # What every figure of the run is marked with: that it is unfinished, that the demo model plays.
+            "marks": [mark for mark in notes(one.experiment, analysis.rounds) if mark],
+            "headline": headline(one),
+            "notes": [note for note in analysis.notes if note != DEMO],
+            "pictures": [_picture(drawing) for drawing in shown],
+            "histograms": [_picture(drawing) for drawing in rounds],
+            "tables": run_tables(one),
+            "samples": list(_samples(run, samples)),
+            "prompts": list(_prompts(one.experiment)),
+            "experiment": dumps(one.experiment),
+            "provenance": _provenance(run.provenance),
+        }
 
 
 def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -234,33 +192,23 @@ def _prompts(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "all groups: extraction question", extraction_message("…", variables, own)
 
 
-def _sampled(run: Run, count: int) -> Iterator[Sample]:
-    """From the first and the last round; a run whose replies have been taken away is reported without them."""
-    rounds = sorted({1, run.round_count}) if run.round_count and count else []
-    for number_of_round in rounds[:_ROUNDS_SAMPLED]:
-        try:
-            yield from draw_samples(run, number_of_round, count)
-        except (ConfigError, RunFileError) as error:
-            print(f"pbeauty: {error}; the report shows no replies of round {number_of_round}", file=sys.stderr)
-
-
 # --- replies and provenance -----------------------------------------------------------------------------------
 
 
-def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
-    """Up to `count` participants of each level, and of each status beside `ok`, with what they replied.
+def _samples(run: Run, count: int) -> Iterator[dict[str, Any]]:
+    """Participants of the first and the last round; a run whose replies have been taken away is reported without."""
+    for index in sorted({0, run.round_count - 1}) if run.round_count and count else ():
+        try:
+            yield from _samples_of_round(run, index, count)
+        except RunFileError as error:
+            print(f"pbeauty: {error}; the report shows no replies of round {index + 1}", file=sys.stderr)
+
+
+def _samples_of_round(run: Run, index: int, count: int) -> list[dict[str, Any]]:
+    """Up to `count` participants of each level, and of each status beside `ok`, with all that they replied.
 
     Who is drawn depends on the run's seed alone. Participants without a model have no replies and are left out.
-
-    Args:
-        run: open.
-        round: from 1.
-        count: of each kind.
-
-    Raises:
-        ConfigError: if stored replies are missing or damaged.
     """
-    index = round - 1
     if not run.reply_files(index):
         return []
     guesses, status = run.answers(index)
@@ -271,33 +219,36 @@ def draw_samples(run: Run, round: int, count: int) -> list[Sample]:
         kinds = {"valid": asked & (status <= Status.RETRIED)}
     kinds |= {s.name.lower(): asked & (status == s) for s in Status if s != Status.OK}
     order = uniforms(run.experiment.seed, "samples", index, np.arange(guesses.size))
-    names, group, size = run.attributes["group"], run.codes("group"), run.experiment.session_size
-    drawn: list[tuple[str, int]] = []
+    groups, group, size = run.attributes["group"], run.codes("group"), run.experiment.session_size
+    found: list[dict[str, Any]] = []
     for kind, chosen in kinds.items():
         members = np.flatnonzero(chosen)
-        drawn += [(kind, int(participant)) for participant in members[np.argsort(order[members])[:count]]]
-    several = run.experiment.sessions > 1
-    return [
-        Sample(
-            round, participant // size + 1 if several else None, participant, names[group[participant]], kind,
-            float(guesses[participant]), Status(status[participant]).name.lower(), run.replies(round, participant),
-        )
-        for kind, participant in drawn
-    ]  # fmt: skip
+        found += [
+            {
+                "kind": kind,
+                "round": index + 1,
+                "session": participant // size + 1 if run.experiment.sessions > 1 else None,
+                "participant": participant,
+                "group": groups[group[participant]],
+                "guess": float(guesses[participant]),
+                "status": Status(status[participant]).name.lower(),
+                "replies": run.replies(index + 1, participant),
+            }
+            for participant in members[np.argsort(order[members])[:count]].tolist()
+        ]
+    return found
 
 
 def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, as text of bounded length; ranks are summed up by host."""
+    """Names and values as text; ranks are summed up by host."""
     found = [(key, _text(value)) for key, value in provenance.items() if key not in _HIDDEN and value is not None]
     ranks = provenance.get("ranks") or []
-    hosts = Counter(str(rank.get("host")) for rank in ranks)
-    if hosts:
-        found.append(("hosts", _cut(", ".join(f"{host} ({count} ranks)" for host, count in hosts.items()))))
-    gpus = [str(gpu) for rank in ranks for gpu in rank.get("gpus") or []]
-    if gpus:
-        found.append(("GPUs", _cut(f"{len(gpus)}: {', '.join(dict.fromkeys(gpus))}")))
+    if hosts := Counter(str(rank.get("host")) for rank in ranks):
+        found.append(("hosts", ", ".join(f"{host} ({count} ranks)" for host, count in hosts.items())))
+    if gpus := [str(gpu) for rank in ranks for gpu in rank.get("gpus") or []]:
+        found.append(("GPUs", f"{len(gpus)}: {', '.join(dict.fromkeys(gpus))}"))
     engines = {json.dumps(rank["engine"], sort_keys=True) for rank in ranks if rank.get("engine")}
-    found += [("engine", _cut(engine)) for engine in sorted(engines)]
+    found += [("engine", engine) for engine in sorted(engines)]
     if earlier := provenance.get("earlier_jobs"):
         found.append(("jobs before", f"{len(earlier)}: the run was interrupted and resumed"))
     return found
@@ -305,13 +256,9 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return _cut(", ".join(f"{key} {_text(item)}" for key, item in value.items()))
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
         return f"{sum(value):,.0f} on {len(value)} rank(s)"
     if isinstance(value, list):
-        return _cut(" ".join(map(str, value)))
-    return short(value) if isinstance(value, float) else _cut(str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+        return " ".join(map(str, value))
+    return short(value) if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from pbeauty.errors import BAD_REQUEST, JobError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
+
+    from pbeauty.job.checkpoint import RunRequest
 
 
 def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
@@ -33,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Plays, on every rank."""
-    from pbeauty.mpi.world import on_every_rank, world
-
-    return on_every_rank(world(), lambda comm: _play(comm, options))
+    return _on_every_rank(options, _play)
 
 
 def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,39 +51,39 @@ def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def personas_command(options: argparse.Namespace) -> int:
     """Has backgrounds written, on every rank."""
+
+    def write(comm: Comm, request: RunRequest) -> int:
+        from pbeauty.job.runner import write_personas
+
+        return write_personas(comm, request)
+
+    return _on_every_rank(options, write)
+
+
+def _on_every_rank(options: argparse.Namespace, work: Callable[[Comm, RunRequest], int]) -> int:
     from pbeauty.mpi.world import on_every_rank, world
 
-    return on_every_rank(world(), lambda comm: _write_personas(comm, options))
+    def start(comm: Comm) -> int:
+        from pbeauty.job.checkpoint import RunRequest
+
+        return work(comm, RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case))
+
+    return on_every_rank(world(), start)
 
 
-def _write_personas(comm: Comm, options: argparse.Namespace) -> int:
-    from pbeauty.job.checkpoint import RunRequest
-    from pbeauty.job.runner import write_personas
-
-    request = RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case)
-    return write_personas(comm, request)
-
-
-def _play(comm: Comm, options: argparse.Namespace) -> int:
-    from pbeauty.job.checkpoint import RunRequest
+def _play(comm: Comm, request: RunRequest) -> int:
+    from pbeauty.config.sweep import is_sweep
     from pbeauty.job.runner import run  # on all ranks at once, before they wait for the first time
     from pbeauty.mpi.collectives import run_on_root
 
-    request = RunRequest(options.config, tuple(options.set), options.out, options.resume, options.case)
-    sweep = run_on_root(comm, lambda: _is_sweep(options.config))
-    if options.case is not None and not sweep:
-        raise JobError(f"{options.config} is no sweep and has no cases", BAD_REQUEST)
-    if options.case is not None or not sweep:
+    sweep = run_on_root(comm, lambda: is_sweep(request.config))
+    if request.case is not None and not sweep:
+        raise JobError(f"{request.config} is no sweep and has no cases", BAD_REQUEST)
+    if request.case is not None or not sweep:
         return run(comm, request)
     from pbeauty.job.sweep_runner import run_sweep
 
     return run_sweep(comm, request)
-
-
-def _is_sweep(config: Path) -> bool:
-    from pbeauty.config.sweep import is_sweep
-
-    return is_sweep(config)
 
 
 def given_path(text: str) -> Path:
