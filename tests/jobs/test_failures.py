@@ -504,7 +504,8 @@ def test_engines_that_do_not_start_end_every_rank_and_are_told_once(tmp_path):
     done = mpirun(4, "run", config, "--out", tmp_path / "run", program=altered(tmp_path, BROKEN))
     assert (done.code, done.left) == (1, []), done
     assert done.err.count("Traceback") == 1, done.err
-    assert "RuntimeError: out of memory" in done.err
+    reason = r"pbeauty: rank 1 on \S+, rank 2 on \S+, rank 3 on \S+: RuntimeError: out of memory"
+    assert re.fullmatch(reason, done.err.rstrip().splitlines()[-1]), done.err
 
 
 def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path):
@@ -514,7 +515,7 @@ def test_a_checkpoint_that_is_garbage_ends_every_rank_and_is_told_once(tmp_path)
     done = mpirun(2, "run", config, "--out", tmp_path / "run")
     assert done.code == 1, done
     assert done.left == []
-    assert done.err.count("Error: ") == 1, done.err
+    assert done.err.count("pbeauty: ") == 1 and done.err.splitlines()[-1].startswith("pbeauty: rank 1 on "), done.err
 
 
 @pytest.mark.parametrize("name", ["cases.csv", "live.json"])

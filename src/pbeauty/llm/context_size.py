@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -22,101 +22,90 @@ _STEP = 512
 """Contexts are rounded up to a multiple: texts can come to a few tokens more in a place than by themselves."""
 _SPARE = 32
 
-
-LongestTraits = Mapping[str, str]
-"""The attributes and the background of the member of a group with most to say about it."""
+LongestTraits = tuple[LLMGroup, Mapping[str, str]]
+"""A group, and the attributes and the background of the member with most to say about it."""
 
 
 def longest_traits(
     experiment: Experiment, group_of: NDArray[np.uint16], personas: Personas | None
-) -> dict[int, LongestTraits]:
-    """By group with language models, the longest traits of its members.
+) -> list[LongestTraits]:
+    """The longest traits in each group of language models that some participants are of.
 
     Args:
         experiment: the whole experiment.
-        group_of: uint16[participant]: the groups of some participants; other groups are left out.
+        group_of: uint16[participant], the groups of these participants.
         personas: those of the same participants; None where nobody has any.
     """
-    found: dict[int, LongestTraits] = {}
+    found: list[LongestTraits] = []
     for index in np.unique(group_of).tolist():
         group = experiment.population[index]
         if not isinstance(group, LLMGroup):
             continue
-        if not group.personas or personas is None:
-            found[index] = {}
-            continue
-        members = np.flatnonzero(group_of == index)
-        if group.writer:
-            found[index] = personas.attributes(int(members[0])) | {"background": ""}
-            continue
-        rows, longest = personas.row[members], int(members[0])
-        if len(personas.texts):
-            longest = int(members[np.argmax(np.where(rows < 0, 0, personas.texts.lengths()[rows]))])
-        found[index] = personas.traits(longest)
+        traits: dict[str, str] = {}
+        if group.personas and personas is not None:
+            members = np.flatnonzero(group_of == index)
+            if group.writer:
+                traits = personas.attributes(int(members[0])) | {"background": ""}
+            else:
+                lengths = np.append(personas.texts.lengths(), 0)[personas.row[members]]  # the last where the row is -1
+                traits = personas.traits(int(members[np.argmax(lengths)]))
+        found.append((group, traits))
     return found
 
 
-def first_prompt_tokens(experiment: Experiment, index: int, template: ChatTemplate, longest: LongestTraits) -> int:
+def first_prompt_tokens(experiment: Experiment, template: ChatTemplate, longest: LongestTraits) -> int:
     """The tokens of the longest prompt that a conversation of a group can begin with: nothing of it can be left out."""
-    group = experiment.population[index]
-    assert isinstance(group, LLMGroup)
-    variables = {**population_variables(experiment), "group": group.name, **longest}
+    group, traits = longest
+    variables = {**population_variables(experiment), "group": group.name, **traits}
     system = prompts.system_message(group.system_prompt, variables, experiment.prompts)
-    written = len(template.opening(system, _longest_request(experiment, group)))
-    return written + (writing_sampling(experiment, template, group.writer).max_tokens if group.writer else 0)
+    written = writing_sampling(experiment, template, group.writer).max_tokens if group.writer else 0
+    return len(template.opening(system, _longest_request(experiment, group))) + written
 
 
-def game_context(experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits]) -> int:
+def game_context(experiment: Experiment, template: ChatTemplate, groups: Sequence[LongestTraits]) -> int:
     """The tokens that the longest conversation of these groups can come to, each reply at its longest, rounded up."""
     needed = 0
-    variables = population_variables(experiment)
-    for index, longest in groups.items():
-        group = experiment.population[index]
-        assert isinstance(group, LLMGroup)
+    variables, own = population_variables(experiment), experiment.prompts
+    question = len(template.question(prompts.extraction_message("", variables, own)))
+    question += extraction_sampling(experiment, template).max_tokens
+    for group, traits in groups:
         reply = group.sampling.max_tokens
         turn = len(template.uncached_turn(_longest_request(experiment, group))) + reply
-        retry = len(template.turn(prompts.retry_message(variables, experiment.prompts))) + reply
-        whole = first_prompt_tokens(experiment, index, template, longest) + reply
+        retry = len(template.turn(prompts.retry_message(variables, own))) + reply
+        whole = first_prompt_tokens(experiment, template, (group, traits)) + reply
         whole += (experiment.game.rounds - 1) * turn + group.retries * retry
-        question = template.question(prompts.extraction_message("", variables, experiment.prompts))
-        reading = len(question) + reply + extraction_sampling(experiment, template).max_tokens
-        writing = 0
+        needed = max(needed, whole, question + reply)
         if write := group.writer:
-            asked = prompts.background_request(write.language, longest, again=True)
-            writing = len(template.question(asked)) + writing_sampling(experiment, template, write).max_tokens
-        needed = max(needed, whole, reading, writing)
+            asked = template.question(prompts.background_request(write.language, traits, again=True))
+            needed = max(needed, len(asked) + writing_sampling(experiment, template, write).max_tokens)
     return -(-(needed + _SPARE) // _STEP) * _STEP
 
 
-def thought_tokens(experiment: Experiment, template: ChatTemplate) -> int:
+def extraction_sampling(experiment: Experiment, template: ChatTemplate) -> Sampling:
+    """How a reading of a reply is sampled: the likeliest one, and a short one."""
+    return Sampling(temperature=0.0, max_tokens=EXTRACTION_TOKENS + _thought_tokens(experiment, template))
+
+
+def writing_sampling(experiment: Experiment, template: ChatTemplate, write: Writer) -> Sampling:
+    """How a background is sampled."""
+    room = write.max_tokens + _thought_tokens(experiment, template)
+    return Sampling(temperature=write.temperature, max_tokens=room)
+
+
+def _thought_tokens(experiment: Experiment, template: ChatTemplate) -> int:
     """The room for a thought before a short reply: as much as any reply may take; 0 where a model does not think."""
     groups = [group for group in experiment.population if isinstance(group, LLMGroup)]
     return max(group.sampling.max_tokens for group in groups) if template.reasoning.parser else 0
 
 
-def extraction_sampling(experiment: Experiment, template: ChatTemplate) -> Sampling:
-    """How a reading of a reply is sampled: the likeliest one, and a short one."""
-    return Sampling(temperature=0.0, max_tokens=EXTRACTION_TOKENS + thought_tokens(experiment, template))
-
-
-def writing_sampling(experiment: Experiment, template: ChatTemplate, write: Writer) -> Sampling:
-    """How a background is sampled."""
-    room = write.max_tokens + thought_tokens(experiment, template)
-    return Sampling(temperature=write.temperature, max_tokens=room)
-
-
-def check_room(
-    experiment: Experiment, template: ChatTemplate, groups: Mapping[int, LongestTraits], context: int
-) -> None:
-    """Refuses prompts that leave no room for a reply.
+def check_room(experiment: Experiment, template: ChatTemplate, groups: Sequence[LongestTraits], context: int) -> None:
+    """Refuses prompts that leave no room for a reply in a context of so many tokens.
 
     Raises:
         ConfigError: naming the group, its model, and the tokens it takes.
     """
-    for index, longest in groups.items():
-        group = experiment.population[index]
-        assert isinstance(group, LLMGroup)
-        needed = first_prompt_tokens(experiment, index, template, longest)
+    for longest in groups:
+        group, needed = longest[0], first_prompt_tokens(experiment, template, longest)
         if needed > context - group.sampling.max_tokens:
             raise ConfigError(
                 f"group {group.name}: its prompt ({needed} tokens) and reply (max_tokens {group.sampling.max_tokens}) "
@@ -129,17 +118,16 @@ def _longest_request(experiment: Experiment, group: LLMGroup) -> str:
     """The longest request to a group: each announced quantity at its longest, or missing, or in the first round."""
     game = experiment.game
     widest = _longest_number(game.low, game.high)
-    numbers = ", ".join(f"{other.name} {widest}" for other in experiment.population)
     longest = {
         "target": _longest_number(game.offset + game.p * game.low, game.offset + game.p * game.high),
-        "group_numbers": numbers,
+        "group_numbers": ", ".join(f"{other.name} {widest}" for other in experiment.population),
         "own_rank": str(experiment.session_size),
     }
     quantities = {str(quantity): longest.get(quantity, widest) for quantity in experiment.announced_to(group)}
-    variables = population_variables(experiment) | {"group": group.name}
     optional = [name for name in ("winning_guess", "own_rank") if name in quantities]
     missing = [names for many in range(len(optional) + 1) for names in combinations(optional, many)]
     rounds = [(0, {}), *((game.rounds, quantities | dict.fromkeys(names, "")) for names in missing)]
+    variables = population_variables(experiment) | {"group": group.name}
     own = experiment.prompts
     return max(
         (prompts.user_message(group.user_prompt, index, variables, announced, own) for index, announced in rounds),

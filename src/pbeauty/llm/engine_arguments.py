@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -59,11 +59,7 @@ def check_vllm() -> str:
 def check_models(experiment: Experiment, base: Path = Path()) -> None:
     """Checks the models of an experiment, and what is passed on to vLLM, as far as that goes without an engine.
 
-    Imports vLLM (seconds) only where the experiment has arguments for it.
-
-    Args:
-        experiment: the whole experiment.
-        base: the folder of its file.
+    Imports vLLM (seconds) only where the experiment has arguments for it. `base` is the folder of its file.
 
     Raises:
         ConfigError: saying what is wrong; of unknown names, the nearest known ones.
@@ -81,15 +77,15 @@ def check_models(experiment: Experiment, base: Path = Path()) -> None:
         if model.engine:
             faults += [f"models.{name}.engine{fault}" for fault in engine_faults(model.engine)]
     for index, group in enumerate(experiment.population):
-        if isinstance(group, LLMGroup):
-            sampling, tokens = f"population.{index}.sampling", group.sampling.max_tokens
-            model = models[group.model]
-            context = model.engine.get("max_model_len", longest_context(model))
-            if type(context) is int and 0 < context <= tokens:
-                what = f"{tokens} leaves no room for a prompt in a context of {context} tokens"
-                faults.append(f"{sampling}.max_tokens: {what} (model {group.model})")
-            if group.sampling.model_extra:
-                faults += [f"{sampling}{fault}" for fault in _sampling_faults(group.sampling)]
+        if not isinstance(group, LLMGroup):
+            continue
+        key, tokens, model = f"population.{index}.sampling", group.sampling.max_tokens, models[group.model]
+        context = model.engine.get("max_model_len", longest_context(model))
+        if type(context) is int and 0 < context <= tokens:
+            what = f"{tokens} leaves no room for a prompt in a context of {context} tokens"
+            faults.append(f"{key}.max_tokens: {what} (model {group.model})")
+        if group.sampling.model_extra:
+            faults += [f"{key}{fault}" for fault in _sampling_faults(group.sampling)]
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -99,8 +95,8 @@ def _sampling_faults(sampling: Sampling) -> list[str]:
 
     given, kinds = sampling.model_extra or {}, get_type_hints(SamplingParams)
     known = [name for name in kinds if not name.startswith("_")]
-    if unknown := [f"{name!r}{nearest(name, known)}" for name in given if name not in known]:
-        return [f": vLLM knows no sampling parameter {', '.join(unknown)}"]
+    if unknown := _unknown(given, known):
+        return [f": vLLM knows no sampling parameter {unknown}"]
     if wrong := [f".{name}: {fault}" for name in given if (fault := _misfit([kinds[name]], given[name]))]:
         return wrong
     try:
@@ -113,22 +109,25 @@ def _sampling_faults(sampling: Sampling) -> list[str]:
 def engine_faults(arguments: Mapping[str, Any]) -> Iterator[str]:
     """Engine arguments that vLLM does not know, or whose values its types and limits rule out on every device.
 
-    Yields:
-        What is wrong, to be put behind the key of the arguments: `.max_num_seqs: ...`.
+    What is wrong is to be put behind the key of the arguments: `.max_num_seqs: ...`.
     """
     from vllm import EngineArgs
     from vllm.config import CacheConfig, LoadConfig, ModelConfig, ParallelConfig, SchedulerConfig
 
     types = {field.name: field.type for field in dataclasses.fields(EngineArgs)}
     sections = (ModelConfig, CacheConfig, SchedulerConfig, ParallelConfig, LoadConfig)  # with limits, unlike EngineArgs
-    if unknown := [f"{key!r}{nearest(key, list(types))}" for key in arguments if key not in types]:
-        yield f": vLLM knows no argument {', '.join(unknown)}"
+    if unknown := _unknown(arguments, list(types)):
+        yield f": vLLM knows no argument {unknown}"
     for name in arguments.keys() & types.keys():
         limits = [section.__pydantic_fields__[name] for section in sections if name in section.__pydantic_fields__]
         kinds = [] if isinstance(types[name], str) else [types[name]]
         kinds += [Annotated[limit.annotation | None, *limit.metadata, None] for limit in limits]
         if fault := _misfit(kinds, arguments[name]):
             yield f".{name}: {fault}"
+
+
+def _unknown(names: Iterable[str], known: Sequence[str]) -> str:
+    return ", ".join(f"{name!r}{nearest(name, known)}" for name in names if name not in known)
 
 
 def _misfit(kinds: Sequence[Any], value: Any) -> str | None:
@@ -212,14 +211,9 @@ def resolved(config: Any) -> dict[str, Any]:
 
 
 def describe_engine(experiment: Experiment, name: str, personas: Personas | None) -> dict[str, Any]:
-    """What an engine of a model would be started with on this machine, without loading any weights.
+    """What an engine of the model `name` would be started with on this machine, without loading any weights.
 
-    Imports vLLM (seconds).
-
-    Args:
-        experiment: the whole experiment.
-        name: of the model, whose files are here.
-        personas: of all participants; None where nobody has any.
+    Imports vLLM (seconds). The files of the model are here; the personas are those of everybody.
 
     Returns:
         JSON values: `context` (tokens that the game needs), `own_context` (of the model), `arguments` (as `resolved`).
@@ -242,9 +236,8 @@ def describe_engine(experiment: Experiment, name: str, personas: Personas | None
         template, own_context = load_template(model, arguments)
     except ConfigError as error:
         return found | {"unresolved": str(error)}
-    all_traits = longest_traits(experiment, everybody(experiment).group_of(), personas)
-    mine = [group for group in experiment.population if isinstance(group, LLMGroup) and group.model == name]
-    groups = {i: traits for i, traits in all_traits.items() if experiment.population[i] in mine}
+    everyone = longest_traits(experiment, everybody(experiment).group_of(), personas)
+    groups = [(group, traits) for group, traits in everyone if group.model == name]
     needed = game_context(experiment, template, groups)
     arguments = with_context(arguments, own_context, needed)
     stated = arguments["max_model_len"]  # -1 leaves it to vLLM

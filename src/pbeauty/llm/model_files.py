@@ -21,7 +21,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's word on whether it has a model."""
 _UNREACHABLE = ", and the hub cannot be asked"
-_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.bin", "*.gguf", "*.pt")
+_FILES = (".json", ".jinja", ".model", ".safetensors", ".bin", ".gguf", ".pt")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates", "tekken.json")
 _BLOCK, _BLOCKS = 1 << 20, 16
 """Bytes of a block, and how many are read of a larger file: whatever trains a model further changes all of it."""
@@ -30,9 +30,7 @@ _BLOCK, _BLOCKS = 1 << 20, 16
 def model_source(model: Model, base: Path = Path()) -> str:
     """What vLLM is to load: the folder of the shipped demo model, a checkpoint folder, or a hub id.
 
-    Args:
-        model: whose path it is.
-        base: the folder of the experiment file, where a folder of nearly this name is looked for.
+    Beside `base`, the folder of the experiment file, a folder of nearly this name is looked for where there is none.
 
     Raises:
         ConfigError: if the path names neither a folder with a readable checkpoint nor, as far as can be seen from
@@ -59,11 +57,7 @@ def model_source(model: Model, base: Path = Path()) -> str:
 
 
 def require_files(model: Model) -> None:
-    """Refuses a model of the hub that can be had neither from its cache nor from the network, before vLLM tries.
-
-    Raises:
-        ConfigError: saying what to do.
-    """
+    """Refuses (ConfigError) a model that neither the hub's cache nor the network has, before vLLM tries."""
     if not _folder(model.path).exists() and (reason := _why_not_on_hub(model)):
         raise ConfigError(
             f"model path {model.path}: it is not in the hub's cache on this machine{reason}; where there is a network, "
@@ -72,11 +66,7 @@ def require_files(model: Model) -> None:
 
 
 def check_chat_template(model: Model) -> None:
-    """Refuses a checkpoint folder whose tokenizer says that it has no chat template.
-
-    Raises:
-        ConfigError: if it has none.
-    """
+    """Refuses (ConfigError) a checkpoint folder whose tokenizer says that it has no chat template."""
     folder = _folder(model.path)
     if any((folder / name).exists() for name in _TEMPLATES):
         return
@@ -142,15 +132,14 @@ def _config(model: Model) -> dict[str, Any]:
 def fingerprint(model: Model) -> dict[str, str]:
     """What tells a model's weights, tokenizer and template from others under the same path.
 
-    Returns:
-        By file, its size and a digest of it (of a large one, of blocks from all over it); of a model from the hub its
-        revision. Empty where the files are not to be seen from here.
+    By file, its size and a digest of it (of a large one, of blocks from all over it); of a model from the hub its
+    revision. Empty where the files are not to be seen from here.
     """
     folder = _folder(model.path)
     if not folder.exists():
         cached = _cached(model)
         return {"revision": cached.name} if cached else {}
-    found = sorted(path for kind in _FILES for path in folder.glob(kind))
+    found = sorted(path for path in folder.iterdir() if path.suffix in _FILES)
     return {path.name: _digest(path, path.stat().st_mtime_ns) for path in found}
 
 
@@ -175,25 +164,21 @@ def _cached(model: Model) -> Path | None:
 
 def _why_not_on_hub(model: Model) -> str | None:
     """Why a model cannot be had from the hub; None where it can, or may."""
-    if _cached(model):
-        return None
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return ", and the hub's cache does not have it (HF_HUB_OFFLINE is set)"
-    return _answer_of_hub(model.path)
+    return None if _cached(model) else _answer_of_hub(model.path)
 
 
 @cache
 def _answer_of_hub(path: str) -> str | None:
     """Why the hub cannot give a model, None if it can; asked once in a process, since no answer takes seconds."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
         HfApi().model_info(path, timeout=_HUB_TIMEOUT)
     except RepositoryNotFoundError:
         return ", and the hub has no model of this name, or shows it only to those who log in (HF_TOKEN)"
+    except OfflineModeIsEnabled:
+        return ", and the hub's cache does not have it (HF_HUB_OFFLINE is set)"
     except Exception as error:  # of whatever library talks to the hub
         return f"{_UNREACHABLE} ({error})"
     return None
@@ -201,8 +186,8 @@ def _answer_of_hub(path: str) -> str | None:
 
 def _nearest_folder(folder: Path) -> str:
     """The folder beside it, with a checkpoint, whose name is nearest, as an aside in a message."""
-    beside = {path.parent.name: path.parent for path in folder.parent.glob("*/config.json")}
-    return nearest(folder.name, list(beside)).replace("?", f" (in {folder.parent})?")
+    beside = [path.parent.name for path in folder.parent.glob("*/config.json")]
+    return nearest(folder.name, beside).replace("?", f" (in {folder.parent})?")
 
 
 @cache

@@ -44,10 +44,9 @@ def _driver_count() -> int:
 
 
 def take_gpus(place: NodeRank, per_engine: int, visible: list[str]) -> list[str]:
-    """The entries of `visible` that one engine takes: consecutive ones, by its number on the node.
+    """The entries of `visible` that one engine takes: consecutive ones, by its number on the node; none on CPUs.
 
-    Where the scheduler already gave every rank GPUs of its own, each rank sees just `per_engine` of them and
-    takes them all. Without GPUs the answer is empty (vLLM's CPU build).
+    Where the scheduler gave every rank GPUs of its own, a rank sees just `per_engine` of them and takes them all.
 
     Raises:
         ConfigError: if the engines of the node need more GPUs than there are.
@@ -66,14 +65,11 @@ def take_gpus(place: NodeRank, per_engine: int, visible: list[str]) -> list[str]
 
 
 def engine_environment(place: NodeRank, gpus: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The environment that one engine is started in, of which what the user has set already is to be kept.
+    """The variables that one engine is started with, where the user has set none, and notes on them for the user.
 
     Args:
         place: the engine's place on its node.
         gpus: as `take_gpus` gives them.
-
-    Returns:
-        The variables, and what a person should know about them.
     """
     slot = node_slot()
     cache_root, notes = _cache_root(slot) if "VLLM_CACHE_ROOT" not in os.environ else ("", [])
@@ -83,6 +79,7 @@ def engine_environment(place: NodeRank, gpus: list[str]) -> tuple[dict[str, str]
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore::FutureWarning",  # of torch, in the processes of an engine on several GPUs
         # Engines that start together on a node must not race for a port or for a compile cache.
         "VLLM_PORT": str(FIRST_PORT + PORTS_PER_ENGINE * slot + 1),
         "VLLM_CACHE_ROOT": str(cache_root),

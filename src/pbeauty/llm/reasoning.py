@@ -40,12 +40,9 @@ class Reasoning:
     """How one model marks its thoughts."""
 
     def __init__(self, tokenizer: Any, generation_prompt: str, parser: str | None = None) -> None:
-        """Finds the tags.
+        """Finds the tags: those of vLLM's reasoning parser, or by the tokenizer and its chat template.
 
-        Args:
-            tokenizer: the model's, with its chat template.
-            generation_prompt: what the template ends every prompt with; a reply may begin inside a thought.
-            parser: the name of vLLM's reasoning parser; None to go by the template and the tokenizer.
+        Every prompt ends with `generation_prompt`; a reply may begin inside a thought.
 
         Raises:
             ConfigError: if vLLM has no parser of this name, or the parser does not go with this tokenizer.
@@ -74,12 +71,7 @@ class Reasoning:
         return self._tokenizer.batch_decode(replies, skip_special_tokens=not self.parser)
 
     def split(self, tokens: list[int], text: str) -> Answer:
-        """Splits a reply.
-
-        Args:
-            tokens: its token ids.
-            text: as `decode` gives it.
-        """
+        """Splits a reply, of which `text` is what `decode` gives."""
         if self._reader:
             thought, answer = (part or "" for part in self._reader.extract_reasoning(text, None))
             tokens = tokens if answer == text else self._encode(answer := answer.strip())
@@ -136,11 +128,7 @@ class Reasoning:
 
 
 def check_parser(parser: str) -> None:
-    """Refuses a reasoning parser that vLLM does not have.
-
-    Raises:
-        ConfigError: with the nearest name.
-    """
+    """Refuses (ConfigError) a reasoning parser that vLLM does not have."""
     from vllm.reasoning import ReasoningParserManager
 
     known = ReasoningParserManager.list_registered()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 import traceback
 from collections import Counter
@@ -170,26 +171,24 @@ def run_on_root_only(comm: Comm, work: Callable[[], T]) -> T | None:
 def run_on_all(comm: Comm, work: Callable[[], T], finished: Callable[[set[int]], None] = lambda ranks: None) -> T:
     """What `work` gives on this rank, once it has come to a good end on all; each kind of fault is reported once.
 
-    Args:
-        comm: all ranks.
-        work: of this rank.
-        finished: called on rank 0 with the ranks that have finished their work, at the start and for every one of them.
+    On rank 0 `finished` is called with the ranks that have finished their work, at the start and for each of them.
 
     Raises:
-        JobError: on every rank, where one of them cannot do its work.
+        JobError: on every rank, where one of them cannot do its work; what nobody expected is traced before it, on
+            standard error.
     """
     from mpi4py.MPI import Status
 
     value: T | None = None
-    fault: tuple[str, int] | None = None
+    fault: tuple[str, str, int] | None = None  # where it was raised, what it says, exit code
     if comm.rank == 0:
         finished(set())
     try:
         value = work()
     except REFUSALS as error:
-        fault = (str(error), BAD_REQUEST)
-    except Exception:
-        fault = (traceback.format_exc().rstrip(), FAILED)
+        fault = ("", str(error), BAD_REQUEST)
+    except Exception as error:
+        fault = (traceback.format_exc(), f"{type(error).__name__}: {' '.join(str(error).split())}", FAILED)
     outcomes = {comm.rank: (platform.node(), fault)}
     if comm.rank:
         comm.send(outcomes[comm.rank], dest=0, tag=_OUTCOME_TAG)
@@ -205,11 +204,13 @@ def run_on_all(comm: Comm, work: Callable[[], T], finished: Callable[[set[int]],
         else:
             nap(time.monotonic() - began)
     idle_barrier(comm)
-    ranks_by_fault: dict[tuple[str, int], list[str]] = {}
+    ranks_by_fault: dict[tuple[str, str, int], list[str]] = {}
     for rank, (host, found) in sorted(comm.bcast(outcomes).items()):
         if found:
             ranks_by_fault.setdefault(found, []).append(f"rank {rank} on {host}")
     if ranks_by_fault:
-        message = "\n".join(f"{', '.join(ranks)}: {text}" for (text, _), ranks in ranks_by_fault.items())
-        raise JobError(message, BAD_REQUEST if all(code == BAD_REQUEST for _, code in ranks_by_fault) else FAILED)
+        if comm.rank == 0:
+            print("".join(trace for trace, _, _ in ranks_by_fault), end="", file=sys.stderr, flush=True)
+        message = "\n".join(f"{', '.join(ranks)}: {text}" for (_, text, _), ranks in ranks_by_fault.items())
+        raise JobError(message, FAILED if any(code == FAILED for _, _, code in ranks_by_fault) else BAD_REQUEST)
     return value  # type: ignore[return-value]

@@ -308,5 +308,5 @@ def test_the_context_has_room_for_the_longest_request(told, monkeypatch):
     monkeypatch.setattr(context_size, "_STEP", 1)
     template = parrot.Engine(None, None, 0).template
     one = game.model_copy(update={"game": rules.model_copy(update={"rounds": 1})})
-    more = np.diff([context_size.game_context(case, template, {0: {}}) for case in (one, game)]).item()
+    more = np.diff([context_size.game_context(case, template, [(group, {})]) for case in (one, game)]).item()
     assert more >= len(template.uncached_turn(asked)) + group.sampling.max_tokens
