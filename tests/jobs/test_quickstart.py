@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from made import texts
-from mpi import assert_same, mpirun, results, rounds_kept, start
+from mpi import IN_TURN, altered, assert_same, results, rounds_kept, start
 
 from pbeauty.game.extraction import read_extraction, read_guess
 from pbeauty.game.records import ReadingRule, Status
@@ -31,38 +31,44 @@ LIMIT = 600
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory, pytestconfig):
-    """The quickstart as `make quickstart` plays it: the job and its folder."""
-    folder = tmp_path_factory.mktemp("quickstart") / "run"
-    done = mpirun(3, "run", QUICKSTART, "--out", folder, timeout=LIMIT, folder=pytestconfig.rootpath)
-    assert done.code == 0, done
-    return done, folder
-
-
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, pytestconfig):
-    """A sweep on engines that are loaded once: several kinds of participants, the example of sessions, and the
-    quickstart again, of which rounds without end are broken off by a signal; the job and the folder of the cases."""
-    folder, configs = tmp_path_factory.mktemp("sweep"), pytestconfig.rootpath / "configs"
+def job(tmp_path_factory, pytestconfig):
+    """The quickstart as `make quickstart` plays it, and then a sweep: several kinds of participants, the example of
+    sessions, and the quickstart again, of which rounds without end are broken off by a
+    signal. One job, which has vLLM imported once; the job and the folder of the runs."""
+    folder, configs = tmp_path_factory.mktemp("quickstart"), pytestconfig.rootpath / "configs"
     (folder / "kinds.yaml").write_text(KINDS)
-    engine = {"models": {"demo": {"path": "demo", "engine": {"max_model_len": 2048}}}}  # one for all cases
     cases = [
-        {"base": "kinds.yaml", "set": engine},
-        {"base": f"{configs}/sessions.yaml", "set": engine | {"game.rounds": 2}},
-        {"base": f"{configs}/quickstart.yaml", "set": engine | {"game.rounds": 1000}},
+        {"base": "kinds.yaml"},
+        {"base": f"{configs}/sessions.yaml", "set": {"game.rounds": 2}},
+        {"base": f"{configs}/quickstart.yaml", "set": {"game.rounds": 1000}},
     ]
     (folder / "sweep.yaml").write_text(json.dumps({"base": cases}))
-    last = folder / "all/quickstart"
-    with start(3, "run", folder / "sweep.yaml", "--out", folder / "all") as job:
-        job.wait_for(lambda: (last / "run.h5").exists() and rounds_kept(last) >= 4, timeout=LIMIT)
+    first = "run", QUICKSTART, "--out", folder / "first"
+    sweep = "run", folder / "sweep.yaml", "--out", folder / "all"
+    last = folder / "all/quickstart/run.h5"
+    program = altered(folder, IN_TURN)
+    with start(3, *first, "then", *sweep, program=program, folder=pytestconfig.rootpath) as job:
+        job.wait_for(lambda: last.exists() and rounds_kept(last.parent) >= 4, timeout=LIMIT)
         job.send(signal.SIGTERM)
-        return job.end(LIMIT), folder / "all"
+        return job.end(LIMIT), folder
 
 
 @pytest.fixture
-def kinds(interrupted):
+def quickstart(job):
+    """The folder of the first game."""
+    return job[1] / "first"
+
+
+@pytest.fixture
+def sweep(job):
+    """The folder of the cases."""
+    return job[1] / "all"
+
+
+@pytest.fixture
+def kinds(sweep):
     """The game of several kinds of participants: the folder of the run."""
-    return interrupted[1] / "kinds"
+    return sweep / "kinds"
 
 
 def replies_of(run, round_index):
@@ -87,14 +93,14 @@ def last_words(run, round_index):
 # --- the quickstart --------------------------------------------------------------------------------------------
 
 
-def test_it_plays_four_rounds_with_hardly_an_unusable_reply(quickstart):
-    done, folder = quickstart
+def test_it_plays_four_rounds_with_hardly_an_unusable_reply(job, quickstart):
+    done, _ = job
     assert done.left == []
     assert "300 participants on 3 rank(s)" in done.err
     assert "engines ready in " in done.err
     assert "Traceback" not in done.err
-    assert len(done.table) == 6
-    with Run(folder) as run:
+    assert done.table[5] == f"results: {quickstart}", "a header, four rounds, and where they are"
+    with Run(quickstart) as run:
         assert run.finished
         assert run.round_count == 4
         for index in range(run.round_count):
@@ -110,8 +116,7 @@ def test_it_plays_four_rounds_with_hardly_an_unusable_reply(quickstart):
 
 
 def test_the_replies_are_kept_and_are_what_the_guesses_were_read_from(quickstart):
-    *_, folder = quickstart
-    with Run(folder) as run:
+    with Run(quickstart) as run:
         for index in range(run.round_count):
             said, guesses, status = last_words(run, index), run.guesses[index], run.status[index]
             assert sorted(said) == list(range(300))
@@ -127,8 +132,7 @@ def test_the_replies_are_kept_and_are_what_the_guesses_were_read_from(quickstart
 
 
 def test_tokens_are_counted_and_later_prompts_come_from_the_cache(quickstart):
-    *_, folder = quickstart
-    with Run(folder) as run:
+    with Run(quickstart) as run:
         rounds = run.file["rounds"]
         prompt, cached, output = (rounds[f"{name}_tokens"][:].astype(int) for name in ("prompt", "cached", "output"))
         once = run.file["rounds/status"][:] == Status.OK
@@ -148,8 +152,7 @@ def test_tokens_are_counted_and_later_prompts_come_from_the_cache(quickstart):
 
 
 def test_prompts_and_provenance_are_kept(quickstart):
-    *_, folder = quickstart
-    with h5py.File(folder / "run.h5") as file:
+    with h5py.File(quickstart / "run.h5") as file:
         group = file["groups/players"].attrs
         assert "pick" in texts(group, "rules_text")
         assert group["user_prompt_text"]
@@ -163,25 +166,24 @@ def test_prompts_and_provenance_are_kept(quickstart):
         assert yaml.safe_load(file.attrs["experiment"])["models"]["demo"]["path"] == "demo"
 
 
-def test_the_same_seed_plays_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(quickstart, interrupted):
-    done, folder = interrupted
+def test_the_same_seed_plays_the_same_game_and_a_signal_ends_it_with_its_rounds_kept(job, quickstart, sweep):
+    done, _ = job
     assert done.code != 0
     assert done.left == []
     assert "Traceback" not in done.err
-    with Run(folder / "quickstart") as run:
+    with Run(sweep / "quickstart") as run:
         kept = run.round_count
         assert f"stopped by SIGTERM after {kept} finished round(s)" in done.err
         assert not run.finished
         for index in range(kept):
             assert sorted(last_words(run, index)) == list(range(300))
-    short, long = results(quickstart[1]), results(folder / "quickstart")
+    short, long = results(quickstart), results(sweep / "quickstart")
     assert_same({name: values if "rounds" not in name else values[:4] for name, values in long.items()}, short)
 
 
-def test_the_example_of_sessions_plays_twenty_games(interrupted):
-    done, folder = interrupted
-    assert "360 participants in 20 sessions" in done.err
-    with Run(folder / "sessions") as run:
+def test_the_example_of_sessions_plays_twenty_games(job, sweep):
+    assert "360 participants in 20 sessions" in job[0].err
+    with Run(sweep / "sessions") as run:
         assert run.finished
         targets = run.read("target")
         assert targets.shape == (2, 20)
