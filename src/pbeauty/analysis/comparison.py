@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import combinations
+from statistics import fmean
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import GroupStats
-from pbeauty.analysis.intervals import Difference, Estimate
-from pbeauty.analysis.references import Pool, human_means, load, published_as, published_rules
+from pbeauty.analysis.intervals import Bounds, Difference, Estimate, Moments
+from pbeauty.analysis.references import Pool, Source, human_means, load, published_as, published_rules
 from pbeauty.analysis.run_analysis import Analysis, Clustered
 from pbeauty.game.experiment import Experiment, Game
 
@@ -30,7 +31,7 @@ class Comparison:
     """`people`, `people by round`, or `language model`."""
     reference: str
     """Who played there."""
-    source: str
+    source: Source
     round: int
     theirs: Estimate
     """Their mean, with its interval where the spread was published; of `people by round`, with the interval in which
@@ -41,6 +42,8 @@ class Comparison:
     """Our mean less theirs."""
     same: bool = False
     """Whether a published model is the one that plays here, and was asked for the same (`references.published_as`)."""
+    tau: float | None = None
+    """Of a pool of people, as published."""
 
 
 def pools(game: Game) -> list[Pool]:
@@ -72,12 +75,12 @@ def compare(analysis: Analysis, experiment: Experiment | None = None) -> list[Co
 def _with_pool(cell: GroupStats, pool: Pool, confidence: float) -> Comparison:
     assert pool.mean is not None
     error = math.nan if pool.std is None or not pool.n else pool.std / math.sqrt(pool.n)
-    theirs = intervals.student(pool.mean, error, (pool.n or 0) - 1, confidence)
-    gap = _less(cell, (pool.mean, error, float(pool.n or 0)), confidence)
-    return Comparison("people", pool.label, pool.source.marked, 1, theirs, pool.n, gap)
+    theirs = Moments(pool.mean, error, pool.n or 0)
+    gap = intervals.difference(cell.moments, theirs, confidence)
+    return Comparison("people", pool.label, pool.source, 1, theirs.interval(confidence), pool.n, gap, tau=pool.tau)
 
 
-def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comparison]:
+def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> Iterator[Comparison]:
     """People in the same period. Their sessions are the units, since those who play together move together; a test
     takes several of ours.
 
@@ -85,37 +88,27 @@ def _with_sessions(cell: GroupStats, game: Game, confidence: float) -> list[Comp
     """
     people = human_means(game.p)
     if people is None or not 1 < cell.round <= len(people.average):
-        return []
+        return
     means = [session[cell.round - 1] for session in people.sessions]
-    expected = intervals.prediction(means, confidence)
-    theirs = Estimate(expected.value, max(expected.low, game.low), min(expected.high, game.high))
-    gap = Difference(Estimate(cell.mean.value - theirs.value))
-    if cell.means.size > 1:
-        gap = _less(cell, intervals.sessions(means), confidence)
-    return [
-        Comparison("people by round", "sessions of people", people.source.marked, cell.round, theirs, len(means), gap)
-    ]
+    expected, theirs = intervals.prediction(means, confidence), intervals.moments(means)
+    expected = replace(expected, low=max(expected.low, game.low), high=min(expected.high, game.high))
+    if cell.means.size == 1:
+        theirs = theirs._replace(error=math.nan)
+    gap = intervals.difference(cell.moments, theirs, confidence)
+    name = "sessions of people"
+    yield Comparison("people by round", name, people.source, cell.round, expected, len(means), gap)
 
 
-def _with_models(cell: GroupStats, game: Game, same: tuple[str, str] | None) -> list[Comparison]:
+def _with_models(cell: GroupStats, game: Game, same: tuple[str, str] | None) -> Iterator[Comparison]:
     """Published language models, all at p = 2/3; their numbers of replies are not, so there is no interval."""
     if not math.isclose(game.p, 2 / 3, rel_tol=1e-3):
-        return []
-    published = load().prompted + tuple(path for path in load().models if cell.round > 1 or not path.prompt)
-    found = []
-    for one in published:
+        return
+    for one in load().prompted + tuple(path for path in load().models if cell.round > 1 or not path.prompt):
         if cell.round in one.rounds:
             mean = one.means[one.rounds.index(cell.round)]
-            gap, name = _less(cell, (mean, math.nan, 0)), f"{one.model}, {one.asked}"
+            gap, name = intervals.difference(cell.moments, Moments(mean, math.nan, 0)), f"{one.model}, {one.asked}"
             here = (one.model, one.prompt) == same
-            what = "language model"
-            found.append(Comparison(what, name, one.source.marked, cell.round, Estimate(mean), None, gap, here))
-    return found
-
-
-def _less(cell: GroupStats, theirs: tuple[float, float, float], confidence: float = intervals.CONFIDENCE) -> Difference:
-    limits = cell.bounds and intervals.Bounds(cell.bounds.low - theirs[0], cell.bounds.high - theirs[0])
-    return intervals.difference(cell.moments, theirs, confidence, limits)
+            yield Comparison("language model", name, one.source, cell.round, Estimate(mean), None, gap, here)
 
 
 # --- groups beside each other ---------------------------------------------------------------------------------
@@ -151,32 +144,28 @@ def contrasts(analysis: Analysis) -> list[Contrast]:
 
 def _pairs(analysis: Analysis, by: str, start: Sequence[GroupStats]) -> Iterator[Contrast]:
     over = {o.label: o for o in analysis.over_rounds if o.by == by}
+    several, last = analysis.sessions > 1, analysis.rounds
     for pair in combinations([cell.label for cell in start], 2):
         cells = [analysis.of(by, label) for label in pair]
-        last = analysis.rounds
-        spans = [(1, 1), (last, last), (1, last)] if analysis.sessions > 1 else [(1, 1), (1, last)]
-        for first, end in dict.fromkeys(spans):
-            one, other = played = [mine[first - 1 : end] for mine in cells]
-            limits = _average(one).less(_average(other)) if any(cell.bounds for cell in chain(*played)) else None
-            moments = [(o.average.value, o.error, float(o.n)) for o in (over[label] for label in pair)]
-            if analysis.sessions > 1:
-                moments = [_paired(one, other), (0.0, 0.0, math.inf)]
-            elif end == 1:
-                moments = [one[0].moments, other[0].moments]
-            gap = intervals.difference(moments[0], moments[1], analysis.confidence, limits)
+        for first, end in dict.fromkeys([(1, 1), (last, last), (1, last)] if several else [(1, 1), (1, last)]):
+            played = [mine[first - 1 : end] for mine in cells]
+            moments = [mine[0].moments if end == 1 else over[mine[0].label].moments for mine in played]
+            one, other = (m._replace(bounds=_average(mine)) for m, mine in zip(moments, played, strict=True))
+            gap = intervals.difference(one, other, analysis.confidence, _within_sessions(*played) if several else None)
             yield Contrast(by, *pair, str(end) if first == end else f"{first}-{end}", gap)
 
 
-def _paired(one: Sequence[GroupStats], other: Sequence[GroupStats]) -> tuple[float, float, float]:
-    """Moments of the difference of two groups over some rounds, by session, whose members share its announcements."""
+def _within_sessions(one: Sequence[GroupStats], other: Sequence[GroupStats]) -> Moments:
+    """Of the difference of two groups over some rounds, in each session, whose members share its announcements."""
     differences = Clustered(one[0].means.size, len(one))
     for index, (mine, yours) in enumerate(zip(one, other, strict=True)):
         differences.add(index, mine.means - yours.means)
-    found = differences.result("", "", intervals.CONFIDENCE)
-    return found.average.value, found.error, float(found.n)
+    return differences.moments()[0]
 
 
-def _average(cells: Sequence[GroupStats]) -> intervals.Bounds:
+def _average(cells: Sequence[GroupStats]) -> Bounds | None:
     """Of the mean over rounds of a group's mean."""
-    lows, highs = zip(*((cell.limits.low, cell.limits.high) for cell in cells), strict=True)
-    return intervals.Bounds(sum(lows) / len(cells), sum(highs) / len(cells))
+    if not any(cell.bounds for cell in cells):
+        return None
+    limits = [cell.moments.limits for cell in cells]
+    return Bounds(fmean(one.low for one in limits), fmean(one.high for one in limits))

@@ -110,12 +110,10 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
         return total
 
     def solve(level: float) -> float:
-        bottom, top = 1e-12 * (square + sampling), square + sampling
-        if not square or q(bottom) <= level:
+        if not square or q(0.0) <= level:
             return 0.0
-        while q(top) > level:
-            top *= 4
-        return math.sqrt(float(brentq(lambda variance: q(variance) - level, bottom, top)))
+        most = 2 * freedom * square / level  # Q is at most the sum of squares over s^2
+        return math.sqrt(float(brentq(lambda variance: q(variance) - level, 0.0, most)))
 
     high, low = (solve(_chi2(0.5 + sign * confidence / 2, freedom)) for sign in (-1, 1))
     value = math.sqrt(max(0.0, square - sampling))
@@ -139,6 +137,8 @@ def effects_of(
         varied: keys of these settings.
         confidence: in (0, 1).
     """
+    from scipy.special import fdtrc
+
     case = np.repeat(np.arange(len(cases)), [len(sessions) for _, sessions in cases])
     means = np.array([mean for _, sessions in cases for mean in sessions])
     freedom = means.size - len(cases)
@@ -154,11 +154,15 @@ def effects_of(
     full, rank = _left(means, list(columns.values()))
     for key in columns:
         rest, fewer = _left(means, [column for name, column in columns.items() if name != key])
-        ratio = max(0.0, rest - full) / (rank - fewer) / error if rank > fewer and error else math.nan
+        own = rank - fewer
+        ratio = max(0.0, rest - full) / own / error if own and error else math.nan
         if not ratio < _LARGEST_RATIO:
             yield Effect(key, number, NONE)
             continue
-        yield _effect(key, number, ratio, (rank - fewer, freedom, means.size), confidence)
+        low, high = (noncentrality(ratio, own, freedom, 0.5 + sign * confidence / 2) for sign in (1, -1))
+        over, n = max(0.0, own * (ratio - 1)), means.size
+        share = Estimate(over / (over + n), low / (low + n), high / (high + n))
+        yield Effect(key, number, share, float(fdtrc(own, freedom, ratio)))
 
 
 def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:
@@ -168,26 +172,17 @@ def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:
     return float(np.square(means - design @ fitted).sum()), int(rank)
 
 
-def _effect(key: str, number: int, ratio: float, sizes: tuple[int, int, int], confidence: float) -> Effect:
-    """An effect from its F ratio; `sizes` are its degrees of freedom, those of the error, and all sessions."""
+def noncentrality(ratio: float, own: int, freedom: int, level: float) -> float:
+    """That of an F distribution, with these degrees of freedom, of which the ratio is this quantile; 0 if none is."""
     from scipy.optimize import brentq
-    from scipy.special import fdtrc, ncfdtr
+    from scipy.special import ncfdtr
 
-    own, freedom, n = sizes
-
-    def solve(level: float) -> float:
-        """The noncentrality at which the ratio is this quantile."""
-        if ncfdtr(own, freedom, 0.0, ratio) <= level:
-            return 0.0
-        top = 10.0 + own * ratio
-        while ncfdtr(own, freedom, top, ratio) > level:
-            top *= 2
-        return float(brentq(lambda centre: ncfdtr(own, freedom, centre, ratio) - level, 0.0, top))
-
-    low, high = (solve(0.5 + sign * confidence / 2) for sign in (1, -1))
-    over = max(0.0, own * (ratio - 1))
-    share = Estimate(over / (over + n), low / (low + n), high / (high + n))
-    return Effect(key, number, share, float(fdtrc(own, freedom, ratio)))
+    if ncfdtr(own, freedom, 0.0, ratio) <= level:
+        return 0.0
+    top = 10.0 + own * ratio
+    while ncfdtr(own, freedom, top, ratio) > level:
+        top *= 2
+    return float(brentq(lambda centre: ncfdtr(own, freedom, centre, ratio) - level, 0.0, top))
 
 
 # --- wordings as a sample ----------------------------------------------------------------------------------------
@@ -248,10 +243,10 @@ def over_wordings(
         between = NONE
         if y.size >= FEWEST_SESSIONS:
             between = between_sessions([y], [np.array([sampling(table[case][w]) for w in common])], confidence)
-        gap = None
+        mean, gap = intervals.moments(y), None
         if y is not first:
-            gap = intervals.difference(intervals.sessions(y - first), (0.0, 0.0, math.inf), confidence)
-        yield OverWordings(case, number, y.size, intervals.over(y, confidence), between, gap)
+            gap = intervals.difference(mean, intervals.moments(first), confidence, paired=intervals.moments(y - first))
+        yield OverWordings(case, number, y.size, mean.interval(confidence), between, gap)
 
 
 # --- how many sessions it takes ----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def probes(variation: Variation) -> list[Probe]:
 
 def _first(case: Case) -> Binned | None:
     """First guesses of all sessions of a case."""
-    found = [cell.counted for cell in case.cells(1) if cell.counted]
+    found = [cell.counted for cell in case.cells(1).values() if cell.counted]
     return Binned(found[0].edges, np.sum([bins.counts for bins in found], axis=0)) if found else None
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals, levels
 from pbeauty.analysis.hierarchy import tau_by_mean
-from pbeauty.analysis.intervals import NONE, Bounds, Counts, Estimate
+from pbeauty.analysis.intervals import NONE, Bounds, Counts, Estimate, Moments
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Floats, ReadingRule, Status
 from pbeauty.game.scoring import Outcome, outcome_of
@@ -20,7 +20,6 @@ from pbeauty.storage.run_reader import Run
 
 EVERYBODY = "all"
 BINS = 500
-QUARTILES = ("lower_quartile", "median", "upper_quartile")
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,28 @@ class BySession:
     reference: Floats
     """Where level 0 is (`levels.references`), on average over members who are told different things."""
 
-    def where(self, which: Any) -> BySession:
-        """Some of the sessions: bool[session]."""
+    def _where(self, which: NDArray[np.bool_]) -> BySession:
         return BySession(*(values[which] for values in vars(self).values()))
 
     @property
     def heard(self) -> BySession:
-        """Those with a valid guess."""
-        return self.where(self.n_valid > 0)
+        """The sessions with a valid guess."""
+        return self._where(self.n_valid > 0)
 
-    def limits(self, game: Game) -> Bounds:
-        """Of the mean of the sessions' means, whatever the unusable replies would have said (Manski 1989)."""
-        asked = self.where(self.n > 0)
-        valid, missing = np.where(asked.n_valid, asked.n_valid * asked.mean, 0), asked.n - asked.n_valid
-        low, high = (float(np.mean((valid + missing * end) / asked.n)) for end in (game.low, game.high))
-        return Bounds(low, high)
+    def moments(self, game: Game, *, of_groups: bool) -> Moments:
+        """Of the mean of the sessions' means: over sessions in a run of several, else over participants.
+
+        With bounds for whatever the unusable replies would have said (Manski 1989), unless the means are `of_groups`,
+        which have a number whatever becomes of some replies. One session at least must have a valid guess.
+        """
+        asked, heard, bounds = self._where(self.n > 0), self.heard, None
+        missing = asked.n - asked.n_valid
+        if missing.any() and not of_groups:
+            valid = np.where(asked.n_valid, asked.n_valid * asked.mean, 0)
+            bounds = Bounds(*(float(np.mean((valid + missing * end) / asked.n)) for end in (game.low, game.high)))
+        if self.n.size > 1:
+            return intervals.moments(heard.mean)._replace(bounds=bounds)
+        return Moments(float(heard.mean[0]), float(heard.error[0]), int(heard.n_valid[0]), bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,8 @@ class GroupStats:
     mean: Estimate = NONE
     """Mean of the sessions' means, with Student's t interval over sessions; in a run of one session over its guesses,
     and none where groups play, whose numbers are no sample."""
+    error: float = math.nan
+    """Its standard error; NaN where it has no interval."""
     sd: Estimate = NONE
     """Standard deviation within sessions. Of one session with divisor n, as in `run.h5`; of several, the root of their
     mean variance, weighted by degrees of freedom."""
@@ -143,21 +151,9 @@ class GroupStats:
     """The distribution itself, in bins, over all sessions."""
 
     @property
-    def moments(self) -> tuple[float, float, float]:
-        """Mean, its standard error, and n: what `intervals.difference` takes.
-
-        n are guesses in a run of one session and sessions in one of several. The error is NaN of a single one, and of
-        the groups' numbers of one session where groups play, which are no sample.
-        """
-        if self.means.size > 1:
-            return intervals.sessions(self.means[~np.isnan(self.means)])
-        known = not math.isnan(self.mean.low)
-        return self.mean.value, self.sd.value / math.sqrt(self.n_valid - 1) if known else math.nan, float(self.n_valid)
-
-    @property
-    def limits(self) -> Bounds:
-        """`bounds`, or the mean itself where no reply is unusable."""
-        return self.bounds or Bounds(self.mean.value, self.mean.value)
+    def moments(self) -> Moments:
+        """What `intervals.difference` takes of the mean."""
+        return Moments(self.mean.value, self.error, self.sessions if self.means.size > 1 else self.n_valid, self.bounds)
 
 
 @dataclass(frozen=True)
@@ -179,8 +175,6 @@ class Round:
     def __init__(self, run: Run, index: int, confidence: float) -> None:
         self.index, self.confidence = index, confidence
         self.game, self.outcome = run.experiment.game, run.outcome(index)
-        self.as_groups = self.game.players == "groups"
-        self.everybody = _over_sessions(self.outcome, confidence, sample=not self.as_groups)
         numbers = run.read("group_number", index)
         self.numbers = {name: numbers[:, place] for place, name in enumerate(run.attributes["group"])}
         self.equilibrium = equilibrium(self.game)
@@ -203,41 +197,55 @@ class Round:
         n, valid = statuses.sum(axis=1), ~np.isnan(guesses)
         guesses, session = guesses[valid], session[valid]
         n_valid = np.bincount(session, minlength=n.size)
-        averaged = by == EVERYBODY and self.as_groups  # over the groups' numbers, which are no sample of anything
         everybody = by == EVERYBODY
+        averaged = everybody and self.game.players == "groups"  # over numbers that are no sample of anything
         own = self.outcome if everybody else outcome_of(self.game, guesses, n_valid, n_valid)
-        won = int(own.n_winners.sum()) if everybody else self._winners(by, label, guesses, session)
         told = np.bincount(self.told[members][valid] if len(self.references) > 1 else self.told)
         reference = (told / told.sum()) @ self.references[: told.size] if told.any() else self.references[0]
-        figures = _over_sessions(own, self.confidence, sample=not averaged)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where((n_valid > 1) & (not averaged), own.std / np.sqrt(n_valid - 1), np.nan)
-        by_session = BySession(n, n_valid, own.mean, own.std, error, self.outcome.target, reference)
+        by_session = _by_session(own, n, self.outcome.target, reference, sample=not averaged)
         known: dict[str, Any] = {
             "round": self.index + 1, "by": by, "label": label, "n": int(n.sum()),
             "statuses": {Status(s).name.lower(): self._share(column, n) for s, column in enumerate(statuses.T)},
             "unusable": self._share(n - n_valid, n),
-            "means": own.mean, "by_session": by_session if by == EVERYBODY else None,
+            "means": own.mean, "by_session": by_session if everybody else None,
         }  # fmt: skip
         if not guesses.size:
             return GroupStats(**known)
+        won = int(own.n_winners.sum()) if everybody else self._winners(by, label, guesses, session)
         guesses.sort()
-        if n.size == 1 and not averaged:
-            figures["sd"] = intervals.deviation(guesses, figures["sd"].value, self.confidence)
+        heard, moments = by_session.heard, by_session.moments(self.game, of_groups=averaged)
+        several, mean = n.size > 1, moments.interval(self.confidence)
+        sd = Estimate(_pooled(heard, averaged=averaged) if several else float(own.std[0]))
+        if not several and not averaged:
+            sd = intervals.deviation(guesses, sd.value, self.confidence)
+        targets = self.outcome.target[~np.isnan(self.outcome.target)]
         past = math.nan if before is None else before.mean.value - self.equilibrium
-        mode, mode_share = self._mode(guesses)
-        heard = by_session.heard
+        counted = binned(guesses, self.game)
+        # Five bins lie around each hundredth of the range, and at its ends three.
+        by_hundredth = np.add.reduceat(counted.counts, np.maximum(np.arange(0, BINS + 1, 5) - 2, 0))
         return GroupStats(
             **known,
-            **figures | {name: value for name, value in self.everybody.items() if name.startswith("target")},
+            sessions=heard.n.size,
+            n_valid=guesses.size,
+            mean=mean,
+            error=moments.error,
+            sd=sd,
+            sd_of_means=float(heard.mean.std(ddof=1)) if heard.n.size > 1 else math.nan,
+            min=float(np.nanmin(own.min)),
+            max=float(np.nanmax(own.max)),
+            lower_quartile=float(np.nanmean(own.lower_quartile)),
+            median=float(np.nanmean(own.median)),
+            upper_quartile=float(np.nanmean(own.upper_quartile)),
+            target=float(targets.mean()),
+            targets=Bounds(float(targets.min()), float(targets.max())) if several else None,
             n_winners=won,
-            bounds=None if averaged or (n == n_valid).all() else by_session.limits(self.game),
-            mode=mode,
-            mode_share=mode_share,
-            convergence=(figures["mean"].value - self.equilibrium) / past if past else math.nan,
+            bounds=moments.bounds,
+            mode=self.game.low + (self.game.high - self.game.low) * int(by_hundredth.argmax()) / 100,
+            mode_share=int(by_hundredth.max()) / guesses.size,
+            convergence=(mean.value - self.equilibrium) / past if past else math.nan,
             levels=self._levels(members, n_valid),
-            tau=tau_by_mean(self.game, figures["mean"], heard.reference, heard.mean, self.confidence),
-            counted=binned(guesses, self.game),
+            tau=tau_by_mean(self.game, mean, heard.reference, heard.mean, self.confidence),
+            counted=counted,
         )
 
     def readings(self) -> Readings | None:
@@ -260,8 +268,12 @@ class Round:
 
     def _mean(self, which: NDArray[np.bool_]) -> Estimate:
         """Of some valid guesses, bool[participant]."""
+        if not which.any():
+            return NONE
         n = np.bincount(self.session[which], minlength=self.outcome.mean.size)
-        return _over_sessions(outcome_of(self.game, self.guesses[which], n, n), self.confidence).get("mean", NONE)
+        own = outcome_of(self.game, self.guesses[which], n, n)
+        of_some = _by_session(own, n, own.target, own.target, sample=True)
+        return of_some.moments(self.game, of_groups=False).interval(self.confidence)
 
     def _count(self, session: NDArray[np.int32], codes: NDArray[np.uint8], kinds: int) -> Counts:
         """How many of the codes below `kinds` there are, int64[session, code]."""
@@ -280,16 +292,9 @@ class Round:
         target = self.outcome.target
         nearest = np.abs(self.outcome.winning_guess - target)
         within = nearest if self.game.tolerance is None else np.full(target.size, self.game.tolerance)
-        if not self.as_groups:
+        if self.game.players == "individuals":
             return int(np.count_nonzero(np.abs(guesses - target[session]) <= within[session]))
         return int(np.count_nonzero(np.abs(self.numbers[label] - target) <= within)) if by == "group" else None
-
-    def _mode(self, ordered: Floats) -> tuple[float, float]:
-        width = (self.game.high - self.game.low) / 100
-        values = np.linspace(self.game.low, self.game.high, 101)
-        places = np.searchsorted(ordered, values[1:] - width / 2)
-        counts = np.diff(places, prepend=0, append=ordered.size)
-        return float(values[counts.argmax()]), int(counts.max()) / ordered.size
 
     def _levels(self, members: Any, n_valid: Counts) -> dict[str, Estimate]:
         if math.isnan(self.equilibrium):
@@ -298,30 +303,17 @@ class Round:
         return {label: self._share(column, n_valid) for label, column in zip(levels.LABELS, counts.T, strict=True)}
 
 
-def _over_sessions(outcome: Outcome, confidence: float, *, sample: bool = True) -> dict[str, Any]:
-    """The fields of `GroupStats` that are made of the figures of each session.
+def _by_session(outcome: Outcome, n: Counts, target: Floats, reference: Floats, *, sample: bool) -> BySession:
+    """The figures of each session, of `n` participants; `sample` says whether its guesses are one of participants."""
+    n_valid, sd = outcome.n_valid, outcome.std
+    error = np.full(n.size, np.nan)
+    if sample:
+        np.divide(sd, np.sqrt(n_valid - 1, where=n_valid > 1), out=error, where=n_valid > 1)
+    return BySession(n, n_valid, outcome.mean, sd, error, target, reference)
 
-    Args:
-        outcome: by session.
-        confidence: of the mean's interval, in (0, 1).
-        sample: whether it is made of participants' guesses; not so where groups play.
-    """
-    there = outcome.n_valid > 0
-    n, mean, std, target = (getattr(outcome, name)[there] for name in ("n_valid", "mean", "std", "target"))
-    if not n.size:
-        return {}
-    found: dict[str, Any] = {"sessions": n.size, "n_valid": int(n.sum()), "target": float(target.mean())}
-    found |= {name: float(getattr(outcome, name)[there].mean()) for name in QUARTILES}
-    found |= {"min": float(outcome.min[there].min()), "max": float(outcome.max[there].max())}
-    if there.size == 1:
-        value, sd = float(mean[0]), float(std[0])
-        centre = intervals.mean(value, sd, int(n[0]), confidence) if sample else Estimate(value)
-        return found | {"mean": centre, "sd": Estimate(sd)}
-    weights, freedom = (n, n - 1) if sample else (np.ones(n.size), np.ones(n.size))
-    sd = math.sqrt(float(weights @ np.square(std)) / freedom.sum()) if freedom.any() else math.nan
-    return found | {
-        "mean": intervals.over(mean, confidence),
-        "sd": Estimate(sd),
-        "sd_of_means": float(mean.std(ddof=1)) if mean.size > 1 else math.nan,
-        "targets": Bounds(float(target.min()), float(target.max())),
-    }
+
+def _pooled(sessions: BySession, *, averaged: bool) -> float:
+    """The standard deviation within sessions."""
+    weights = np.ones(sessions.n.size) if averaged else sessions.n_valid
+    freedom = weights.sum() - (0 if averaged else weights.size)
+    return math.sqrt(float(weights @ np.square(sessions.sd)) / freedom) if freedom else math.nan

@@ -9,6 +9,7 @@ since the model is one of first play.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,32 +51,29 @@ def tau_by_mean(
         confidence: in (0, 1).
     """
     from scipy.optimize import brentq
-    from scipy.special import stdtrit
 
     references = np.atleast_1d(reference)
-    # Predictions are piecewise linear in the reference, so that those of many are read off from some.
-    nodes = references if references.size <= _NODES else np.linspace(references.min(), references.max(), _NODES)
+    nodes = np.unique(references)
+    if nodes.size > _NODES:  # predictions are piecewise linear in the reference: those of many are read off from some
+        nodes = np.linspace(nodes[0], nodes[-1], _NODES)
 
+    @cache
     def predicted(tau: float) -> Floats:
-        found = predicted_mean(game, tau, nodes)
-        return found if nodes is references else np.interp(references, nodes, found)
+        return np.interp(references, nodes, predicted_mean(game, tau, nodes))
 
-    ends = {tau: predicted(tau) for tau in (0.0, LARGEST_TAU)}
-    start, end = (float(found.mean()) for found in ends.values())
-    if abs(end - start) < 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
+    start, end = (float(predicted(tau).mean()) for tau in (0.0, LARGEST_TAU))
+    if not abs(end - start) >= 1e-9 * (game.high - game.low) or math.isnan(mean.value) or game.aggregate == "median":
         return NONE
     sign = 1 if end > start else -1
-    width = float(stdtrit(references.size - 1, 0.5 + confidence / 2)) if references.size > 1 else 0.0
 
     def solve(side: int) -> float:
         """The tau at the estimate (0) or at an end of the mean's interval (-1, 1)."""
 
         def excess(tau: float) -> float:
-            found = ends[tau] if tau in ends else predicted(tau)
-            if means is None or means.size == 1:
-                reach = mean.high - mean.value
-            else:
-                reach = width * intervals.standard_error(means - found)
+            found, reach = predicted(tau), mean.high - mean.value
+            if means is not None and means.size > 1:
+                gaps = intervals.moments(means - found)
+                reach = gaps.interval(confidence).high - gaps.value
             return float(found.mean()) - mean.value - (side * reach if side else 0.0)
 
         if math.isnan(excess(0.0)):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,33 +77,43 @@ class Difference:
     """The p-value adjusted for all that stand in the same table."""
 
 
-def student(value: float, error: float, freedom: float, confidence: float = CONFIDENCE) -> Estimate:
-    """An estimate with Student's t interval.
+class Moments(NamedTuple):
+    """A mean, how exactly it is known, and from how many independent observations: participants, or sessions."""
 
-    Args:
-        value: the figure.
-        error: its standard error; NaN for none.
-        freedom: degrees of freedom, above 0.
-        confidence: in (0, 1).
-    """
-    if math.isnan(error) or freedom <= 0:
-        return Estimate(value)
-    from scipy.special import stdtrit  # the quantile of t; all of scipy.stats takes half a second to import
+    value: float
+    error: float
+    """Standard error; NaN where it is unknown, as of a single observation."""
+    n: float
+    """Where the error is pooled, one more than its degrees of freedom."""
+    bounds: Bounds | None = None
+    """What the mean can be; None where no reply is unusable."""
 
-    reach = float(stdtrit(freedom, 0.5 + confidence / 2)) * error
-    return Estimate(value, value - reach, value + reach)
+    @property
+    def limits(self) -> Bounds:
+        """`bounds`, or the mean itself where no reply is unusable."""
+        return self.bounds or Bounds(self.value, self.value)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Student's t interval; none where the error is unknown."""
+        if math.isnan(self.error) or self.n <= 1:
+            return Estimate(self.value)
+        from scipy.special import stdtrit  # the quantile of t; all of scipy.stats takes half a second to import
+
+        reach = float(stdtrit(self.n - 1, 0.5 + confidence / 2)) * self.error
+        return Estimate(self.value, self.value - reach, self.value + reach)
 
 
-def mean(value: float, sd: float, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """Student's t interval of a mean; none of a single guess.
+def moments(values: Sequence[float] | Floats) -> Moments:
+    """Of independent values, float64[value], such as the means of sessions: a session is one observation."""
+    values = np.asarray(values, float)
+    error = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+    return Moments(float(values.mean()), error, values.size)
 
-    Args:
-        value: the mean.
-        sd: the standard deviation with divisor n, as in `run.h5`.
-        n: how many guesses.
-        confidence: in (0, 1).
-    """
-    return student(value, sd / math.sqrt(n - 1) if n > 1 else math.nan, n - 1, confidence)
+
+def prediction(means: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """The mean of sessions, with the interval in which one more session's mean is to be expected (Student's t)."""
+    value, error, n, _ = moments(means)
+    return Moments(value, error * math.sqrt(n + 1), n).interval(confidence)
 
 
 def deviation(ordered: Floats, sd: float, confidence: float = CONFIDENCE) -> Estimate:
@@ -167,66 +177,46 @@ def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) 
 
 
 def difference(
-    first: tuple[float, float, float],
-    second: tuple[float, float, float],
-    confidence: float = CONFIDENCE,
-    limits: Bounds | None = None,
+    first: Moments, second: Moments, confidence: float = CONFIDENCE, paired: Moments | None = None
 ) -> Difference:
-    """First mean less second, by Welch's unequal-variances t (Welch 1947).
+    """First mean less second, by Welch's unequal-variances t (Welch 1947), or by paired differences.
 
     Args:
-        first: mean, standard error, and n; an error of NaN gives no interval.
+        first: an error of NaN gives no interval.
         second: likewise.
         confidence: in (0, 1).
-        limits: of the difference, where replies are unusable.
+        paired: of the differences within pairs, where the observations of both come in pairs and are not independent;
+            of the two means, only the bounds count then.
     """
     from scipy.special import stdtr, stdtrit
 
-    gap = first[0] - second[0]
-    parts = [(error**2, n - 1) for _, error, n in (first, second)]
-    error = math.sqrt(sum(square for square, _ in parts))
-    if math.isnan(error) or min(freedom for _, freedom in parts) <= 0:
-        return Difference(Estimate(gap), bounds=limits)
-    if not error:
-        return Difference(Estimate(gap, gap, gap), float(gap == 0), abs(gap), limits)
-    freedom = error**4 / sum(square**2 / n for square, n in parts)
-    margin = abs(gap) + float(stdtrit(freedom, 0.95)) * error
-    p_value = float(2 * stdtr(freedom, -abs(gap) / error))
-    return Difference(student(gap, error, freedom, confidence), p_value, margin, limits)
+    gap = _welch(first, second) if paired is None else paired
+    bounds = first.limits.less(second.limits) if first.bounds or second.bounds else None
+    if math.isnan(gap.error) or gap.n <= 1:
+        return Difference(Estimate(gap.value), bounds=bounds)
+    size, freedom = abs(gap.value), gap.n - 1
+    t = size / gap.error if gap.error else math.inf if size else 0.0
+    margin = size + float(stdtrit(freedom, 0.95)) * gap.error
+    return Difference(gap.interval(confidence), 2 * float(stdtr(freedom, -t)), margin, bounds)
 
 
-def sessions(means: Sequence[float] | Floats) -> tuple[float, float, float]:
-    """What `difference` takes, of the means of independent sessions, float64[session]: a session is one observation."""
-    values = np.asarray(means, float)
-    return float(values.mean()), standard_error(values), float(values.size)
-
-
-def over(values: Sequence[float] | Floats, confidence: float = CONFIDENCE) -> Estimate:
-    """The mean of independent values, such as the means of sessions, with Student's t interval."""
-    value, error, n = sessions(values)
-    return student(value, error, n - 1, confidence)
-
-
-def standard_error(values: Floats) -> float:
-    """Of the mean of independent values, float64[value]; NaN of a single one."""
-    return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
-
-
-def prediction(means: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The mean of sessions, with the interval in which one more session's mean is to be expected (Student's t)."""
-    value, error, n = sessions(means)
-    return student(value, error * math.sqrt(n + 1), n - 1, confidence)
+def _welch(first: Moments, second: Moments) -> Moments:
+    fewest = min(first.n, second.n) - 1
+    squares = [one.error**2 for one in (first, second)]
+    error = math.sqrt(sum(squares)) if fewest > 0 else math.nan
+    freedom = float(fewest)
+    if error > 0:
+        freedom = error**4 / sum(square**2 / (one.n - 1) for square, one in zip(squares, (first, second), strict=True))
+    return Moments(first.value - second.value, error, freedom + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, so that the chance of any false alarm is kept (Holm 1979); NaN stays NaN."""
-    tested = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
-    adjusted = [math.nan] * len(p_values)
-    highest = 0.0
-    for rank, (p, index) in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p))
-        adjusted[index] = highest
-    return adjusted
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN comes last
+    found = np.full(p.size, np.nan)
+    found[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1)
+    return list(found.tolist())
 
 
 Row = TypeVar("Row", bound=Any)

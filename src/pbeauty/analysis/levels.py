@@ -34,7 +34,6 @@ NEAR = 0.01
 """Guesses within this share of the range of the equilibrium, and deeper than every level told apart, are at it."""
 MOSTLY = 0.9
 """With this share of whole numbers among the guesses of the first round, windows are rounded."""
-_PIECE = 1 << 17
 
 
 def references(run: Run, round_index: int) -> tuple[Floats, NDArray[np.uint16]]:
@@ -88,20 +87,14 @@ def depths(guesses: Floats, game: Game, reference: float | Floats) -> Floats:
         return np.log((guesses - fixed_point) / np.subtract(reference, fixed_point)) / math.log(game.p)
 
 
-def marks(game: Game, reference: float) -> list[float]:
-    """The guesses of levels 0, 1, ..., as far as they can be told from each other and from the equilibrium.
+def marks(game: Game, references: float | Floats) -> Floats:
+    """The guesses of levels 0, 1, ..., float64[level, ...], from each reference point.
 
-    Empty if p = 1 and c = 0, where every level guesses the same.
+    NaN from where they cannot be told from each other or from the equilibrium: all if p = 1 and c = 0.
     """
-    guesses = _marks(game, np.array([reference]))[:, 0]
-    return guesses[~np.isnan(guesses)].tolist()
-
-
-def _marks(game: Game, references: Floats) -> Floats:
-    """The same of several reference points, float64[level, reference], NaN from where they cannot be told apart."""
-    end, near = equilibrium(game), NEAR * (game.high - game.low)
+    near = NEAR * (game.high - game.low)
     guesses = np.stack([level_k_guess(game, level, references) for level in range(DEEPEST + 1)])
-    apart = np.abs(guesses - end) > near
+    apart = np.abs(guesses - equilibrium(game)) > near
     apart[1:] &= np.abs(np.diff(guesses, axis=0)) > near / 10
     return np.where(np.logical_and.accumulate(apart), guesses, np.nan)
 
@@ -131,7 +124,7 @@ def windows(game: Game, references: Floats, round_index: int = 0, *, whole: bool
     else:
         fixed_point = game.offset / (1 - game.p)
         ends = fixed_point + game.p**depth * (references[:, None] - fixed_point)
-    ends = np.where(np.isnan(_marks(game, references))[..., None], np.nan, np.clip(np.sort(ends), game.low, game.high))
+    ends = np.where(np.isnan(marks(game, references))[..., None], np.nan, np.clip(np.sort(ends), game.low, game.high))
     if not whole or round_index:
         return ends
     rounded = np.rint(ends)
@@ -155,33 +148,23 @@ def assign(
         round_index: from 0.
         whole: whether guesses are whole numbers; unless given, whether most of these are.
     """
-    whole, references = mostly_whole(guesses) if whole is None else whole, np.atleast_1d(references)
-    ends = windows(game, references, round_index, whole=whole)
-    codes = np.full(guesses.size, UNDEFINED, np.uint8)
     if math.isnan(equilibrium(game)):
-        return codes
-    size = max(guesses.size // references.size, 1)
-    for start in range(0, guesses.size, _PIECE):  # bounds the memory
-        piece = guesses[start : start + _PIECE]
-        session = np.arange(start, start + piece.size) // size if references.size > 1 else np.zeros(1, np.int64)
-        codes[start : start + _PIECE] = _assign(piece, game, references[session], ends[:, session])
-    return codes
-
-
-def _assign(guesses: Floats, game: Game, reference: Floats, ends: Floats) -> NDArray[np.uint8]:
-    """Levels of guesses, from the reference, float64[guess], and the windows, float64[level, guess, end], of each."""
-    steps = depths(guesses, game, reference)
-    codes = np.full(guesses.size, INTERIM, np.uint8)
-    told_apart = np.count_nonzero(~np.isnan(ends[..., 0]), axis=0)
+        return np.full(guesses.size, UNDEFINED, np.uint8)
+    references = np.atleast_1d(references)
+    ends = windows(game, references, round_index, whole=mostly_whole(guesses) if whole is None else whole)
+    by_session = guesses.reshape(references.size, -1)
+    steps = depths(by_session, game, references[:, None])
+    told_apart = np.count_nonzero(~np.isnan(ends[..., 0]), axis=0)[:, None]
+    codes = np.full(by_session.shape, INTERIM, np.uint8)
     with np.errstate(invalid="ignore"):
         codes[steps > told_apart - 1] = DEEPER
-        for level in reversed(range(len(ends))):  # at the common end of two, the guess is of the lower level
-            codes[(guesses >= ends[level, :, 0]) & (guesses <= ends[level, :, 1])] = level
+        for level, window in reversed(list(enumerate(ends))):  # at the common end of two, it is of the lower level
+            codes[(by_session >= window[:, :1]) & (by_session <= window[:, 1:])] = level
         codes[~(steps >= -1e-9)] = OUTSIDE
-        near = np.abs(guesses - equilibrium(game)) <= NEAR * (game.high - game.low)
+        near = np.abs(by_session - equilibrium(game)) <= NEAR * (game.high - game.low)
         codes[near & ((codes == DEEPER) | np.isnan(steps) | (told_apart == 0))] = EQUILIBRIUM
-    codes[np.isnan(guesses)] = UNDEFINED
-    return codes
+    codes[np.isnan(by_session)] = UNDEFINED
+    return codes.reshape(-1)
 
 
 def transitions(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -89,10 +89,6 @@ class Pool:
     """The number that won, p times the mean."""
     tau: float | None = None
     """The cognitive-hierarchy parameter whose predicted mean is the sample's, rounded to 0.1."""
-    tau_interval: tuple[float, float] | None = None
-    """90 % interval."""
-    model_mean: float | None = None
-    """The mean that the cognitive-hierarchy model predicts at its tau, as published."""
     same_people: str | None = None
     """The label of another entry that has these people's guesses as well; runs are compared with that one."""
 

@@ -8,16 +8,15 @@ round, however many there are: about 100 bytes per participant, and as many per 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.analysis import intervals, levels
+from pbeauty.analysis import levels
 from pbeauty.analysis.group_stats import EVERYBODY, GroupStats, Readings, Round
-from pbeauty.analysis.intervals import CONFIDENCE, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, Estimate, Moments
 from pbeauty.files import CASES_FILE, LIVE_FILE
 from pbeauty.game.experiment import DEMO_MODEL, Experiment, Game, LLMGroup
 from pbeauty.game.records import Floats
@@ -45,6 +44,11 @@ class OverRounds:
     """Sessions with a valid guess in any round; participants, in a run of one session."""
     trend: Estimate
     """Slope of the group's mean guess per round, by least squares; NaN with one round."""
+
+    @property
+    def moments(self) -> Moments:
+        """What `intervals.difference` takes of the average, but for its bounds."""
+        return Moments(self.average.value, self.error, self.n)
 
 
 @dataclass(frozen=True)
@@ -106,26 +110,6 @@ def run_name(run: Run) -> str:
     return folder.name if in_sweep else run.experiment.name
 
 
-@dataclass(frozen=True)
-class _Partition:
-    """One way to make groups."""
-
-    by: str
-    labels: list[str]
-    codes: NDArray[np.uint16] | None
-    """uint16[participant]; None for everybody."""
-
-    def members(self) -> Iterator[tuple[str, Any]]:
-        """Each label and what selects its participants from an array."""
-        if self.codes is None:
-            yield self.labels[0], slice(None)
-            return
-        for code, label in enumerate(self.labels):
-            chosen = self.codes == code
-            if chosen.any():
-                yield label, chosen
-
-
 class Clustered:
     """Weighted sums over rounds of means over units, participants or sessions, with standard errors clustered by unit.
 
@@ -149,15 +133,13 @@ class Clustered:
         self.influence[:, valid] += self.weights[:, index : index + 1] * (values[valid] - mean) / max(valid.sum(), 1)
         self.seen |= valid
 
-    def result(self, by: str, label: str, confidence: float) -> OverRounds:
+    def moments(self) -> tuple[Moments, Moments]:
+        """Of the mean over rounds and of the change per round; n are units with a value."""
         n = int(self.seen.sum())
         scale = n / (n - 1) if n > 1 else math.nan
-        errors = np.sqrt(np.square(self.influence).sum(axis=1) * scale).tolist()
-        average, trend = (
-            intervals.student(float(value), error, n - 1, confidence)
-            for value, error in zip(self.sums, errors, strict=True)
-        )
-        return OverRounds(by, label, average, errors[0], n, trend)
+        errors = np.sqrt(np.square(self.influence).sum(axis=1) * scale)
+        average, trend = (Moments(float(s), float(e), n) for s, e in zip(self.sums, errors, strict=True))
+        return average, trend
 
 
 def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
@@ -168,7 +150,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         confidence: of all intervals, in (0, 1).
     """
     game = run.experiment.game
-    partitions, notes = _partitions(run)
+    groups, notes = _groups(run)
     cells: list[GroupStats] = []
     readings: list[Readings] = []
     last: dict[tuple[str, str], GroupStats] = {}
@@ -177,13 +159,12 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     codes: NDArray[np.uint8] | None = None
     for index in range(run.round_count):
         one = Round(run, index, confidence)
-        for partition in partitions:
-            for label, chosen in partition.members():
-                key = (partition.by, label)
-                cells.append(one.stats(*key, chosen, last.get(key)))
-                last[key] = cells[-1]
-                units = one.guesses[chosen] if run.experiment.sessions == 1 else cells[-1].means
-                clustered.setdefault(key, Clustered(units.size, run.round_count)).add(index, units)
+        for key, (column, code) in groups.items():
+            chosen = slice(None) if column is None else column == code
+            cells.append(one.stats(*key, chosen, last.get(key)))
+            last[key] = cells[-1]
+            units = one.guesses[chosen] if run.experiment.sessions == 1 else cells[-1].means
+            clustered.setdefault(key, Clustered(units.size, run.round_count)).add(index, units)
         if found := one.readings():
             readings.append(found)
         if codes is not None and index > 1:
@@ -211,7 +192,7 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
         confidence=confidence,
         equilibrium=equilibrium(game),
         cells=cells,
-        over_rounds=[group.result(*key, confidence) for key, group in clustered.items()],
+        over_rounds=[_over_rounds(key, group, confidence) for key, group in clustered.items()],
         readings=readings,
         transitions={
             before: {after: int(count) for after, count in zip(levels.LABELS, row, strict=True)}
@@ -222,17 +203,24 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     )
 
 
-def _partitions(run: Run) -> tuple[list[_Partition], list[str]]:
-    found, notes = [_Partition(EVERYBODY, [EVERYBODY], None)], []
-    for name, labels in run.attributes.items():
-        if len(labels) > MOST_LABELS:
-            notes.append(f"the attribute {name} has {len(labels):,} labels: no figures by it")
-        elif len(labels) > 1 or name != "group":
-            found.append(_Partition(name, labels, run.codes(name)))
-    groups = run.experiment.population
+def _over_rounds(key: tuple[str, str], group: Clustered, confidence: float) -> OverRounds:
+    average, trend = group.moments()
+    return OverRounds(*key, average.interval(confidence), average.error, int(average.n), trend.interval(confidence))
+
+
+def _groups(run: Run) -> tuple[dict[tuple[str, str], tuple[Any, int]], list[str]]:
+    """What groups are made by and the label of each, with the codes of all participants and its own; and notes."""
+    found: dict[tuple[str, str], tuple[Any, int]] = {(EVERYBODY, EVERYBODY): (None, 0)}
+    groups, attributes, notes = run.experiment.population, dict(run.attributes), []
+    columns = {name: run.codes(name) for name in attributes}
     kinds = [group.model if isinstance(group, LLMGroup) else f"({group.kind})" for group in groups]
     models = list(dict.fromkeys(kinds))
-    if len(models) > 1 and len(models) < len(groups):
-        codes = np.array([models.index(kind) for kind in kinds], np.uint16)
-        found.append(_Partition("model", models, codes[run.codes("group")]))
+    if 1 < len(models) < len(groups):
+        attributes["model"] = models
+        columns["model"] = np.array([models.index(kind) for kind in kinds], np.uint16)[columns["group"]]
+    for by, labels in attributes.items():
+        if len(labels) > MOST_LABELS:
+            notes.append(f"the attribute {by} has {len(labels):,} labels: no figures by it")
+        elif len(labels) > 1 or by != "group":
+            found |= {(by, label): (columns[by], code) for code, label in enumerate(labels) if code in columns[by]}
     return found, notes

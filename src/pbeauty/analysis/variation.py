@@ -27,7 +27,7 @@ from pbeauty.analysis.components import (
 )
 from pbeauty.analysis.group_stats import BySession, GroupStats
 from pbeauty.analysis.hierarchy import tau_by_mean
-from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate
+from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate, Moments
 from pbeauty.analysis.run_analysis import DEMO, Analysis
 from pbeauty.config.differences import flat, in_words, joined, value_of, varied
 from pbeauty.game.experiment import Experiment
@@ -59,19 +59,36 @@ class Case:
         """The values alone, or its name."""
         return self.name or " · ".join(self.settings.values()) or "one case"
 
-    def cells(self, round_number: int) -> list[GroupStats]:
-        """Everybody in a round, from 1, in each run; of runs with one seed, in that with most sessions."""
-        runs: dict[int, list[Analysis]] = {}
-        for one in self.analyses:
-            runs.setdefault(one.seed, []).append(one)
-        chosen = [max(alike, key=lambda one: one.sessions) for alike in runs.values()]
-        return [cell for analysis in chosen for cell in analysis.of() if cell.round == round_number]
+    def cells(self, round_number: int) -> dict[int, GroupStats]:
+        """Everybody in a round, from 1, by the seed of the run; of runs with one seed, in that with most sessions."""
+        runs = sorted(self.analyses, key=lambda one: (one.seed, one.sessions))
+        return {one.seed: cell for one in runs for cell in one.of() if cell.round == round_number}
 
     def sessions(self, round_number: int) -> BySession:
-        """Everybody in a round, from 1, that some run of the case has, in each session that had not ended before."""
-        cells = [vars(cell.by_session).values() for cell in self.cells(round_number)]
-        found = BySession(*map(np.concatenate, zip(*cells, strict=True)))
-        return found.where(found.n > 0)
+        """Everybody in a round, from 1, that some run of the case has, in each session."""
+        cells = [vars(cell.by_session).values() for cell in self.cells(round_number).values()]
+        return BySession(*map(np.concatenate, zip(*cells, strict=True)))
+
+    def moments(self, round_number: int) -> Moments:
+        """Of the mean in a round: over sessions; of a single session over participants, who hear of nobody in the first
+        round only: later without an error."""
+        game, sessions = self.analyses[0].game, self.sessions(round_number)
+        found = sessions.moments(game, of_groups=game.players == "groups")
+        return found if round_number == 1 or sessions.n.size > 1 else found._replace(error=math.nan)
+
+
+def paired(one: Case, other: Case, round_number: int) -> Moments | None:
+    """The difference of the means of two cases by session, where both have the same sessions of the same seeds.
+
+    These have random numbers in common, so that their means are not independent. None where there are no two such
+    sessions, or one case has other ones.
+    """
+    ours, theirs = one.cells(round_number), other.cells(round_number)
+    if {seed: cell.means.size for seed, cell in ours.items()} != {seed: c.means.size for seed, c in theirs.items()}:
+        return None
+    gaps = np.concatenate([cell.means - theirs[seed].means for seed, cell in ours.items()])
+    gaps = gaps[~np.isnan(gaps)]
+    return intervals.moments(gaps) if gaps.size > 1 else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,8 @@ class CaseStats:
     """By the sessions' means (`hierarchy.tau_by_mean`), with an interval likewise."""
     difference: Difference | None
     """Mean less that of the first case, in the first round and the last; None of that case itself, and of one with
-    another range. By Welch's t over sessions if both have several; in the first round over participants if not."""
+    another range. By the differences of sessions that have seeds in common (`paired`), else by Welch's t, over
+    sessions or, of a single one in the first round, over participants."""
 
 
 @dataclass(frozen=True)
@@ -163,15 +181,16 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     effects: list[Effect] = []
     wordings: list[OverWordings] = []
     for number in rounds:
-        found = [(case, case.sessions(number)) for case in cases if case.cells(number)]
-        found = [(case, sessions) for case, sessions in found if sessions.n_valid.any()]
-        stats += _case_stats(found, number, confidence, compared=number in (1, rounds[-1]))
-        if found:
-            heard = [(case.settings, sessions.heard) for case, sessions in found]
-            components.append(components_of(number, [sessions for _, sessions in heard], confidence))
-            if number in (1, rounds[-1]):
-                wordings += over_wordings(number, heard, keys, confidence)
-            effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], keys, confidence)
+        there = [(case, case.sessions(number)) for case in cases if case.cells(number)]
+        played = [(case, sessions) for case, sessions in there if sessions.n_valid.any()]
+        if not played:
+            continue
+        ends = number in (1, rounds[-1])
+        stats += _case_stats(played, number, confidence, compared=ends)
+        heard = [(case.settings, sessions.heard) for case, sessions in played]
+        components.append(components_of(number, [sessions for _, sessions in heard], confidence))
+        wordings += over_wordings(number, heard, keys, confidence) if ends else ()
+        effects += effects_of(number, [(known, sessions.mean) for known, sessions in heard], keys, confidence)
     tested = intervals.adjusted(stats), components, intervals.adjusted(effects), intervals.adjusted(wordings)
     return Variation(cases, keys, *tested, list(_notes(cases, runs)))
 
@@ -179,7 +198,7 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
 def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
     unfinished = sum(not analysis.finished for _, analysis in runs)
     distinct = sum(len({one.seed for one in case.analyses}) for case in cases)
-    sessions = sum(cell.sessions for case in cases for cell in case.cells(1))
+    sessions = sum(cell.sessions for case in cases for cell in case.cells(1).values())
     if unfinished:
         yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
     if len(runs) > distinct:
@@ -194,45 +213,21 @@ def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analys
 
 
 def _case_stats(
-    found: Sequence[tuple[Case, BySession]], number: int, confidence: float, *, compared: bool
+    played: Sequence[tuple[Case, BySession]], number: int, confidence: float, *, compared: bool
 ) -> Iterator[CaseStats]:
-    for case, asked in found:
-        start, first = found[0]
-        game, sessions = case.analyses[0].game, asked.heard
-        mean, n = intervals.over(sessions.mean, confidence), sessions.mean.size
-        if n == 1 and number == 1:
-            mean = intervals.student(mean.value, float(sessions.error[0]), float(sessions.n_valid[0]) - 1, confidence)
-        origin = start.analyses[0].game
-        comparable = compared and case is not start and (game.low, game.high) == (origin.low, origin.high)
+    start = played[0][0]
+    origin, first = start.analyses[0].game, start.moments(number)
+    for case, sessions in played:
+        game, moments, heard = case.analyses[0].game, case.moments(number), sessions.heard
+        mean = moments.interval(confidence)
+        difference = None
+        if compared and case is not start and (game.low, game.high) == (origin.low, origin.high):
+            difference = intervals.difference(moments, first, confidence, paired(case, start, number))
         yield CaseStats(
-            case.label, number, n,
-            unusable=1 - float(asked.n_valid.sum() / asked.n.sum()),
+            case.label, number, heard.n.size,
+            unusable=1 - float(sessions.n_valid.sum() / sessions.n.sum()),
             mean=mean,
-            bounds=asked.limits(game) if _unusable(case, asked) else None,
-            tau=tau_by_mean(game, mean, sessions.reference, sessions.mean, confidence),
-            difference=_difference((case, asked), (start, first), number, confidence) if comparable else None,
+            bounds=moments.bounds,
+            tau=tau_by_mean(game, mean, heard.reference, heard.mean, confidence),
+            difference=difference,
         )  # fmt: skip
-
-
-def _unusable(case: Case, sessions: BySession) -> bool:
-    """Whether replies of players are unusable; groups have numbers whatever becomes of some replies."""
-    return case.analyses[0].game.players == "individuals" and bool((sessions.n_valid < sessions.n).any())
-
-
-def _difference(
-    one: tuple[Case, BySession], other: tuple[Case, BySession], number: int, confidence: float
-) -> Difference:
-    both = [sessions.heard for _, sessions in (one, other)]
-    limits = None
-    if _unusable(*one) or _unusable(*other):
-        game = one[0].analyses[0].game
-        limits = one[1].limits(game).less(other[1].limits(game))
-    alone = number == 1 and min(sessions.n.size for sessions in both) == 1
-    mine, theirs = (_pooled(sessions) if alone else intervals.sessions(sessions.mean) for sessions in both)
-    return intervals.difference(mine, theirs, confidence, limits)
-
-
-def _pooled(sessions: BySession) -> tuple[float, float, float]:
-    """Mean of sessions' means with its standard error over participants, who in the first round are independent."""
-    error = math.sqrt(float(np.square(sessions.error).sum())) / sessions.n.size
-    return float(sessions.mean.mean()), error, float(sessions.n_valid.sum())

@@ -213,7 +213,7 @@ def _published(one: Examined) -> list[Table]:
             for c in found
         ]  # fmt: skip
         headings = ("who", "round", "n", "their mean", "ours less theirs", *_TESTED[1:])
-        sources = "; ".join(dict.fromkeys(c.source for c in found))
+        sources = "; ".join(dict.fromkeys(c.source.marked for c in found))
         tables.append(Table(title, headings, rows, f"{note} From: {sources}."))
     return tables
 
@@ -243,7 +243,7 @@ def sweep_summary(findings: Findings) -> list[Table]:
         (named, "round", *_TESTED),
         [(names[one.case], str(one.round), *tested(one.difference))
          for one in variation.stats if one.difference and one.round in ends],
-        _TESTED_NOTE,
+        f"by session where both cases have the same sessions, which share random numbers. {_TESTED_NOTE}",
     )  # fmt: skip
     compared = {one.analysis.path: [c for c in one.comparisons if c.same] for one in findings.examined}
     published = Table(

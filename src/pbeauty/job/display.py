@@ -135,6 +135,5 @@ def _mean_of_sessions(means: Floats) -> str:
     """The mean of sessions' means, float64[session], with Student's t interval: `36.70 [35.10, 38.40]`."""
     from pbeauty.analysis import intervals
 
-    value, error, n = intervals.sessions(means.tolist())
-    found = intervals.student(value, error, n - 1, intervals.CONFIDENCE)
-    return f"{value:.2f}" if means.size == 1 else f"{value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    found = intervals.moments(means).interval()
+    return f"{found.value:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if means.size > 1 else "")

@@ -109,7 +109,7 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         median=outcome.median[asked],
         n_unusable=size * references.shape[1] - bars.total,
         n_ended=int(np.count_nonzero(~asked)),
-        levels=levels.marks(game, references.flat[0]) if np.ptp(references) == 0 else (),  # or else each has its own
+        levels=levels.marks(game, references.flat[0]).tolist() if np.ptp(references) == 0 else (),  # or each its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
 
@@ -243,7 +243,7 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Figure:
     rows.sort(key=lambda row: -row[1].value)
     names, means, kind = zip(*rows, strict=True)
     title = f"{analysis.name}: round 1 beside published means"
-    subtitle = f"intervals; {'; '.join(dict.fromkeys(c.source for c in shown))}"
+    subtitle = f"intervals; {'; '.join(dict.fromkeys(c.source.marked for c in shown))}"
     return forest(names, {"": _with_intervals(means)}, kinds=kind, title=title, subtitle=subtitle)
 
 

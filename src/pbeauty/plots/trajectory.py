@@ -97,7 +97,7 @@ def thin_lines(axes: Axes, sessions: Sequence[ArrayLike], name: str = "sessions"
 def _draw_sessions(axes: Axes, means: NDArray[np.float64]) -> None:
     """The means of sessions, float64[round, session], and the interval of their mean."""
     thin_lines(axes, list(means.T), "means of sessions", LIGHT)
-    found = [intervals.over(row[~np.isnan(row)]) for row in means]
+    found = [intervals.moments(row[~np.isnan(row)]).interval() for row in means]
     ends = [one.low for one in found], [one.high for one in found]
     label = f"{100 * intervals.CONFIDENCE:g} % interval of their mean"
     axes.fill_between(range(1, len(found) + 1), *ends, color=GREY, alpha=0.45, linewidth=0, label=label, zorder=3)

@@ -5,23 +5,27 @@ import pytest
 import scipy
 
 from pbeauty.analysis import intervals
-from pbeauty.analysis.intervals import Bounds, Estimate
+from pbeauty.analysis.intervals import Bounds, Estimate, Moments
+
+
+def mean(value, sd, n):
+    return Moments(value, sd / np.sqrt(n - 1) if n > 1 else np.nan, n).interval()
 
 
 def test_mean_interval_is_students():
     guesses = np.array([20.0, 35.0, 50.0, 41.0])
-    found = intervals.mean(guesses.mean(), guesses.std(), 4)
+    found = mean(guesses.mean(), guesses.std(), 4)
     expected = scipy.stats.t.interval(0.95, 3, guesses.mean(), scipy.stats.sem(guesses))
     assert (found.low, found.high) == pytest.approx(expected)
 
 
 def test_one_guess_has_no_interval():
-    assert np.isnan(intervals.mean(50, 0, 1).low)
+    assert np.isnan(mean(50, 0, 1).low)
     assert np.isnan(intervals.deviation(np.array([50.0]), 0.0).low)
 
 
 def test_all_equal():
-    assert intervals.mean(50, 0, 9) == Estimate(50, 50, 50)
+    assert mean(50, 0, 9) == Estimate(50, 50, 50)
     assert intervals.deviation(np.full(2000, 50.0), 0.0) == Estimate(0.0)
 
 
@@ -59,7 +63,7 @@ def test_bounds_of_differences():
 def test_difference_is_welchs_and_equivalence_that_of_two_one_sided_tests():
     generator = np.random.default_rng(3)
     one, other = generator.normal(40, 5, 30), generator.normal(37, 12, 50)
-    found = intervals.difference(*((x.mean(), scipy.stats.sem(x), x.size) for x in (one, other)))
+    found = intervals.difference(*map(intervals.moments, (one, other)))
     expected = scipy.stats.ttest_ind(one, other, equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert found.p_value == pytest.approx(expected.pvalue)
@@ -70,7 +74,7 @@ def test_difference_is_welchs_and_equivalence_that_of_two_one_sided_tests():
 
 
 def test_difference_from_an_unpublished_spread_has_no_interval():
-    found = intervals.difference((40, 5, 30), (37, np.nan, 0))
+    found = intervals.difference(Moments(40, 5, 30), Moments(37, np.nan, 0))
     assert found.estimate.value == 3
     assert np.isnan(found.p_value)
 

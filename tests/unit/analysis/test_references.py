@@ -75,7 +75,6 @@ def test_table_ii_is_complete():
     rows = [pool for pool in references.load().pools if pool.source.key == "camerer-ho-chong-2004"]
     assert len(rows) == 24
     assert (round(median(row.tau for row in rows), 2), round(fmean(row.tau for row in rows), 2)) == (1.3, 1.61)
-    assert all(row.model_mean == pytest.approx(row.mean, abs=0.6) for row in rows if row.players != "2" and row.n != 14)
 
 
 def test_nobody_is_in_two_pools_that_runs_are_compared_with():

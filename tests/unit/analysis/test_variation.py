@@ -11,6 +11,7 @@ from made import experiment, make
 
 from pbeauty.analysis.components import between_sessions, effects_of, power, sessions_needed
 from pbeauty.analysis.contamination import probes
+from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.analysis.variation import settings, vary
 from pbeauty.cli.main import main
@@ -60,9 +61,28 @@ def test_a_session_is_one_observation(tmp_path):
     first, second = vary(found).stats
     expected = scipy.stats.t.interval(0.95, 2, np.mean(means[0]), scipy.stats.sem(means[0]))
     assert (first.mean.low, first.mean.high) == pytest.approx(expected)
-    test = scipy.stats.ttest_ind(means[1], means[0], equal_var=False)
+    test = scipy.stats.ttest_rel(means[1], means[0])
     assert second.difference.p_value == pytest.approx(test.pvalue)
     assert first.difference is None
+    found = found[:3] + games(tmp_path / "c", [31, 42, 49], multiplier="1/2", seeds=[0, 1, 7])
+    means[1] = [analysis.of()[0].mean.value for _, analysis in found[3:]]
+    test = scipy.stats.ttest_ind(means[1], means[0], equal_var=False)  # of which one seed is another one
+    assert vary(found).stats[1].difference.p_value == pytest.approx(test.pvalue)
+
+
+def test_what_cases_of_one_seed_have_in_common_is_no_uncertainty(tmp_path):
+    """Sessions that are told different things are the same in the first round, and so is each with itself."""
+    first = np.random.default_rng(3).uniform(0, 100, 60)
+    later = np.random.default_rng(4).uniform(0, 60, (2, 60))
+    runs = []
+    for second, announce in zip(later, (["target"], ["mean"]), strict=True):
+        described = experiment(12, sessions=5, rounds=2, announce=announce)
+        with Run(make(tmp_path / announce[0], [first, second], described)) as run:
+            runs.append((settings(run.experiment), analyse(run)))
+    same, other = (one.difference for one in vary(runs).stats if one.difference)
+    assert (same.estimate, same.p_value, same.margin) == (Estimate(0, 0, 0), 1, 0)
+    means = later.reshape(2, 5, 12).mean(axis=2)
+    assert other.p_value == pytest.approx(scipy.stats.ttest_rel(means[1], means[0]).pvalue)
 
 
 def test_two_runs_of_one_seed_count_once(tmp_path):
