@@ -5,15 +5,14 @@ have the house style (`plots.style`).
 """
 
 from pbeauty.plots.figures import KINDS, Drawing, plot_all, plot_run, round_histogram, run_drawings, sweep_drawings
-from pbeauty.plots.groups import by_group, forest, group_histograms
+from pbeauty.plots.groups import by_group, forest, group_histograms, small_multiples
 from pbeauty.plots.histogram import Bars, count_guesses, histogram
-from pbeauty.plots.rounds import lengths, ridgelines, shares
+from pbeauty.plots.rounds import ridgelines, shares
 from pbeauty.plots.style import pdf, png, save, stamp
-from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 
 __all__ = [
-    "KINDS", "Bars", "Drawing", "by_group", "count_guesses", "forest", "group_histograms", "histogram", "lengths",
+    "KINDS", "Bars", "Drawing", "by_group", "count_guesses", "forest", "group_histograms", "histogram",
     "pdf", "plot_all", "plot_run", "png", "ridgelines", "round_histogram", "run_drawings", "save", "shares",
     "small_multiples", "stamp", "sweep_drawings", "trajectory",
 ]  # fmt: skip

@@ -25,14 +25,13 @@ from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo, run_
 from pbeauty.analysis.variation import Case, Variation, settings, vary
 from pbeauty.errors import ConfigError
 from pbeauty.files import PLOTS
-from pbeauty.game.experiment import Experiment, LLMGroup
+from pbeauty.game.experiment import Experiment
 from pbeauty.game.population import in_words
 from pbeauty.game.records import Status
-from pbeauty.plots.groups import by_group, forest, group_histograms
+from pbeauty.plots.groups import by_group, forest, group_histograms, small_multiples
 from pbeauty.plots.histogram import count_guesses, histogram
-from pbeauty.plots.rounds import lengths, ridgelines, shares
+from pbeauty.plots.rounds import ridgelines, shares
 from pbeauty.plots.style import house_style, save, stamp
-from pbeauty.plots.sweep import small_multiples
 from pbeauty.plots.trajectory import trajectory
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
@@ -96,6 +95,7 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         outcome, references, name = outcome.of(session), references[:, [session]], f"{name}, session {session + 1}"
     asked = ~np.isnan(references[0])  # the sessions that had not ended
     references, target, aggregate = references[:, asked], outcome.target, getattr(outcome, game.aggregate)
+    marks = levels.marks(game, references.flat[0])
     bars = count_guesses(
         lambda: (guesses[status <= Status.RETRIED] for guesses, status in run.pieces(index, session)),
         game,
@@ -109,7 +109,7 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         median=outcome.median[asked],
         n_unusable=size * references.shape[1] - bars.total,
         n_ended=int(np.count_nonzero(~asked)),
-        levels=levels.marks(game, references.flat[0]).tolist() if np.ptp(references) == 0 else (),  # or each its own
+        levels=marks[~np.isnan(marks)].tolist() if np.ptp(references) == 0 else (),  # or else each has its own
         title=f"{name}: round {index + 1} of {game.rounds}",
     )
 
@@ -164,51 +164,58 @@ def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison]
     """
     yield from round_drawings(run)
     cells = [cell for cell in analysis.of() if cell.n_valid]
-    if not cells:
-        return
-    yield from _trajectory(run)
-    marks = notes(run.experiment, analysis.rounds)
-    named = replace(analysis, name=_title(run))
-    for kind, stem, caption, plot in chain(_guesses(named, cells, comparisons), _replies(run, named)):
-        yield Drawing(kind, stem, caption, plot, marks)
+    if cells:
+        yield from _trajectory(run)
+        marks, named = notes(run.experiment, analysis.rounds), replace(analysis, name=_title(run))
+        for drawing in chain(_guesses(named, cells), *(_by(named, by) for by in analysis.ways)):
+            yield replace(drawing, notes=marks)
+        if comparisons:
+            caption = "The first round's mean among the published ones of people and language models."
+            yield Drawing("published", "published", caption, lambda: _published(named, comparisons), marks)
+        if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in analysis.of()):
+            caption = "What became of the replies, by round."
+            yield Drawing("replies", "statuses", caption, lambda: _statuses(named), marks)
 
 
-_Planned = tuple[str, str, str, Callable[[], Figure]]
-
-
-def _guesses(analysis: Analysis, cells: Sequence[GroupStats], comparisons: Sequence[Comparison]) -> Iterator[_Planned]:
-    name, game, mean = analysis.name, analysis.game, np.array([cell.mean.value for cell in cells])
+def _guesses(analysis: Analysis, cells: Sequence[GroupStats]) -> Iterator[Drawing]:
+    """How everybody guessed, over all rounds with a valid guess."""
+    name, several = analysis.name, analysis.sessions > 1
     counted = [cell.counted for cell in cells if cell.counted]
     if len(counted) > 1:
-        yield (
+        yield Drawing(
             "ridgelines", "ridgelines", "The distribution of guesses in every round, with mean and target.",
             lambda: ridgelines(
-                game, counted[0].edges, [bins.counts for bins in counted], mean=mean,
-                target=[cell.target for cell in cells], title=f"{name}: all rounds",
-                subtitle="means over sessions" if analysis.sessions > 1 else "",
+                analysis.game, counted[0].edges, [bins.counts for bins in counted],
+                mean=[cell.mean.value for cell in cells], target=[cell.target for cell in cells],
+                title=f"{name}: all rounds", subtitle="means over sessions" if several else "",
             ),
         )  # fmt: skip
     if all(cell.levels for cell in cells):
         values = [[cell.levels[label].value for label in levels.LABELS] for cell in cells]
-        own = "; from each session's own reference" if analysis.sessions > 1 else ""
+        own = "; from each session's own reference" if several else ""
         subtitle = f"classes around the guesses of level-k participants (Nagel 1995){own}"
-        yield (
+        yield Drawing(
             "levels", "levels", "Shares of guesses by level of reasoning.",
             lambda: shares(levels.LABELS, values, title=f"{name}: levels", subtitle=subtitle,
                            ylabel="share of guesses (%)"),
         )  # fmt: skip
-    for by in analysis.ways:
-        yield from _by(analysis, by, mean)
-    if comparisons:
-        caption = "The first round's mean among the published ones of people and language models."
-        yield "published", "published", caption, lambda: _published(analysis, comparisons)
 
 
-def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator[_Planned]:
-    cells = analysis.of(by)
-    names = list(dict.fromkeys(cell.label for cell in cells))
+def _statuses(analysis: Analysis) -> Figure:
+    cells = analysis.of()
+    names = [name for name in cells[0].statuses if any(cell.statuses[name].value for cell in cells)]
+    return shares(
+        names, [[cell.statuses[name].value for name in names] for cell in cells],
+        title=f"{analysis.name}: statuses of replies", ylabel="share of participants (%)",
+        subtitle="ok, extracted and retried have a guess that counts",
+    )  # fmt: skip
+
+
+def _by(analysis: Analysis, by: str) -> Iterator[Drawing]:
+    """How the groups of one kind guessed, beside each other."""
+    cells, everybody = analysis.of(by), [cell.mean.value for cell in analysis.of() if cell.n_valid]
+    names, count = list(dict.fromkeys(cell.label for cell in cells)), len(everybody)
     of = {(cell.label, cell.round): cell for cell in cells}
-    count = everybody.size
     title = f"{analysis.name}: means by {by}"
     bars = f"bars are intervals of the means{' over sessions' if analysis.sessions > 1 else ''}"
 
@@ -221,18 +228,15 @@ def _by(analysis: Analysis, by: str, everybody: NDArray[np.float64]) -> Iterator
             analysis.game, names, *zip(*lines, strict=True), everybody=everybody, title=title, subtitle=bars
         )
 
-    yield "groups", f"by-{by}", f"Mean guess by {by} and round, with intervals.", plot
-    rounds = sorted({1, count})
-    counted = {
-        f"round {number}": [bins.counts for name in names if (bins := of[name, number].counted)] for number in rounds
-    }
-    if all(len(rows) == len(names) for rows in counted.values()):
-        edges = next(bins.edges for cell in cells if (bins := cell.counted))
-        yield (
+    yield Drawing("groups", f"by-{by}", f"Mean guess by {by} and round, with intervals.", plot)
+    counted = {f"round {number}": [of[name, number].counted for name in names] for number in sorted({1, count})}
+    heard = [bins for rows in counted.values() for bins in rows if bins]
+    if len(heard) == len(counted) * len(names):
+        counts = {heading: [bins.counts for bins in rows if bins] for heading, rows in counted.items()}
+        title_of_guesses = f"{analysis.name}: guesses by {by}"
+        yield Drawing(
             "groups", f"by-{by}-histograms", f"The distribution of guesses by {by}, in the first and the last round.",
-            lambda: group_histograms(
-                analysis.game, names, edges, counted, title=f"{analysis.name}: guesses by {by}", by=by
-            ),
+            lambda: group_histograms(analysis.game, names, heard[0].edges, counts, title=title_of_guesses, by=by),
         )  # fmt: skip
 
 
@@ -250,31 +254,6 @@ def _published(analysis: Analysis, comparisons: Sequence[Comparison]) -> Figure:
 def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:
     """Means, and the lower and the upper ends of their intervals, [3][mean]."""
     return [list(row) for row in zip(*((mean.value, mean.low, mean.high) for mean in means), strict=True)]
-
-
-def _replies(run: Run, analysis: Analysis) -> Iterator[_Planned]:
-    """What became of replies, and how long they were."""
-    name, cells, count = analysis.name, analysis.of(), run.round_count
-    if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in cells):
-        statuses = [name for name in cells[0].statuses if any(cell.statuses[name].value for cell in cells)]
-        values = [[cell.statuses[status].value for status in statuses] for cell in cells]
-        yield (
-            "replies", "statuses", "What became of the replies, by round.",
-            lambda: shares(
-                statuses, values, title=f"{name}: statuses of replies",
-                subtitle="ok, extracted and retried have a guess that counts", ylabel="share of participants (%)",
-            ),
-        )  # fmt: skip
-    if "output_tokens" in run.columns:
-        limits = {group.sampling.max_tokens for group in run.experiment.population if isinstance(group, LLMGroup)}
-        sampled = [tokens[tokens > 0] for tokens in (run.read("output_tokens", index) for index in range(count))]
-        if all(tokens.size for tokens in sampled):
-            quantiles = [np.percentile(tokens, [5, 25, 50, 75, 95]) for tokens in sampled]
-            limit = limits.pop() if len(limits) == 1 else None
-            yield (
-                "replies", "lengths", "Tokens sampled per participant, by round.",
-                lambda: lengths(quantiles, limit=limit, title=f"{name}: length of replies"),
-            )  # fmt: skip
 
 
 # --- several runs --------------------------------------------------------------------------------------------
@@ -302,11 +281,9 @@ def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
         lambda: forest(names, panels, title=f"Mean guess by {variation.keys}", subtitle=over), marks,
     )  # fmt: skip
     if last > 1:
-        played = {case.short: _sessions(case) for case in cases}
-        several = any(len(sessions) > 1 for sessions in played.values())
-        subtitle = f"panels: {variation.keys}" + (
-            "; thin lines are sessions (100 at most), thick ones their mean" if several else ""
-        )
+        played, subtitle = {case.short: _sessions(case) for case in cases}, f"panels: {variation.keys}"
+        if any(len(sessions) > 1 for sessions in played.values()):
+            subtitle += "; thin lines are sessions (100 at most), thick ones their mean"
         yield Drawing(
             "sweep", "sweep-rounds", "Means by round, a panel per case.",
             lambda: small_multiples(played, title="Means by round and case", subtitle=subtitle), marks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,20 @@ from pbeauty.plots.style import (
     SERIES,
     SKY,
     VERMILION,
-    band,
+    grid,
     headed,
     house_style,
     page,
+    round_numbers,
     rule,
     tick_rounds,
 )
 from pbeauty.plots.style import shortened as short
+from pbeauty.plots.trajectory import thin_lines
 
 MOST_ROWS = 80
 MOST_PANELS = 8
+MOST_CASES = 40
 _KINDS: dict[str, dict[str, Any]] = {
     "": {"color": BLUE, "marker": "o"},
     "this run": {"color": BLACK, "marker": "o"},
@@ -108,31 +112,24 @@ def group_histograms(
         by: what groups are made by.
     """
     rows = min(len(names), MOST_PANELS)
-    height = 1.25 + 0.82 * rows
     some = f"; {rows} of {len(names)} shown" if rows < len(names) else ""
-    figure = headed(title, f"shares of the usable guesses of each {by} (%){some}", height)
-    left, bottom, width, tall = band((0.5, 0.58, 0.2, 0.8), height)
-    grid = figure.add_gridspec(
-        rows, len(counts), left=left, bottom=bottom, right=left + width, top=bottom + tall, hspace=0.5, wspace=0.1
-    )
+    figure = headed(title, f"shares of the usable guesses of each {by} (%){some}", 1.25 + 0.82 * rows)
+    places = grid(figure, rows, len(counts), (0.5, 0.58, 0.2, 0.8), hspace=0.5, wspace=0.1)
     edges = np.asarray(edges, float)
     unit = max(1, round((game.high - game.low) / 100 / (edges[2] - edges[1])))  # on [0, 100]: bins of a whole number
     for column, (heading, of_groups) in enumerate(counts.items()):
-        of_groups, edges_shown = _occupied(game, edges, np.asarray(of_groups)[:rows], unit)
-        for row in range(rows):
-            axes = figure.add_subplot(grid[row, column])
-            own = of_groups[row]
+        shown, edges_shown = _occupied(game, edges, np.asarray(of_groups)[:rows], unit)
+        for row, own in enumerate(shown):
+            axes = figure.add_subplot(places[row, column])
             own_edges, own = combined(edges_shown, own, 100 if own.sum() > 250 else 50 if own.sum() > 60 else 20, unit)
             axes.stairs(100 * own / max(own.sum(), 1), own_edges, fill=True, color=SKY)
-            axes.set_xlim(edges_shown[0], edges_shown[-1])
-            axes.set_ylim(bottom=0)
+            axes.set(xlim=(edges_shown[0], edges_shown[-1]), ylim=(0, None))
             axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            axes.xaxis.set_major_locator(round_numbers(6))
             name = short(figure, f"{names[row]} ({own.sum():,}), {heading}", 5.6 / len(counts), 7.5)
             axes.set_title(name, fontsize=7.5, loc="left", pad=2)
-            if row < rows - 1:
-                axes.tick_params(labelbottom=False)
-    figure.supxlabel("guess", fontsize=8.5, y=0.17 / height)
+            axes.tick_params(labelbottom=row == rows - 1)
+    figure.supxlabel("guess", fontsize=8.5, y=0.17 / figure.get_figheight())
     return figure
 
 
@@ -173,13 +170,10 @@ def forest(
     label_width = 3.6 if len(panels) == 1 else 2.6
     texts = [short(figure, name, label_width - 0.15, 7.5) for name in names[:rows]]
     label_width = min(label_width, 0.4 + 0.062 * max(map(len, texts)))
-    left, bottom, width, tall = band((label_width, 0.58, 0.2, 0.78 + legend), height)
-    grid = figure.add_gridspec(
-        1, len(panels), left=left, bottom=bottom, right=left + width, top=bottom + tall, wspace=0.08
-    )
+    spaces = grid(figure, 1, len(panels), (label_width, 0.58, 0.2, 0.78 + legend), wspace=0.08)
     places = np.arange(rows)[::-1]
     for column, (heading, values) in enumerate(panels.items()):
-        axes = figure.add_subplot(grid[0, column], sharex=figure.axes[0] if column else None)
+        axes = figure.add_subplot(spaces[0, column], sharex=figure.axes[0] if column else None)
         mean, low, high = (np.asarray(value, float)[:rows] for value in values)
         axes.hlines(places, low, high, color=GREY, linewidth=1.2, zorder=2.5, gid="intervals")
         for kind in dict.fromkeys(kinds or [""]):
@@ -195,7 +189,7 @@ def forest(
         axes.set(xlabel="mean guess", ylim=(-0.7, rows - 0.3))
         axes.set_yticks(places, texts if column == 0 else [""] * rows)
         axes.tick_params(axis="y", length=0, labelsize=7.5)
-        axes.xaxis.set_major_locator(MaxNLocator(10 // len(panels), steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_locator(round_numbers(10 // len(panels)))
         axes.grid(axis="x")
         axes.grid(axis="y", color="#f0f0f0")
         axes.spines["left"].set_visible(False)
@@ -205,4 +199,43 @@ def forest(
             axes.margins(x=0.5)
     if kinds:
         figure.legend(loc="upper left", bbox_to_anchor=(0.005, 1 - 0.5 / height), ncols=3, handletextpad=0.2)
+    return figure
+
+
+@house_style
+def small_multiples(
+    cases: Mapping[str, Sequence[Any]], *, title: str = "Means by round and case", subtitle: str = ""
+) -> Figure:
+    """A panel per case, all on the same axes: every session's means by round, and their mean.
+
+    Args:
+        cases: by label, the sessions of a case, float64[round] each, NaN where one has ended; they may differ in their
+            numbers of rounds.
+        title: the headline.
+        subtitle: the line below it.
+    """
+    shown = dict(list(cases.items())[:MOST_CASES])
+    if len(shown) < len(cases):
+        subtitle = f"{len(shown)} of {len(cases)} cases; {subtitle}".rstrip("; ")
+    columns = min(4, math.ceil(math.sqrt(len(shown))))
+    rows = math.ceil(len(shown) / columns)
+    figure = headed(title, subtitle, 1.35 + 1.45 * rows)
+    places = grid(figure, rows, columns, (0.62, 0.58, 0.15, 0.85), hspace=0.5, wspace=0.12)
+    tables = {name: np.array([*zip_longest(*sessions, fillvalue=np.nan)]).T for name, sessions in shown.items()}
+    longest = max(table.shape[1] for table in tables.values())
+    least, most = (end([end(table) for table in tables.values()]) for end in (np.nanmin, np.nanmax))
+    room = 0.06 * max(most - least, 1e-9)
+    for index, (name, table) in enumerate(tables.items()):
+        axes = figure.add_subplot(places[index // columns, index % columns])
+        if len(table) > 1:
+            thin_lines(axes, list(table))
+        average = np.nanmean(table[:, ~np.isnan(table).all(axis=0)], axis=0)
+        axes.plot(range(1, average.size + 1), average, color=BLUE, linewidth=1.8, marker="o", markersize=3.5, gid=name)
+        axes.set(xlim=(0.7, longest + 0.3), ylim=(least - room, most + room))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_title(short(figure, name, 5.5 / columns, 7.5), fontsize=7.5, loc="left", pad=3)
+        axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(shown))
+    figure.supxlabel("round", fontsize=8.5, y=0.17 / figure.get_figheight())
+    figure.supylabel("mean guess", fontsize=8.5, x=0.012)
     return figure

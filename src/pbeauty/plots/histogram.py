@@ -9,13 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
 from pbeauty.game.records import Floats
-from pbeauty.plots.style import BLACK, DARK, GREY, LOOKS, SKY, evenly, house_style, page, rule, value_label
+from pbeauty.plots.style import (
+    BLACK,
+    DARK,
+    GREY,
+    LOOKS,
+    SKY,
+    evenly,
+    house_style,
+    page,
+    round_numbers,
+    rule,
+    value_label,
+)
 
 FEWEST_BARS, MOST_BARS = 20, 120
 """120 bars are wide enough to print; on [0, 100] they are 1 wide, narrow enough to tell 33 from 35."""
@@ -165,8 +176,8 @@ def histogram(
     axes.set_ylim(0, (1.16 if levels else 1.05) * shares.max())
     part = "" if ends == (game.low, game.high) else f"; the range of the game is {game.low:g} to {game.high:g}"
     axes.set(xlabel=f"guess (bars are {edges[1] - edges[0]:.6g} wide{part})", ylabel="share of the usable guesses (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(round_numbers(11))
+    axes.yaxis.set_major_locator(round_numbers(6))
     aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
     marks = {name: np.ravel(np.asarray(values, float)) for name, values in {**aggregate, "target": target}.items()}
     marks = {name: values[~np.isnan(values)] for name, values in marks.items()}

@@ -1,4 +1,4 @@
-"""All rounds of a game in one figure: guesses as ridgelines, shares of levels and statuses, length of replies."""
+"""All rounds of a game in one figure: guesses as ridgelines, shares of levels and statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pbeauty.game.experiment import Game
@@ -16,11 +15,12 @@ from pbeauty.plots.style import (
     GREY,
     LOOKS,
     SKY,
-    band,
     evenly,
+    grid,
     headed,
     house_style,
     page,
+    round_numbers,
     rule,
     tick_rounds,
 )
@@ -36,8 +36,8 @@ def ridgelines(
     edges: ArrayLike,
     counts: ArrayLike,
     *,
-    mean: ArrayLike | None = None,
-    target: ArrayLike | None = None,
+    mean: ArrayLike,
+    target: ArrayLike,
     title: str = "Guesses by round",
     subtitle: str = "",
 ) -> Figure:
@@ -61,32 +61,30 @@ def ridgelines(
     heights = 1.7 * np.sqrt(parts / max(parts.max(), 1e-300))
     height = min(8.0, 1.7 + 0.42 * shown.size)
     some = f"; {shown.size} of {total} rounds" if shown.size < total else ""
-    about = [rule(game), "heights are square roots of shares", *([subtitle] if subtitle else [])]
-    figure = headed(title, "; ".join(about) + some, height)
-    axes = figure.add_axes(band((0.75, 0.58, 0.2, 0.82), height))
+    about = f"{rule(game)}; heights are square roots of shares{'; ' * bool(subtitle)}{subtitle}{some}"
+    figure = headed(title, about, height)
+    axes = figure.add_subplot(grid(figure, 1, 1, (0.75, 0.58, 0.2, 0.82))[0])
     for row, ridge in enumerate(heights):
         base = shown.size - 1 - row
         axes.stairs(base + ridge, edges, baseline=base, fill=True, color=SKY, alpha=0.85, zorder=2 + 2 * row)
         axes.stairs(base + ridge, edges, baseline=None, color=DARK, linewidth=0.5, zorder=2.1 + 2 * row)
     places = np.arange(shown.size)[::-1]
     for name, values in (("mean", mean), ("target", target)):
-        if values is not None:
-            points = np.asarray(values, float)[shown]
-            inside = (points >= game.low) & (points <= game.high)
-            look = {key: LOOKS[name][key] for key in ("color", "marker")}
-            axes.plot(
-                points[inside], places[inside], **look, linestyle="none", markersize=5, markeredgewidth=0.7,
-                markeredgecolor="white", zorder=2 + 2 * shown.size, label=name, clip_on=False, gid=name,
-            )  # fmt: skip
+        points = np.asarray(values, float)[shown]
+        inside = (points >= game.low) & (points <= game.high)
+        look = {key: LOOKS[name][key] for key in ("color", "marker")}
+        axes.plot(
+            points[inside], places[inside], **look, linestyle="none", markersize=5, markeredgewidth=0.7,
+            markeredgecolor="white", zorder=2 + 2 * shown.size, label=name, clip_on=False, gid=name,
+        )  # fmt: skip
     axes.set(xlim=(game.low, game.high), ylim=(-0.15, shown.size - 1 + max(1.0, 1.05 * float(heights[0].max()))))
     axes.set_xlabel("guess")
     axes.set_yticks(places, [f"round {index + 1}" for index in shown])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 2, 2.5, 5, 10]))
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="upper left", bbox_to_anchor=(0.1, 1 - 0.52 / height), ncols=2)
+    axes.xaxis.set_major_locator(round_numbers(11))
+    figure.legend(loc="upper left", bbox_to_anchor=(0.1, 1 - 0.52 / height), ncols=2)
     return figure
 
 
@@ -149,35 +147,4 @@ def shares(
         handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(0.775, 0.81), labelcolor=BLACK,
         handlelength=1.4, handleheight=1.2, labelspacing=0.7,
     )  # fmt: skip
-    return figure
-
-
-@house_style
-def lengths(quantiles: ArrayLike, *, limit: int | None = None, title: str = "Length of replies") -> Figure:
-    """How many tokens participants' replies had, by round, as a box from quartile to quartile with whiskers.
-
-    Args:
-        quantiles: float64[round, 5]: the 5, 25, 50, 75 and 95 % quantiles.
-        limit: `max_tokens` of the sampling, as a line, where all groups have the same.
-        title: the headline.
-    """
-    quantiles = np.asarray(quantiles, float).reshape(-1, 5)
-    rounds = np.arange(1, len(quantiles) + 1)
-    subtitle = "tokens sampled per participant, all calls; boxes: quartiles; lines: 5 % to 95 %"
-    figure, axes = page(title, subtitle, (0.095, 0.145, 0.875, 0.655))
-    width = 0.5 if rounds.size > 1 else 0.2
-    axes.vlines(rounds, quantiles[:, 0], quantiles[:, 4], color=GREY, linewidth=1.2)
-    axes.bar(rounds, quantiles[:, 3] - quantiles[:, 1], width, quantiles[:, 1], color=SKY, edgecolor=GREY, zorder=2)
-    axes.hlines(quantiles[:, 2], rounds - width / 2, rounds + width / 2, color=BLACK, linewidth=1.6, zorder=3)
-    top = float(quantiles[:, 4].max())
-    if limit is not None and limit <= 2 * top:
-        axes.axhline(limit, color=BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.annotate(
-            f"max_tokens {limit}", (1, limit), (-2, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", fontsize=7.5,
-        )  # fmt: skip
-        top = max(top, limit)
-    axes.set(xlim=(0.4, rounds.size + 0.6), xlabel="round", ylim=(0, 1.1 * max(top, 1)), ylabel="tokens")
-    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    tick_rounds(axes, rounds.size)
     return figure

@@ -21,7 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -163,27 +165,29 @@ def stamp(figure: Figure, *notes: str | None) -> Figure:
     """Marks a figure in its lower left corner, for instance as one of an unfinished run; nothing where all are None."""
     if text := "; ".join(note for note in notes if note):
         figure.text(
-            0.015,
-            0.03 / figure.get_figheight(),
-            text,
-            va="bottom",
-            color=VERMILION,
-            fontsize=7,
-            fontweight="bold",
+            0.015, 0.03 / figure.get_figheight(), text, va="bottom", color=VERMILION, fontsize=7, fontweight="bold",
             gid="stamp",
-        )
+        )  # fmt: skip
     return figure
 
 
-def band(box: tuple[float, float, float, float], height: float) -> tuple[float, float, float, float]:
-    """A box in inches (left, bottom, right and top margins) as shares of a page-wide figure of this height."""
-    left, bottom, right, top = box
-    return left / SIZE[0], bottom / height, 1 - (left + right) / SIZE[0], 1 - (bottom + top) / height
+def grid(
+    figure: Figure, rows: int, columns: int, margins: tuple[float, float, float, float], **spaces: float
+) -> GridSpec:
+    """Places for panels, within margins in inches (left, bottom, right, top)."""
+    (left, bottom, right, top), (width, height) = margins, figure.get_size_inches()
+    ends = {"left": left / width, "bottom": bottom / height, "right": 1 - right / width, "top": 1 - top / height}
+    return figure.add_gridspec(rows, columns, **ends, **spaces)
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
     """Which of so many things in a row are shown where `most` have room: the first, the last, and some between."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def round_numbers(most: int, **settings: Any) -> MaxNLocator:
+    """Ticks at round numbers, about so many at most."""
+    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], **settings)
 
 
 def tick_rounds(axes: Axes, count: int) -> None:
