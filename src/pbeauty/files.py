@@ -49,6 +49,10 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[BufferedRandom]:
         draft.replace(path)
         if durable:
             _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(draft)):  # whoever asked for a file knows of no draft
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -327,6 +327,17 @@ def test_a_closed_pipe_is_no_error(arguments, stream, tmp_path):
             assert run.complete
 
 
+@pytest.mark.parametrize("command", ["prompts", "analyze RUN", "watch RUN", "run CONFIG --out NEW --set plots=false"])
+def test_streams_that_were_closed_beforehand_are_no_error(command, tmp_path):
+    make(tmp_path / "RUN", np.full((2, 4), 20.0))
+    write(tmp_path, SCRIPTED).rename(tmp_path / "CONFIG")
+    words = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *PBEAUTY, *command.split()]
+    assert subprocess.run(words, cwd=tmp_path, check=False, timeout=LIMIT).returncode == 0
+    if "run" in command:
+        with Run(tmp_path / "NEW") as run:
+            assert run.complete
+
+
 def test_a_terminal_without_unicode_is_no_error(tmp_path):
     config = write(tmp_path, SCRIPTED)
     done = alone("run", config, "--out", tmp_path / "\u732e", environ={"PYTHONIOENCODING": "ascii"})

@@ -360,6 +360,7 @@ def test_watch_refuses_what_is_no_run(what, tmp_path):
     done = alone("watch", path)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("pbeauty: ")
+    assert ("there is no such file or folder" in done.err) is (what == "nothing")
     assert "Traceback" not in done.err
 
 

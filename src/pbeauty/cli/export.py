@@ -122,10 +122,11 @@ def export(paths: Sequence[Path], form: str, out: Path | None = None) -> list[Pa
             return _agentscope(files, out or above / "agentscope", above.resolve().name if len(files) > 1 else None)
         path = out or above
         path = path / f"guesses.{form}" if path.is_dir() else path
+        path.parent.mkdir(parents=True, exist_ok=True)
         {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[form](_Table.of(runs), path)
         return [path]
     except OSError as error:
-        raise ConfigError(f"cannot write {out or above}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot write {error.filename or out or above}: {error.strerror or error}") from None
 
 
 def rows(run: Run, round_index: int) -> Iterator[dict[str, Any]]:

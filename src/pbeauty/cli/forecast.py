@@ -14,7 +14,7 @@ from typing import Any
 
 from pbeauty.config.persona_files import load_personas
 from pbeauty.game.experiment import Experiment, LLMGroup, Model, UniformGroup
-from pbeauty.game.personas import other_writers
+from pbeauty.game.personas import other_writers, unmentioned_personas
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import new_rows
@@ -103,7 +103,11 @@ def forecast(experiment: Experiment, conditions: Conditions = Conditions()) -> d
         thinking = max((g.think_time for g in experiment.population if isinstance(g, UniformGroup)), default=0.0)
         found["seconds"] = experiment.game.rounds * max(thinking, largest / conditions.rate)
         found["gpu_hours"] = found["seconds"] * gpus / 3600
-    found["warnings"] = partition_warnings(experiment, partition) + _warnings(experiment, found, conditions)
+    found["warnings"] = (
+        unmentioned_personas(experiment)
+        + partition_warnings(experiment, partition)
+        + _warnings(experiment, found, conditions)
+    )
     return found
 
 

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TORCH_LOGS", "-torch._library.triton")  # that Triton is missing is no news without a GPU
     if not _ENGINES & set(given[:1]):  # nothing else has use for the thread that numpy would start for every core
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: no other file must get its number, and what is printed
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal's character set lacks is no error
             stream.reconfigure(errors="backslashreplace")
@@ -52,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser(given).parse_args(given)
             code = _function(options.name, "command")(options)
         finally:
-            if sys.stdout:  # which may have been closed beforehand
-                sys.stdout.flush()
+            sys.stdout.flush()
     except REFUSALS as error:
         print("pbeauty:", CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", str(error)), file=sys.stderr)
         return BAD_REQUEST

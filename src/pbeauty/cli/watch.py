@@ -105,6 +105,8 @@ def observe(run: Path) -> RunStatus:
         ConfigError: if there is no run.
         RunFileError: if its result cannot be read.
     """
+    if not run.exists():
+        raise ConfigError(f"cannot read a run from {run}: there is no such file or folder")
     if not run.is_dir():
         return _from_result(run, None)
     status, lock = _read(run / LIVE_FILE), read_lock(run / LOCK_FILE)

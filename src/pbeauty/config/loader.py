@@ -233,7 +233,8 @@ def _unknown_key(root: type[Section], location: Sequence[int | str]) -> str:
     elsewhere = _all_keys(root)
     similar = nearest(name, [*known, *get_close_matches(name, elsewhere, cutoff=0.75)])
     if similar and (meant := similar.split("'")[1]) not in known:
-        similar = f"; did you mean {elsewhere[meant]!r}?"
+        having = [kind for kind, section in KINDS.items() if meant in section.model_fields and len(location) == 4]
+        similar = f"; kind {having[0]} has {meant!r}" if having else f"; did you mean {elsewhere[meant]!r}?"
     return f"unknown key{similar}; known here: {', '.join(known)}"
 
 

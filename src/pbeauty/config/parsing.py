@@ -171,6 +171,8 @@ def parse(text: str, complaint: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        if problem.startswith("but "):  # the second half of a sentence
+            problem = f"{getattr(error, 'context', '')}, {problem}"
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"{complaint}: {where}{problem}") from None
     except RecursionError:

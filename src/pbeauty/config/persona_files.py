@@ -83,7 +83,7 @@ def _person(line: str, where: str, group: str) -> PersonRecord | None:
         # Numbers as they are written; a key that is given twice is a fault.
         entry: Any = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: no JSON: {error}") from None
+        raise ConfigError(f'{where}: expected {{"background": "You are ..."}}, in JSON: {error}') from None
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected an object with the key `background`")
     if entry.pop("group", group) != group:

@@ -20,6 +20,7 @@ from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup, PersonaSettings
 from pbeauty.game.population import everybody
 from pbeauty.game.prompt_variables import population_variables
+from pbeauty.game.prompts import all_texts, needed
 from pbeauty.game.randomness import deal
 from pbeauty.game.records import Ragged
 
@@ -136,6 +137,22 @@ def other_writers(experiment: Experiment) -> str | None:
                 f"population.{index}.personas.file=FILE and population.{index}.personas.write=null"
             )
     return None
+
+
+def unmentioned_personas(experiment: Experiment) -> list[str]:
+    """A sentence for each group whose system prompt mentions nothing of its personas."""
+    general = population_variables(experiment)
+    told_of_all = {"composition", "only_one"}
+    warnings = []
+    for index, group in enumerate(experiment.population):
+        if isinstance(group, LLMGroup) and group.personas:
+            text = all_texts(experiment.prompts).system[group.system_prompt]
+            if not set(needed(text, general)) - (general.keys() - told_of_all) - {"group"}:
+                warnings.append(
+                    f"population.{index}: {group.name} are not told who they are: the system prompt "
+                    f"{group.system_prompt} has neither {{background}} nor an attribute of their personas"
+                )
+    return warnings
 
 
 def assign_personas(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbeauty.errors import DONE, FAILED, INTERRUPTED, ConfigError
 from pbeauty.game.experiment import Experiment, LLMGroup
-from pbeauty.game.personas import Personas
+from pbeauty.game.personas import Personas, unmentioned_personas
 from pbeauty.game.population import groups_of
 from pbeauty.job import provenance
 from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenance, plan_run, prepare
@@ -273,7 +273,7 @@ def _say_header(moderator: Moderator, job: JobContext, plan: Plan, timer: PhaseT
         f"{experiment.name}: {experiment.count:,} participants{sessions} on {job.comm.size} rank(s){going_on}, "
         f"started in {timer.seconds['starting']:.1f} s"
     )
-    for warning in partition_warnings(experiment, job.partition):
+    for warning in unmentioned_personas(experiment) + partition_warnings(experiment, job.partition):
         moderator.live.say(f"WARNING: {warning}")
 
 

@@ -29,7 +29,7 @@ from pbeauty.cli.prompts import render
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
-from pbeauty.files import CONTROL_CHARACTERS, csv_cell
+from pbeauty.files import CONTROL_CHARACTERS, csv_cell, replaced
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import Status
@@ -177,6 +177,22 @@ def test_a_path_that_is_empty_or_stands_for_a_stream_elsewhere_is_none(words, ca
         assert f"expected a path, found {found}" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no prompt ''"):
         render("")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(run, tmp_path, capsys, monkeypatch):
+    """Not as the draft that it would have been made from, nor as standard output."""
+    assert main(["export", str(run), "--format", "csv", "--out", str(tmp_path / "new" / "x.csv")]) == 0
+    capsys.readouterr()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["export", str(run), "--format", "csv", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"pbeauty: cannot write {tmp_path}/guesses.csv: No space left on device\n"
+    with pytest.raises(FileNotFoundError) as caught, replaced(tmp_path / "nowhere" / "x"):
+        pass
+    assert caught.value.filename == str(tmp_path / "nowhere" / "x")
 
 
 def test_a_name_in_a_message_cannot_steer_the_terminal(capsys):

@@ -419,8 +419,13 @@ def test_unknown_key_names_the_nearest_and_all_known(text, key, meant, section):
     ("group", "key", "said"),
     [
         ("kind: uniform, intgers: true", "intgers", "did you mean 'integers'?"),
-        ("kind: uniform, level: 3", "level", "known here: name, count, announce, kind, integers, think_time"),
+        (
+            "kind: uniform, level: 3",
+            "level",
+            "unknown key; kind level_k has 'level'; known here: name, count, announce, kind, integers, think_time",
+        ),
         ("kind: llm, sampling: {temprature: 1}", "sampling.temprature", "did you mean 'temperature'?"),
+        ("kind: fixed, value: 3, integer: true", "integer", "; kind uniform has 'integers'; known here"),
         ("kind: uniform, fixed: 3", "fixed", "known here: name, count, announce, kind, integers, think_time"),
     ],
 )
@@ -671,7 +676,7 @@ def test_file_that_is_not_keys_and_values(text, found):
         ("name: a\n? {b: 1}\n: 3\n", "line 2"),
         ("name: &x [*x]\n", "line 1"),
         ("name: *unknown\n", "line 1, column 7"),
-        ("name: a\n---\nname: b\n", "line 2"),
+        ("name: a\n---\nname: b\n", "line 2, column 1: expected a single document in the stream, but found another"),
         ("name: \0\n", "special characters are not allowed"),
         ("[" * 1500, "nested too deeply"),
         ("{a: " * 1500, "nested too deeply"),

@@ -19,7 +19,7 @@ from pbeauty.config.loader import dumps, load, loads
 from pbeauty.config.persona_files import load_personas, write_file
 from pbeauty.errors import ConfigError, RunFileError
 from pbeauty.game.experiment import Writer
-from pbeauty.game.personas import NOBODY, Source, assign_personas
+from pbeauty.game.personas import NOBODY, Source, assign_personas, unmentioned_personas
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.randomness import deal, quotas
 from pbeauty.llm.backgrounds import usable
@@ -55,6 +55,16 @@ def faults(text, folder):
     with pytest.raises(ConfigError) as caught:
         load(folder / "experiment.yaml")
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mentioned"),
+    [("{rules}", 0), ("{count} of {group}", 0), ("{composition}", 1), ("{age}: {rules}", 1), ("{background}", 1)],
+)
+def test_personas_that_nobody_is_told_of_are_named(prompt, mentioned):
+    text = TEXT.replace("LANGUAGE", "en").replace("You finished {school}. {background} {rules}", prompt)
+    warnings = unmentioned_personas(loads(text))
+    assert [warning.partition(":")[0] for warning in warnings] == ["population.0"] * (not mentioned)
 
 
 def test_a_template_can_name_the_group():
@@ -234,7 +244,7 @@ population:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("nonsense", "line 1: no JSON"),
+        ("nonsense", 'line 1: expected {"background": "You are ..."}, in JSON'),
         ("[1]", "line 1: expected an object"),
         ('{"text": "x"}', "`background` is missing or empty; keys found: text"),
         ('{"background": "x", "job": 1}\n{"background": "y"}', "line 2: its keys are background"),
