@@ -7,8 +7,8 @@ from typing import Any
 
 from pbeauty.game.experiment import Experiment
 
-_BESIDES = {"name", "results", "patience", "margin", "plots"}
-"""Keys that say how and where something is played, and not what."""
+WITHOUT_EFFECT = ("results", "patience", "margin", "plots")
+"""Keys that say where and how an experiment is played, and not what."""
 _LONGEST = 60
 """Characters of a section that is written out as one value."""
 
@@ -88,7 +88,7 @@ def varied_settings(experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
 
     A column holds true and false, or numbers, where all of its values are such; otherwise text.
     """
-    settings = joined(flat(experiment, _BESIDES) for experiment in experiments)
+    settings = joined(flat(experiment, {"name", *WITHOUT_EFFECT}) for experiment in experiments)
     found: list[dict[str, Any]] = [{} for _ in settings]
     for key in varied(settings):
         values = [value_of(one, key) for one in settings]

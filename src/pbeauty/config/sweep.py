@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pbeauty.config.differences import WITHOUT_EFFECT
 from pbeauty.config.loader import MISSING, assign, described, experiment_of, load, parse_override, validated
 from pbeauty.config.parsing import folder_of, parse, read_csv, read_text
 from pbeauty.errors import ConfigError, nearest
@@ -177,7 +178,7 @@ def _identity(experiment: Experiment) -> bytes:
     """Equal for experiments that play the same, however p is written and wherever they are kept."""
     p = {"multiplier": str(fraction(experiment.game.multiplier))}
     same = experiment.model_copy(update={"game": experiment.game.model_copy(update=p)})
-    return hashlib.sha256(same.model_dump_json(exclude={"results", "patience", "margin", "plots"}).encode()).digest()
+    return hashlib.sha256(same.model_dump_json(exclude=set(WITHOUT_EFFECT)).encode()).digest()
 
 
 def _expand(path: Path, faults: _Faults, depth: int) -> list[_Draft]:

@@ -9,19 +9,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pbeauty.config.differences import flat
+from pbeauty.config.differences import WITHOUT_EFFECT, flat
 from pbeauty.errors import ConfigError
 from pbeauty.files import CASES_FILE, RUN_FILE
 from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_reader import Run, run_file
 
-_WITHOUT_EFFECT: Any = {
-    **dict.fromkeys(("results", "patience", "margin", "plots"), True),
+_MAY_DIFFER: Any = {
+    **dict.fromkeys(WITHOUT_EFFECT, True),
     "models": {"__all__": {"weight": True, "tensor_parallel_size": True, "engine": {"gpu_memory_utilization"}}},
     "population": {"__all__": {"personas": {"file"}}},
 }
-"""Keys that may differ between a run and its resumption, as pydantic leaves them out: they say where it is played, not
-what. (What is in a file of personas is compared by its digest.)"""
+"""Keys that may differ between a run and its resumption, as pydantic leaves them out. (What is in a file of personas is
+compared by its digest.)"""
 
 _MOST_FOLDERS = 20_000
 """Folders without a run that are looked into: more are no results."""
@@ -87,7 +87,7 @@ def check_same_experiment(run: Run, experiment: Experiment) -> None:
     Raises:
         ConfigError: listing every difference that can alter results.
     """
-    before, now = (flat(one, _WITHOUT_EFFECT) for one in (run.experiment, experiment))
+    before, now = (flat(one, _MAY_DIFFER) for one in (run.experiment, experiment))
     differences = [
         f"\n  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
         for key in {**before, **now}
