@@ -31,13 +31,8 @@ _NARROWEST = 8
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """What every command about several runs takes."""
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=given_path,
-        metavar="RUN",
-        help="a run's folder, its run.h5, or a folder with runs below",
-    )
+    about = "a run's folder, its run.h5, or a folder with runs below"
+    parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN", help=about)
 
 
 def add_confidence(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +42,6 @@ def add_confidence(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `pbeauty analyze` takes."""
     add_runs(parser)
     add_confidence(parser)
     parser.add_argument("--full", action="store_true", help="print every table, not the summary alone")
@@ -63,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Prints the statistics."""
     from pbeauty.analysis.findings import document, examine
 
     findings = examine(options.runs, options.confidence, options.power, options.within)
@@ -75,7 +68,6 @@ def command(options: argparse.Namespace) -> int:
 
 
 def plot_add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `pbeauty plot` takes."""
     from pbeauty.plots import KINDS
 
     add_runs(parser)

@@ -52,7 +52,6 @@ class Finding(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
     parser.add_argument(
         "--out", type=given_path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
     )

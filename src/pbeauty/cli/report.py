@@ -58,7 +58,6 @@ _TEMPLATE = "report.html.j2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
     add_runs(parser)
     add_confidence(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html beside the first run.h5)")
@@ -66,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Writes the page and prints its path."""
     print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
     return DONE
 

@@ -27,7 +27,6 @@ def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
     add_experiment(parser)
     parser.add_argument("--out", type=given_path, metavar="FOLDER", help="put the run into exactly this folder")
     parser.add_argument("--case", metavar="CASE", help="play this case of a sweep alone: its number, from 1, or name")
@@ -35,12 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Plays, on every rank."""
     return _on_every_rank(options, _play)
 
 
 def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `pbeauty personas` takes."""
     add_experiment(parser)
     parser.add_argument(
         "--out", type=given_path, metavar="FILE", help="the file to be made (NAME-OF-CONFIG.personas.jsonl)"
@@ -50,8 +47,6 @@ def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def personas_command(options: argparse.Namespace) -> int:
-    """Has backgrounds written, on every rank."""
-
     def write(comm: Comm, request: RunRequest) -> int:
         from pbeauty.job.runner import write_personas
 

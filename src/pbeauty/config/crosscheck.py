@@ -92,11 +92,8 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
     given = _Given(experiment, left_out, people)
     yield from _check_engines(experiment)
     if experiment.count > MOST_PARTICIPANTS and given.whole("sessions"):
-        too_many = "sessions" if experiment.sessions > 1 else "population"
-        yield (
-            (too_many,),
-            f"{experiment.count:,} participants in all are too many; at most {MOST_PARTICIPANTS:,} can play",
-        )
+        most = "sessions" if experiment.sessions > 1 else "population"
+        yield (most,), f"{experiment.count:,} participants in all are too many; at most {MOST_PARTICIPANTS:,} can play"
     variables = _variables(given)
     yield from _check_own_prompts(experiment.prompts, variables)
     names: dict[str, int] = {}
@@ -105,7 +102,7 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
         if names.setdefault(group.name, index) != index:
             yield (*key, "name"), f"{group.name!r} is also the name of group {names[group.name]}; names must differ"
         if isinstance(group, LLMGroup):
-            yield from _check_model(given, key, group)
+            yield from _check_models(given, key, group)
             yield from _check_sampling((*key, "sampling"), group.sampling)
             yield from _check_prompts(given, index, group, variables)
             if group.personas:
@@ -128,18 +125,15 @@ def _has_control_characters(values: object) -> bool:
     return bool(CONTROL_CHARACTERS.search(json.dumps(values, ensure_ascii=False)))
 
 
-def _check_model(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
-    writer = group.personas and group.personas.write
-    if writer and writer.model is not None:
-        yield from _unknown_model(given, (*key, "personas", "write", "model"), writer.model)
-    yield from _unknown_model(given, (*key, "model"), group.model)
-
-
-def _unknown_model(given: _Given, key: Key, name: str) -> Iterator[Fault]:
-    models = given.experiment.models
-    if name not in models and not any(is_within(("models", name), other) for other in given.left_out):
-        known = ", ".join(models) or "none"
-        yield key, f"no model {name!r} under `models`{nearest(name, list(models))}; known: {known}"
+def _check_models(given: _Given, key: Key, group: LLMGroup) -> Iterator[Fault]:
+    models, writer = given.experiment.models, group.personas.write if group.personas else None
+    named: dict[Key, str | None] = {("model",): group.model}
+    if writer:
+        named["personas", "write", "model"] = writer.model
+    for below, name in named.items():
+        if name and name not in models and not any(is_within(("models", name), other) for other in given.left_out):
+            known = ", ".join(models) or "none"
+            yield (*key, *below), f"no model {name!r} under `models`{nearest(name, list(models))}; known: {known}"
 
 
 def _check_sampling(key: Key, sampling: Sampling) -> Iterator[Fault]:

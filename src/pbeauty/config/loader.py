@@ -70,11 +70,11 @@ def experiment_of(data: dict[str, Any], source: str, folder: Path | None = None)
     data = _with_files(data, folder or Path(), faults)
     experiment, left_out = validated(Experiment, data, faults)
     if experiment:
-        people, digests = _read_people(experiment)
+        people, with_digests = _read_people(experiment)
         for key, message in cross_check(experiment, left_out, people):
             if not any(is_within(key, other) for other in left_out):
                 faults.append((_dotted(key), message))
-        experiment = _with_digests(experiment, digests)
+        experiment = with_digests
     if faults or experiment is None:
         lines = "".join(f"\n  {key}: {message}" for key, message in faults)
         plural = "error" if len(faults) == 1 else "errors"
@@ -110,27 +110,22 @@ def _with_folder(model: Any, folder: Path) -> Any:
     return {**model, "path": str((folder / path).absolute())}
 
 
-def _read_people(experiment: Experiment) -> tuple[People, dict[int, str]]:
-    """The persona files whose digests are not known yet: people, or what is wrong, and the digest, by group."""
+def _read_people(experiment: Experiment) -> tuple[People, Experiment]:
+    """The persona files whose digests are not known yet: people, or what is wrong, by group; and, with the digests, the
+    experiment."""
     people: People = {}
-    digests: dict[int, str] = {}
-    for index, group in enumerate(experiment.population):
+    groups: list[Any] = list(experiment.population)
+    for index, group in enumerate(groups):
         personas = group.personas if isinstance(group, LLMGroup) else None
         if personas and personas.file and not personas.digest:
+            path = Path(personas.file)
             try:
-                people[index] = read_file(Path(personas.file), group.name, group.count * experiment.sessions)
-                digests[index] = digest(Path(personas.file))
+                people[index] = read_file(path, group.name, group.count * experiment.sessions)
+                personas = personas.model_copy(update={"digest": digest(path)})
+                groups[index] = group.model_copy(update={"personas": personas})
             except ConfigError as error:
                 people[index] = error
-    return people, digests
-
-
-def _with_digests(experiment: Experiment, digests: dict[int, str]) -> Experiment:
-    groups: list[Any] = list(experiment.population)
-    for index, found in digests.items():
-        personas = groups[index].personas.model_copy(update={"digest": found})
-        groups[index] = groups[index].model_copy(update={"personas": personas})
-    return experiment.model_copy(update={"population": tuple(groups)})
+    return people, experiment.model_copy(update={"population": tuple(groups)})
 
 
 # --- validation --------------------------------------------------------------------------------------------

@@ -90,18 +90,18 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
         if node and _values(node, {}) > _LARGEST_DOCUMENT:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the document has more than {_LARGEST_DOCUMENT:,} values", node.start_mark
-            )
+            raise _fault(node, f"the document has more than {_LARGEST_DOCUMENT:,} values")
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError, AttributeError) as error:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this value cannot be read ({error})", node.start_mark
-            ) from None
+            raise _fault(node, f"this value cannot be read ({error})") from None
+
+
+def _fault(node: yaml.Node, text: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, text, node.start_mark)
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
@@ -118,11 +118,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     seen = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be text", key.start_mark)
+            raise _fault(key, "a key must be text")
         if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key.value!r} is given more than once", key.start_mark
-            )
+            raise _fault(key, f"the key {key.value!r} is given more than once")
         seen.add(key.value)
     loader.flatten_mapping(node)
     return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
@@ -146,11 +144,7 @@ for _tag, _pattern, _constructor in (
     ("null", "~|null|Null|NULL|", None),
     ("bool", "true|True|TRUE|false|False|FALSE", None),
     ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _integer),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        _float,
-    ),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", _float),
     ("merge", "<<", None),
     ("map", None, _mapping),
 ):

@@ -335,11 +335,8 @@ def _table(path: Path, table: Any) -> list[Row]:
     if not isinstance(table, list) or not table or not all(isinstance(row, dict) and row for row in table):
         raise ConfigError(f"expected a list of cases, each with keys and values, found {described(table)}")
     for number, row in enumerate(table, start=1):
-        for gives, lacks, first in ((table[0], row, False), (row, table[0], True)):
-            if keys := ", ".join(sorted(gives.keys() - lacks.keys())):
-                raise ConfigError(
-                    f"case {number} gives {'' if first else 'no '}{keys}, as the first does{' not' * first}"
-                )
+        if row.keys() != table[0].keys():
+            raise ConfigError(f"case {number} gives {', '.join(row)}, and the first one {', '.join(table[0])}")
     names = Counter(_written(row["case"]).lower() for row in table if "case" in row)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ConfigError(f"more than one case is called {', '.join(twice)} (small letters and capitals are alike)")

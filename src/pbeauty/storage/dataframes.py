@@ -99,8 +99,4 @@ def _pandas() -> Any:
 
 
 def _structured(columns: dict[str, np.ndarray]) -> np.ndarray:
-    length = len(next(iter(columns.values())))
-    table = np.empty(length, [(name, values.dtype) for name, values in columns.items()])
-    for name, values in columns.items():
-        table[name] = values
-    return table
+    return np.rec.fromarrays(list(columns.values()), dtype=[(name, values.dtype) for name, values in columns.items()])

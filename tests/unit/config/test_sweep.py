@@ -145,8 +145,14 @@ def test_cases_are_named_as_their_values_are_written(tmp_path):
         ("base: sweep.yaml", "nested too deeply"),
         ("base: base.yaml\nset: {sessions: 0}", "sessions: expected a number greater than or equal to 1, found 0"),
         ("base: base.yaml\ntable: cases.csv", "a value for each of its 2 columns: line 3: 1 values"),
-        ("base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]", "case 2 gives no game.rounds"),
-        ("base: base.yaml\ntable: [{seed: 2}, {seed: 1, game.rounds: 1}]", "gives game.rounds, as the first does not"),
+        (
+            "base: base.yaml\ntable: [{game.rounds: 1, seed: 2}, {seed: 1}]",
+            "case 2 gives seed, and the first one game.rounds, seed",
+        ),
+        (
+            "base: base.yaml\ntable: [{seed: 2}, {seed: 1, game.rounds: 1}]",
+            "case 2 gives seed, game.rounds, and the first one seed",
+        ),
         ("base: base.yaml\ntable: twice.csv", "table: twice.csv has the column game.rounds more than once"),
         ("base: base.yaml\nname: ../x\nset: {game.rounds: 1}", "name: expected letters, digits"),
         ("base: base.yaml\nset: {seed: 1}\nvary: {seed: [2, 3]}", "seed is given in set and in vary"),
