@@ -87,12 +87,7 @@ def plot_command(options: argparse.Namespace) -> int:
 
 
 def show(findings: Findings, *, full: bool) -> None:
-    """Prints the findings on standard output, as wide as the terminal is.
-
-    Args:
-        findings: of `examine`.
-        full: every table, and not the summary alone.
-    """
+    """Prints findings on standard output, as wide as the terminal is; `full`: every table, not the summary alone."""
     from rich.console import Console
 
     from pbeauty.cli.tables import headline, power_table, run_tables, summary, sweep_summary, sweep_tables

@@ -52,9 +52,8 @@ class Finding(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=given_path, default=Path("results"), metavar="FOLDER", help="the result folder to try (results)"
-    )
+    out = Path("results")
+    parser.add_argument("--out", type=given_path, default=out, metavar="FOLDER", help="the result folder (results)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -83,9 +82,7 @@ def command(options: argparse.Namespace) -> int:
 def examine(comm: Comm | None, out: Path) -> tuple[list[RankReport], list[Finding]]:
     """What all ranks see, and what is to be said about it; the same on every rank.
 
-    Args:
-        comm: all ranks; None where no MPI library could be loaded.
-        out: the result folder to try; created, and removed again, if there is none.
+    `comm` is None where no MPI library could be loaded; `out` is the result folder to try.
     """
     gather: Gather = comm.allgather if comm else lambda value: [value]
     reports = gather(report_rank(comm))
@@ -216,10 +213,7 @@ def _ranks_by(pairs: Iterable[tuple[Any, int]]) -> dict[Any, tuple[int, ...]]:
 def try_folder(folder: Path, rank: int, gather: Gather) -> list[Finding]:
     """Does in `folder` what a run does, all ranks together, and leaves it as it was; the same findings on every rank.
 
-    Args:
-        folder: created, and removed again, if there is none.
-        rank: of this process.
-        gather: of all ranks.
+    A folder that does not exist is created and removed again.
     """
     folder, ranks = folder.absolute(), len(gather(None))
     missing = [path for path in (folder, *folder.parents) if not path.exists()]

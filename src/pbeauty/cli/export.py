@@ -68,13 +68,10 @@ def command(options: argparse.Namespace) -> int:
 
 
 def import_add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", type=given_path, metavar="FOLDER", help="with experiment.csv, model_configs.json, prompt.json"
-    )
+    files, people = "with experiment.csv, model_configs.json, prompt.json", "the backgrounds, JSONL with `prompt`"
+    parser.add_argument("folder", type=given_path, metavar="FOLDER", help=files)
     parser.add_argument("--out", type=given_path, required=True, metavar="FOLDER", help="where the experiments go")
-    parser.add_argument(
-        "--personas", type=given_path, metavar="FILE", help="the example's backgrounds, JSONL with `prompt`"
-    )
+    parser.add_argument("--personas", type=given_path, metavar="FILE", help=people)
 
 
 def import_command(options: argparse.Namespace) -> int:

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
     """What every command about an experiment takes."""
     parser.add_argument("config", type=given_path, metavar="CONFIG", help="the experiment, a YAML file", **optional)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as game.rounds=10"
-    )
+    about = "override a key, such as game.rounds=10"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +38,8 @@ def command(options: argparse.Namespace) -> int:
 
 def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
     add_experiment(parser)
-    parser.add_argument(
-        "--out", type=given_path, metavar="FILE", help="the file to be made (NAME-OF-CONFIG.personas.jsonl)"
-    )
+    about = "the file to be made (NAME-OF-CONFIG.personas.jsonl)"
+    parser.add_argument("--out", type=given_path, metavar="FILE", help=about)
     parser.add_argument("--case", metavar="CASE", help="of a sweep whose cases have different backgrounds: this one")
     parser.add_argument("--resume", action="store_true", help="go on where a job was interrupted, if one was")
 

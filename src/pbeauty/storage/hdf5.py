@@ -116,12 +116,7 @@ def write_digest(file: FileIO) -> None:
 
 
 def stored_file(folder: Path, relative: str) -> StoredFile:
-    """A file that has just been written, as run.h5 refers to it.
-
-    Args:
-        folder: the run's.
-        relative: the path of the file from there.
-    """
+    """A file that has just been written, as run.h5 refers to it: by its path from the run's folder."""
     with read_errors(folder / relative), files.RegularFile(folder / relative) as file:
         return StoredFile(relative, bytes.fromhex(file.read(_BLOCK)[len(_HEADER) :].decode("ascii")))
 
@@ -220,8 +215,7 @@ def write_columns(
     Args:
         folder: the run's.
         relative: the path of the file from there.
-        columns: its datasets.
-        about: units and description, by their names.
+        columns: its datasets, and `about` their units and descriptions, by name.
         of: attributes, which say where the file belongs.
 
     Raises:

@@ -50,16 +50,8 @@ def write_replies(
     stored: list[StoredFile] = []
     for first, last in _pieces(participant[order], sizes):
         rows = order[first:last]
-        text, text_offsets = replies.text.take(rows)
-        tokens, token_offsets = replies.tokens.take(rows)
-        columns: dict[str, NDArray[Any]] = {
-            "participant": participant[rows],
-            "purpose": purpose[rows],
-            "text": text,
-            "text_offsets": text_offsets,
-            "tokens": tokens,
-            "token_offsets": token_offsets,
-        }
+        of_rows = participant[rows], purpose[rows], *replies.text.take(rows), *replies.tokens.take(rows)
+        columns: dict[str, NDArray[Any]] = dict(zip(PER_REPLY, of_rows, strict=True))  # which are in that order
         begin = int(participant[rows[0]]) if stored else first_participant
         where = {"run_id": run_id, "round": round_index + 1, "first_participant": begin}
         stored.append(write_columns(folder, reply_file(round_index, begin), columns, PER_REPLY, **where))
@@ -83,9 +75,7 @@ def _pieces(participant: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Iterat
 def last_answers(
     participant: NDArray[np.integer], purpose: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Who answered, and the row of everybody's last answer.
-
-    A model's own reading of an answer, an extraction, is none.
+    """Who answered, and the row of everybody's last answer; a model's own reading of one, an extraction, is none.
 
     Args:
         participant: ids by reply, ascending, with a participant's replies in the order of its calls.

@@ -66,7 +66,7 @@ class RunWriter:
         """Starts a run in `folder`, which must exist and hold no run.
 
         Args:
-            folder: the run's own folder.
+            folder: the run's own.
             experiment: resolved; stored whole.
             provenance: JSON values that say where and with what the run was made.
             run_id: tells this run from every other one; a new one unless given.
@@ -151,15 +151,9 @@ class RunWriter:
                     describe(column, labels=personas.labels[name])
             if "personas" in file:
                 del file["personas"]
-            text, offsets = personas.texts.take(np.arange(len(personas.texts)))
-            values: dict[str, Any] = {
-                "source": personas.source,
-                "row": personas.row,
-                "text": text,
-                "text_offsets": offsets,
-            }
-            for name, about in PERSONAS.items():
-                write_array(file, f"personas/{name}", values[name], about)
+            text = personas.texts.take(np.arange(len(personas.texts)))
+            for (name, about), values in zip(PERSONAS.items(), (personas.source, personas.row, *text), strict=True):
+                write_array(file, f"personas/{name}", values, about)
             describe(file["personas/source"], labels=[source.label for source in Source])
 
     def resume(self, provenance: Mapping[str, Any]) -> None:
@@ -171,12 +165,9 @@ class RunWriter:
             jobs = dict(provenance) | {"earlier_jobs": [*earlier, before]}
             describe(file, provenance=json.dumps(jobs, indent=1))
             rounds = len(file["rounds/target"])
-        for path in (self.folder / REPLIES).glob("[0-9]*"):
+        for path in [path for name in (REPLIES, ROUNDS) for path in (self.folder / name).glob("[0-9]*")]:
             if int(path.stem) > rounds:
-                shutil.rmtree(path)
-        for path in (self.folder / ROUNDS).glob("[0-9]*"):
-            if int(path.stem) > rounds:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         for path in (self.folder / JOURNALS).glob("[0-9]*"):
             if 0 < int(path.name) <= rounds:  # 0 is of the backgrounds, which are dropped when they are stored
                 shutil.rmtree(path)
@@ -187,35 +178,21 @@ class RunWriter:
         Raises:
             RunFileError: if it cannot be written, or a round is damaged; the run can then be resumed.
         """
-        with open_file(self.path) as before, replaced(self.path) as file:
-            for name, value in before.attrs.items():
-                describe(file, **{name: value})
-            for name in before:
-                if name not in ("rounds", "digests"):
-                    before.copy(name, file, expand_external=False)
-            file.create_group("rounds"), file.create_group("digests")
-            before.copy(f"digests/{REPLIES}", file["digests"])
-            for name, data in before["rounds"].items():
-                if not data.is_virtual:
-                    before.copy(data, file["rounds"], name)
-            self._move_rows(before, file["rounds"])
-            about = json.loads(read_text(before, "provenance")) | dict(provenance)
+        with replaced(self.path, keep=True) as file:
+            rounds, digests = file["rounds"], file["digests/rounds"][:]
+            for name, shape in [(name, column.shape) for name, column in rounds.items() if column.is_virtual]:
+                del rounds[name]
+                options = {"chunks": (1, min(shape[1], _CHUNK)), "fletcher32": True}
+                create(rounds, name, PER_PARTICIPANT[name], shape=shape, dtype=COLUMNS[name], **options)
+            for round_index, digest in enumerate(digests):
+                with open_file(self.folder / round_file(round_index), bytes(digest)) as played:
+                    for name, values in played.items():
+                        for start in range(0, len(values), _AT_ONCE):
+                            rounds[name][round_index, start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
+            del file["digests/rounds"]
+            about = json.loads(read_text(file, "provenance")) | dict(provenance)
             describe(file, finished=True, provenance=json.dumps(about, indent=1))
         shutil.rmtree(self.folder / ROUNDS, ignore_errors=True)
-
-    def _move_rows(self, before: h5py.File, rounds: h5py.Group) -> None:
-        """Copies the columns of all rounds, a piece at a time, from the files that `before` refers to."""
-        for name, data in before["rounds"].items():
-            if data.is_virtual:
-                chunks = (1, min(data.shape[1], _CHUNK))
-                column = rounds.create_dataset(name, data.shape, data.dtype, chunks=chunks, fletcher32=True)
-                column.attrs.update(data.attrs)
-        for round_index, digest in enumerate(before["digests/rounds"][:]):
-            path = self.folder / round_file(round_index)
-            with open_file(path, bytes(digest)) as played:
-                for name, values in played.items():
-                    for start in range(0, len(values), _AT_ONCE):
-                        rounds[name][round_index, start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
 
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
@@ -240,12 +217,10 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
                 "system_prompt_text": system,
                 "user_prompt_text": texts.user[group.user_prompt],
                 "announcement_texts": json.dumps(texts.announcements, ensure_ascii=False),
-                **{
-                    f"{name}_text": getattr(texts, name)
-                    for name in ("first_round", "next_round", "retry", "extraction")
-                },
                 "sampling": json.dumps(attributes["sampling"]),
             }
+            for name in ("first_round", "next_round", "retry", "extraction"):
+                attributes[f"{name}_text"] = getattr(texts, name)
             if group.personas:
                 attributes["personas"] = json.dumps(attributes["personas"], ensure_ascii=False)
         given = {key: value for key, value in attributes.items() if value is not None}
