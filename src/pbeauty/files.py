@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
@@ -140,14 +141,18 @@ def printable(text: object, limit: int = 200) -> str:
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
     """A table as lines: the first `left` columns aligned to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [cell + gap if n < left else gap + cell for n, (cell, gap) in enumerate(zip(row, gaps, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for each wide character."""
+    return len(text) + sum(unicodedata.east_asian_width(character) in "WF" for character in text)
 
 
 def csv_cell(value: object) -> object:

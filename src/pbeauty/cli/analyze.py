@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
-import os
-import sys
+import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from pbeauty.cli.run import given_path
 from pbeauty.errors import DONE
-from pbeauty.files import printable
+from pbeauty.files import aligned, printable
 
-if TYPE_CHECKING:  # rich and the analysis are loaded by those commands that need them
-    from rich.console import Console
-
+if TYPE_CHECKING:  # the analysis is loaded by those commands that need it
     from pbeauty.analysis.findings import Findings
     from pbeauty.cli.tables import Table
 
@@ -88,72 +86,56 @@ def plot_command(options: argparse.Namespace) -> int:
 
 def show(findings: Findings, *, full: bool) -> None:
     """Prints findings on standard output, as wide as the terminal is; `full`: every table, not the summary alone."""
-    from rich.console import Console
-
     from pbeauty.cli.tables import headline, power_table, run_tables, summary, sweep_summary, sweep_tables
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
-    text = io.StringIO()  # where standard output is closed, rich would end the process with an error
-    console = Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    texts: list[str | Table] = []
     variation = findings.variation
     if variation:
         varied = ", ".join(variation.varied) or "nothing but seed and sessions"
         runs = sum(len(case.analyses) for case in variation.cases)
-        _say(console, f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
-        for note in variation.notes:
-            _say(console, f"Note: {note}")
-        for table in sweep_tables(findings) if full else sweep_summary(findings):
-            _table(console, table)
-    for table in power_table(findings):
-        _table(console, table)
+        texts.append(f"{runs} runs, {len(variation.cases)} case(s); what varies: {varied}")
+        texts += [f"Note: {note}" for note in variation.notes]
+        texts += sweep_tables(findings) if full else sweep_summary(findings)
+    texts += power_table(findings)
     for one in findings.examined if full or not variation else []:
-        _say(console)
-        if one.analysis.unfinished:
-            _say(console, f"*** {one.analysis.unfinished} ***")
-        for line in headline(one):
-            _say(console, line)
-        for note in one.analysis.notes:
-            _say(console, f"Note: {note}")
-        for table in run_tables(one) if full else summary(one):
-            _table(console, table)
-    _say(console)
-    for caution in findings.cautions:
-        _say(console, f"Note: {caution}")
+        texts.append("")
+        texts += [f"*** {one.analysis.unfinished} ***"] if one.analysis.unfinished else []
+        texts += headline(one)
+        texts += [f"Note: {note}" for note in one.analysis.notes]
+        texts += run_tables(one) if full else summary(one)
+    texts.append("")
+    texts += [f"Note: {caution}" for caution in findings.cautions]
     if not full:
-        _say(console, "--full has every table, --json every figure." + (" Of each run: --full." if variation else ""))
-    sys.stdout.write(text.getvalue())
+        texts.append("--full has every table, --json every figure." + (" Of each run: --full." if variation else ""))
+    width = shutil.get_terminal_size((_WIDTH_OF_FILES, 0)).columns
+    for text in texts:
+        print(*(_wrapped(text, width) if isinstance(text, str) else _table(text, width)), sep="\n")
 
 
-def _say(console: Console, text: str = "") -> None:
-    from rich.text import Text
-
-    console.print(Text(printable(text, 2000)))
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(printable(text, 2000), width, break_on_hyphens=False) or [""]
 
 
-def _table(console: Console, table: Table) -> None:
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    _say(console)
-    console.rule(Text(printable(table.title, 200)), align="left", characters="─")
-    grid = Grid(box=None, pad_edge=False)
-    cells = [max(len(row[index]) for row in table.rows) for index in range(len(table.headings))]
-    fits = sum(map(max, cells, map(len, table.headings))) + 2 * len(cells) <= console.width
-    widths = [max([cell, *map(len, heading.split())]) for cell, heading in zip(cells, table.headings, strict=True)]
-    for index, heading in enumerate(table.headings):
-        # Where it does not fit, headings are folded between words, and the first column is; figures never are.
-        text = printable(heading) if fits or not index else "\n".join(textwrap.wrap(printable(heading), widths[index]))
-        grid.add_column(Text(text), justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
-    for row in table.rows[:_MOST_ROWS]:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    least = min(widths[0], _NARROWEST) + sum(widths[1:]) + 2 * (len(widths) - 1)
-    width, console.width = console.width, max(console.width, least)  # rather too wide than without its last columns
-    console.print(grid)
-    console.width = width
+def _table(table: Table, width: int) -> Iterator[str]:
+    """A table as lines; where it does not fit, its first column is folded, and headings between words, never figures."""
+    title = printable(table.title, 200)
+    yield from ("", f"{title} {'─' * (width - len(title) - 1)}")
+    headings, *rows = ([printable(cell) for cell in row] for row in (table.headings, *table.rows[:_MOST_ROWS]))
+    cells = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = list(map(max, cells, map(len, headings)))
+    gaps = 2 * (len(widths) - 1)
+    if sum(widths) + gaps > width:
+        widths = [max([cell, *map(len, head.split())]) for cell, head in zip(cells, headings, strict=True)]
+        widths[0] = min(widths[0], max(_NARROWEST, width - gaps - sum(widths[1:])))
+    fold = partial(textwrap.wrap, break_on_hyphens=False)
+    folded = [list(map(fold, row, widths)) for row in rows]
+    above = [fold(heading, width)[::-1] for heading, width in zip(headings, widths, strict=True)]
+    lines = [*zip_longest(*above, fillvalue="")][::-1]  # headings stand right above their columns
+    yield from aligned([*lines, *(line for row in folded for line in zip_longest(*row, fillvalue=""))], left=1)
     if len(table.rows) > _MOST_ROWS:
-        _say(console, f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all")
+        yield f"... and {len(table.rows) - _MOST_ROWS:,} rows more; --json has them all"
     if table.note:
-        _say(console, table.note)
+        yield from _wrapped(table.note, width)
 
 
 def number_below(most: float, what: str) -> Callable[[str], float]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from pbeauty import files
 from pbeauty.config.loader import dumps
@@ -152,7 +153,8 @@ class RunWriter:
             if "personas" in file:
                 del file["personas"]
             text = personas.texts.take(np.arange(len(personas.texts)))
-            for (name, about), values in zip(PERSONAS.items(), (personas.source, personas.row, *text), strict=True):
+            columns: list[NDArray[Any]] = [personas.source, personas.row, *text]  # in the order of PERSONAS
+            for (name, about), values in zip(PERSONAS.items(), columns, strict=True):
                 write_array(file, f"personas/{name}", values, about)
             describe(file["personas/source"], labels=[source.label for source in Source])
 
