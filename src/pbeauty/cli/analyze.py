@@ -117,7 +117,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _table(table: Table, width: int) -> Iterator[str]:
-    """A table as lines; where it does not fit, its first column is folded, and headings between words, never figures."""
+    """A table as lines; where it does not fit, headings are folded between words, and so is the first column."""
     title = printable(table.title, 200)
     yield from ("", f"{title} {'─' * (width - len(title) - 1)}")
     headings, *rows = ([printable(cell) for cell in row] for row in (table.headings, *table.rows[:_MOST_ROWS]))
