@@ -94,6 +94,7 @@ def test_what_was_run_is_told(page):
                  "I cannot read a number from 0 to 100", "said:\n\n…\n\nWhich number",
                  "unparsable", "multiplier:", "UNFINISHED"):  # fmt: skip
         assert (told in text) == (told not in ("UNFINISHED", "{multiplier}")), told
+    assert len(re.findall(r"<h\d[^>]*>page<", page.read_text(encoding="utf-8"))) == 1, "its name is in two headings"
     (mean,) = re.findall(r"Guesses by round.*?\n1\n?\s*39\n?\s*([0-9.]+) \[", text, re.DOTALL)[:1]
     assert float(mean) == pytest.approx(np.nanmean(GUESSES[0]), abs=0.06)
 
@@ -133,7 +134,7 @@ def test_a_page_of_an_unfinished_run_says_so(tmp_path, capsys):
     make(tmp_path, GUESSES, experiment(COUNT, rounds=9))
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "pages" / "page.html")]) == 0
     text = (tmp_path / "pages" / "page.html").read_text(encoding="utf-8")
-    assert _Page(text).text.count("UNFINISHED RUN: 3 of 9 rounds") == 2
+    assert _Page(text).text.count("UNFINISHED RUN: 3 of 9 rounds") == 1
     assert capsys.readouterr().out.strip().endswith("page.html")
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["page.html"]
 

@@ -54,7 +54,6 @@ _FEW = ("rounds", "trajectory", "ridgelines")
 _LONGEST_REPLY = 1500
 _HIDDEN = ("ranks", "earlier_jobs")
 """What is in a run's provenance and not copied into its page: it is summed up."""
-_TEMPLATE = "report.html.j2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,20 +85,19 @@ def report(paths: Sequence[Path], out: Path | None, *, confidence: float, sample
     if out is None:
         out = (paths[0] if paths[0].is_dir() else run_file(paths[0]).parent) / REPORT_FILE
     findings = examine(paths, confidence)
-    variation = findings.variation
-    names = dict.fromkeys(one.analysis.name for one in findings.examined)
+    variation, examined = findings.variation, findings.examined
+    names = dict.fromkeys(one.analysis.name for one in examined)
     page = _render(
         name=paths[0].resolve().name if variation and len(paths) == 1 else ", ".join(names),
-        sections=[_section(one, samples, findings) for one in findings.examined[:MOST_RUNS]],
-        left_out=max(0, len(findings.examined) - MOST_RUNS),
+        sections=[_section(one, samples, findings) for one in examined[:MOST_RUNS]],
         pictures=[_picture(drawing) for drawing in sweep_drawings(variation)] if variation else [],
         tables=sweep_tables(findings),
-        varied=variation.varied if variation else [],
-        variation_notes=variation.notes if variation else [],
-        unfinished=[one for one in findings.examined if one.analysis.unfinished],
-        runs=len(findings.examined),
+        variation=variation,
+        unfinished=sum(not one.analysis.finished for one in examined),
+        runs=len(examined),
         confidence=f"{100 * confidence:g} %",
         cautions=findings.cautions,
+        sources=dict.fromkeys(c.source.citation for one in examined for c in one.comparisons),
         version=__version__,
     )
     try:
@@ -118,7 +116,7 @@ def _render(**values: Any) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"readable": readable, "line": printable}
-    return environment.get_template(_TEMPLATE).render(**values)
+    return environment.get_template("report.html.j2").render(**values)
 
 
 def readable(text: str, limit: int = _LONGEST_REPLY) -> str:
@@ -149,9 +147,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
     with Run(one.path) as run:
         drawings = list(run_drawings(run, analysis, one.comparisons))
         rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
-        most = max(2, MOST_HISTOGRAMS // min(runs, MOST_RUNS))
-        if len(rounds) > most:
-            rounds = [rounds[index] for index in evenly(len(rounds), most)]
+        rounds = [rounds[index] for index in evenly(len(rounds), max(2, MOST_HISTOGRAMS // min(runs, MOST_RUNS)))]
         shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
         return {
             "title": title,
