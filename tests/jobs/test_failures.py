@@ -399,7 +399,7 @@ def test_a_round_without_a_valid_guess_ends_the_run_and_keeps_the_rounds_before(
     done = mpirun(ranks, *arguments, program=altered(tmp_path, NOBODY.format(round_index=number - 1)))
     assert (done.code, done.left) == (1, []), done
     message = f"round {number}: no participant gave a valid guess, so the round has no target (50 unparsable)"
-    assert f"pbeauty: {message}; the rounds before it are kept" in done.err
+    assert f"pbeauty: {message}; its replies are kept in replies/000{number}, and so are the rounds before" in done.err
     assert "Traceback" not in done.err
     assert done.out.splitlines()[-1] == f"results: {tmp_path / 'run'}"
     assert rounds_kept(tmp_path / "run") == number - 1

@@ -81,7 +81,7 @@ class Moderator:
             counts = ", ".join(f"{n:,} {status.name.lower()}" for status, n in scored.statuses.items() if n)
             self.failure = (
                 f"round {self.rounds + 1}: no participant gave a valid guess, so the round has no target ({counts}); "
-                "the rounds before it are kept"
+                f"its replies are kept in replies/{self.rounds + 1:04}, and so are the rounds before it"
             )
             return
         took = {"seconds": seconds} | time_parts(times, seconds, time.monotonic() - self._began)

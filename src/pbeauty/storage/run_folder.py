@@ -95,7 +95,7 @@ def check_same_experiment(run: Run, experiment: Experiment) -> None:
     ]
     if differences:
         raise ConfigError(
-            f"{run.path.parent} holds a run of another experiment and cannot be resumed:{''.join(differences)}"
+            f"{run.path.parent} holds a run of another experiment; another --out starts anew:{''.join(differences)}"
         )
 
 

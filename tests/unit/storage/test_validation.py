@@ -316,7 +316,7 @@ def test_going_on_with_another_experiment_is_refused_with_the_differences(overri
     with pytest.raises(ConfigError) as caught:
         read_checkpoint(folder, loads(EXPERIMENT, [override, "game.multiplier=1/2"]))
     told = str(caught.value).splitlines()
-    assert told[0] == f"{folder} holds a run of another experiment and cannot be resumed:"
+    assert told[0] == f"{folder} holds a run of another experiment; another --out starts anew:"
     assert sorted(told[1:]) == sorted(f"  {line}" for line in [*listed, "game.multiplier: '2/3' in the run, '1/2' now"])
 
 
