@@ -21,6 +21,8 @@ def test_the_bench_reports_every_way_of_playing_and_its_ratios():
         assert report["participants_per_second"][way] * took == pytest.approx(80)
     assert report["real_to_naive"] == seconds["naive"] / seconds["real"]
     assert report["real_to_ceiling"] == seconds["ceiling"] / seconds["real"]
+    assert report["by_cpu_time"].keys() == {"real_to_naive", "real_to_ceiling"}
+    assert all(ratio > 0 for ratio in report["by_cpu_time"].values())
     # The first round's prompts are all the same; the later ones begin with what was asked before.
     assert all(0.3 < share < 1 for share in report["cached_share"])
 

@@ -91,20 +91,21 @@ def bench(comm: Comm, experiment: Experiment, repeats: int) -> dict[str, Any]:
     Returns:
         JSON values. `seconds`: for all rounds, by way, turn by turn. `participants_per_second`: by way, the median over
         the turns; the start of the engine is not in it. `real_to_naive`, `real_to_ceiling`: medians of the ratios of
-        these rates, turn by turn. `prompt_tokens_per_second`, `output_tokens_per_second`, and `cached_share` (of the
-        prompt tokens of each round) are of the real way.
+        these rates, turn by turn; `by_cpu_time` has the same of CPU time, which other programs on the machine disturb
+        less (on a GPU it says little). `prompt_tokens_per_second`, `output_tokens_per_second`, and `cached_share` (of
+        the prompt tokens of each round) are of the real way.
     """
     players = _Players(comm, experiment)
     print(f"engine ready; {repeats} turns of {len(WAYS)} ways, after one that does not count", file=sys.stderr)
-    times = np.empty((1 + repeats, len(WAYS)))
+    times = np.empty((1 + repeats, len(WAYS), 2))  # wall and CPU seconds
     for turn in range(1 + repeats):
         times[turn] = [players.play(way) for way in WAYS]
         if turn:
-            shown = ", ".join(f"{way} {took:.2f} s" for way, took in zip(WAYS, times[turn], strict=True))
+            shown = ", ".join(f"{way} {took:.2f} s" for way, took in zip(WAYS, times[turn, :, 0], strict=True))
             print(f"turn {turn}/{repeats}: {shown}", file=sys.stderr, flush=True)
     rounds, participants = experiment.game.rounds, len(players.llm.ids)
-    seconds = dict(zip(WAYS, times[1:].T.tolist(), strict=True))
-    ratios = np.median(times[1:, :2] / times[1:, 2:], axis=0).tolist()
+    seconds = dict(zip(WAYS, times[1:, :, 0].T.tolist(), strict=True))
+    ratios, by_cpu_time = np.median(times[1:, :2] / times[1:, 2:], axis=0).T.tolist()
     prompt_tokens, cached_tokens, output_tokens = players.tokens
     median = {way: float(np.median(took)) for way, took in seconds.items()}
     return {
@@ -116,6 +117,7 @@ def bench(comm: Comm, experiment: Experiment, repeats: int) -> dict[str, Any]:
         "prompt_tokens_per_second": float(prompt_tokens.sum()) / median["real"],
         "output_tokens_per_second": float(output_tokens.sum()) / median["real"],
         **dict(zip(RATIOS, ratios, strict=True)),
+        "by_cpu_time": dict(zip(RATIOS, by_cpu_time, strict=True)),
         "cached_share": (cached_tokens / prompt_tokens).tolist(),
     }
 
@@ -124,7 +126,10 @@ def describe(report: dict[str, Any]) -> str:
     """A report in lines for people."""
     rows = [
         *((way, f"{rate:,.1f} participants/s") for way, rate in report["participants_per_second"].items()),
-        *((name.replace("_to_", " / "), f"{report[name]:.3f}") for name in RATIOS),
+        *(
+            (name.replace("_to_", " / "), f"{report[name]:.3f} (by CPU time {report['by_cpu_time'][name]:.3f})")
+            for name in RATIOS
+        ),
         ("prompts", f"{report['prompt_tokens_per_second']:,.0f} tokens/s"),
         ("cached by round", ", ".join(f"{100 * share:.0f}%" for share in report["cached_share"])),
         ("replies", f"{report['output_tokens_per_second']:,.0f} tokens/s"),
@@ -156,19 +161,19 @@ class _Players:
             self.llm, self._engine = participants.llm, participants.llm.engine
             self._prompts = [self._prompts_of(round_index) for round_index in range(experiment.game.rounds)]
 
-    def play(self, way: str) -> float:
-        """Plays all rounds in one of `WAYS`; the seconds that it took."""
+    def play(self, way: str) -> tuple[float, float]:
+        """Plays all rounds in one of `WAYS`; the wall seconds and the CPU seconds that it took."""
         self._engine.forget()
         if way == "real":
             with self._played():
                 return self._took
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         for prompts in self._prompts:
             if way == "naive":
                 self._chat(prompts)
             else:
                 self._stream(prompts)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - began_cpu
 
     @contextmanager
     def _played(self) -> Iterator[Participants]:
@@ -187,9 +192,9 @@ class _Players:
                     )
                 )
             assert ready and ready.moderator  # in an empty folder, and on one rank
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             play_game(ready.job, ready.participants, ready.moderator)
-            self._took = time.perf_counter() - began
+            self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not ready.moderator.finished:
                 raise ConfigError(
                     f"the game could not be played to its end: {ready.moderator.failure or 'interrupted'}"
