@@ -16,7 +16,7 @@ from pbeauty.cli.forecast import Conditions, forecast
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.differences import varied_settings
 from pbeauty.config.sweep import is_sweep
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE
 from pbeauty.files import printable
 from pbeauty.game.announcement import announced_in_words
 from pbeauty.game.experiment import Experiment
@@ -49,35 +49,33 @@ def command(options: argparse.Namespace) -> int:
     limit = options.time_limit
     if limit is None and (end := job_end()) is not None:
         limit = max(0.0, end - time.time())
-    request, sweep = RunRequest(options.config, tuple(options.set)), None
-    if is_sweep(options.config):
+    request, sweep = RunRequest(options.config, tuple(options.set), case=options.case), None
+    if options.case is None and is_sweep(options.config):
         from pbeauty.job.sweep_runner import prepare_sweep
 
         sweep = prepare_sweep(request)[0]
-        cases = (sweep.pick(options.case),) if options.case is not None else sweep.cases
-        experiments = {case.name: case.experiment for case in cases}
-    elif options.case is not None:
-        raise ConfigError(f"{options.config} is no sweep and has no cases")
+        folder: Path | None = sweep.folder
+        experiments = {case.name: case.experiment for case in sweep.cases}
     else:
-        experiments = {"": prepare(request)[0]}
+        experiment, request = prepare(request)
+        folder = request.out.parent if request.out else None  # that of a case is known
+        experiments = {request.out.name if request.out else "": experiment}
     alone = len(experiments) == 1
     conditions = Conditions(options.ranks, options.gpu_memory, options.rate, limit if alone else None)
     found = {name: forecast(experiment, conditions) for name, experiment in experiments.items()}
     engines = {name: _engines(experiment) if options.engines else {} for name, experiment in experiments.items()}
     if options.json:
         documents = [
-            ({"case": name, "folder": str(sweep.folder / name)} if sweep else {})
+            ({"case": name, "folder": str(folder / name)} if folder else {})
             | {"forecast": found[name], "engines": engines[name]}
             | experiment.model_dump(mode="json")
             for name, experiment in experiments.items()
         ]
-        whole: Any = documents[0]
-        if sweep and not options.case:
-            whole = {"sweep": sweep.name, "folder": str(sweep.folder), "cases": documents}
+        whole = {"sweep": sweep.name, "folder": str(folder), "cases": documents} if sweep else documents[0]
         print(json.dumps(whole, indent=1))
         return DONE
     warned = any(one["warnings"] for one in found.values())
-    case = f", case {next(iter(experiments))}" if sweep and alone else ""
+    case = f", case {next(iter(experiments))}" if folder and alone else ""
     print(f"{printable(options.config, 1000)}{case}: good{', but see the warnings' if warned else ''}")
     if not options.engines and any(model.engine for one in experiments.values() for model in one.used_models.values()):
         print("  engine arguments: names, types and limits are right; --engines has vLLM look at them together")
@@ -85,10 +83,10 @@ def command(options: argparse.Namespace) -> int:
         name: [*_summary(experiment), *_describe_engines(engines[name]), *describe(found[name])]
         for name, experiment in experiments.items()
     }
-    if alone or sweep is None:
+    if alone or folder is None:
         lines = next(iter(described.values()))
     else:
-        lines = [*_cases(described, experiments), *_totals(sweep.folder, list(found.values()), limit)]
+        lines = [*_cases(described, experiments), *_totals(folder, list(found.values()), limit)]
     print("\n".join(f"  {line}" for line in lines))
     return DONE
 

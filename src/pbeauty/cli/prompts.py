@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from pbeauty.cli.run import given_path
 from pbeauty.config.loader import loads
@@ -46,7 +45,7 @@ def command(options: argparse.Namespace) -> int:
         return DONE
     found = entries(experiment)
     if options.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print(json.dumps([entry._asdict() for entry in found], indent=1))
         return DONE
     width = max(len(entry.name) for entry in found)
     for entry in found:
@@ -55,8 +54,7 @@ def command(options: argparse.Namespace) -> int:
     return DONE
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One prompt."""
 
     name: str
@@ -138,17 +136,13 @@ def render(name: str, experiment: Experiment | None = None) -> str:
 
 def _traits(name: str, experiment: Experiment) -> dict[str, str]:
     """Group, attributes and background of the first participant with the prompt, or else of the first model."""
-    talkers = []
-    start = 0
-    for group in experiment.population:
-        if isinstance(group, LLMGroup):
-            talkers.append((name not in (group.system_prompt, group.user_prompt), start, group))
-        start += group.count
+    groups = experiment.population
+    talkers = {index: group for index, group in enumerate(groups) if isinstance(group, LLMGroup)}
     if not talkers:
         return {}
-    _, first, group = min(talkers, key=lambda talker: talker[:2])
+    index, group = max(talkers.items(), key=lambda one: name in (one[1].system_prompt, one[1].user_prompt))
     personas = load_personas(experiment)
-    traits = personas.traits(first) if personas else {}
+    traits = personas.traits(sum(group.count for group in groups[:index])) if personas else {}
     if group.personas and group.personas.write:
         traits["background"] = "(what the model will have written)"
     return traits | {"group": group.name}

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbeauty.errors import BAD_REQUEST, JobError
-
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
@@ -65,14 +63,15 @@ def _on_every_rank(options: argparse.Namespace, work: Callable[[Comm, RunRequest
 
 
 def _play(comm: Comm, request: RunRequest) -> int:
-    from pbeauty.config.sweep import is_sweep
     from pbeauty.job.runner import run  # on all ranks at once, before they wait for the first time
     from pbeauty.mpi.collectives import run_on_root
 
-    sweep = run_on_root(comm, lambda: is_sweep(request.config))
-    if request.case is not None and not sweep:
-        raise JobError(f"{request.config} is no sweep and has no cases", BAD_REQUEST)
-    if request.case is not None or not sweep:
+    def sweep() -> bool:
+        from pbeauty.config.sweep import is_sweep  # which the other ranks have no use for
+
+        return is_sweep(request.config)
+
+    if request.case is not None or not run_on_root(comm, sweep):
         return run(comm, request)
     from pbeauty.job.sweep_runner import run_sweep
 

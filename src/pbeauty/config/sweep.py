@@ -121,12 +121,21 @@ def load_cases(path: Path, overrides: Sequence[str] = (), case: str | None = Non
     Raises:
         ConfigError: naming every fault.
     """
-    if is_sweep(path):
-        sweep = load_sweep(path, overrides)
-        return [one.experiment for one in (sweep.cases if case is None else [sweep.pick(case)])]
     if case is not None:
+        return [load_case(path, overrides, case)[1].experiment]
+    return [one.experiment for one in load_sweep(path, overrides).cases] if is_sweep(path) else [load(path, overrides)]
+
+
+def load_case(path: Path, overrides: Sequence[str], case: str) -> tuple[Sweep, Case]:
+    """Reads a sweep, and picks a case of it as `Sweep.pick`.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    if not is_sweep(path):
         raise ConfigError(f"{path} is no sweep and has no cases")
-    return [load(path, overrides)]
+    sweep = load_sweep(path, overrides)
+    return sweep, sweep.pick(case)
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

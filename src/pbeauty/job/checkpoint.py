@@ -103,10 +103,9 @@ def prepare(request: RunRequest) -> tuple[Experiment, RunRequest]:
     if request.case is None:
         experiment = load(request.config, request.overrides)
     else:
-        from pbeauty.config.sweep import load_sweep
+        from pbeauty.config.sweep import load_case
 
-        sweep = load_sweep(request.config, request.overrides)
-        found = sweep.pick(request.case)
+        sweep, found = load_case(request.config, request.overrides, request.case)
         experiment, request = found.experiment, replace(request, out=request.out or sweep.folder / found.name)
     check_models(experiment, request.config.parent)
     return experiment, request

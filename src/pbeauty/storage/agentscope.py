@@ -159,19 +159,18 @@ def _prompts(prompts: Any) -> dict[str, dict[str, str]]:
 
 def _people(path: Path) -> list[str]:
     """The lines of a file of ours, from the example's."""
-    lines, faults = [], []
+    lines = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            background = json.loads(line)["prompt"].strip()
+        if line.strip():
+            try:
+                background = json.loads(line)["prompt"].strip()
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                background = ""
+            if not background:
+                raise ConfigError(f"{path}, line {number}: expected a JSON object with a text under `prompt`")
             lines.append(json.dumps({"background": background}, ensure_ascii=False) + "\n")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            background = ""
-        if not background:
-            faults.append(f"{path}, line {number}: expected a JSON object with a text under `prompt`")
-    if faults or not lines:
-        raise ConfigError("\n".join(faults[:10]) or f"{path} is empty")
+    if not lines:
+        raise ConfigError(f"{path} is empty")
     return lines
 
 

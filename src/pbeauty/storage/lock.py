@@ -20,10 +20,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, StringConstraints, ValidationError
 
@@ -76,8 +75,7 @@ def this_process() -> Owner:
     )
 
 
-@dataclass(frozen=True)
-class FoundLock:
+class FoundLock(NamedTuple):
     """A lock file that was found in a folder."""
 
     owner: Owner | None

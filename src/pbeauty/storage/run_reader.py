@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -34,8 +34,7 @@ _MOST_OPEN = 16
 """Files beside run.h5 that are open at a time."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredReply:
+class StoredReply(NamedTuple):
     """One reply of a language model, as it came: text to be shown with care."""
 
     purpose: Purpose
