@@ -53,6 +53,10 @@ _SYSTEM_IDS = {
 _COMPOSITION_IDS = {"education": 11, "profession": 12}
 """Those of a background with the composition of the players, by the attribute that it is told of."""
 _USER_IDS = {"direct": 1, "step-by-step": 2}
+_STATISTICS = {
+    "win": "target", "cnt": "n_valid", "avg": "mean", "med": "median", "std": "std", "max": "max", "min": "min"
+}  # fmt: skip
+"""The example's names of figures of a round."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -285,18 +289,8 @@ def _result(run: Run, round_index: int, session: int, last: Callable[[int], str 
         text = last(first + participant)
         said = {} if text is None else {"raw": text}
         data[f"P{participant}"] = {"value": float(guesses[participant]), **said, "round": round_index + 1}
-    numbers = guesses[valid]
-    stats = {
-        "win": outcome.target.item(),
-        "cnt": outcome.n_valid.item(),
-        "avg": float(numbers.mean()),
-        "med": float(np.median(numbers)),
-        "std": float(numbers.std()),
-        "max": float(numbers.max()),
-        "min": float(numbers.min()),
-        "time": float(run.read("seconds").sum()),
-    }
-    return {"data": data, "stats": stats}
+    stats = {theirs: getattr(outcome, ours).item() for theirs, ours in _STATISTICS.items()}
+    return {"data": data, "stats": stats | {"time": float(run.read("seconds").sum())}}
 
 
 def _model(experiment: Experiment) -> str:

@@ -35,14 +35,13 @@ _LONGEST = 1 << 26
 
 
 class Journal:
-    """The file that one rank appends to during one round; a context manager, which closes it."""
+    """The file that one rank appends to during one round; a context manager, which closes it.
+
+    What cannot be written, on a full disk say, raises RunFileError.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Creates the file; `path` must be new.
-
-        Raises:
-            RunFileError: if it cannot be created.
-        """
+        """Creates the file; `path` must be new."""
         self.path = path
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,29 +54,18 @@ class Journal:
         self.close()
 
     def append(self, participant: int, call: int, reply: Reply) -> None:
-        """Adds a reply to a participant's call, counted in this round from 0.
-
-        It is safe from a crash of the program after the next `flush`.
-        """
+        """Adds a reply to a participant's call, from 0 in this round; after `flush`, a crash does not lose it."""
         fields = (participant, call, reply.truncated, reply.prompt_tokens, reply.cached_tokens)
         payload = _FIELDS.pack(*fields) + struct.pack(f"<{len(reply.tokens)}i", *reply.tokens)
         self._file.write(_FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload)
 
     def flush(self) -> None:
-        """Hands what was appended to the operating system.
-
-        Raises:
-            RunFileError: if it does not take it, on a full disk say.
-        """
+        """Hands what was appended to the operating system."""
         with write_errors(self.path):
             self._file.flush()
 
     def close(self) -> None:
-        """Makes sure that the records are on the disk itself.
-
-        Raises:
-            RunFileError: as `flush`.
-        """
+        """Makes sure that the records are on the disk itself."""
         with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -46,13 +46,10 @@ def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Pat
     for folder in candidates:
         try:
             folder.mkdir(parents=True, exist_ok=out is not None)
-        except FileExistsError:
-            if out is None:
-                continue
-            raise ConfigError(f"cannot create the result folder {folder}: a file of this name exists") from None
+            return folder
         except OSError as error:
-            raise ConfigError(f"cannot create the result folder {folder}: {error.strerror}") from None
-        return folder
+            if out or not isinstance(error, FileExistsError):
+                raise ConfigError(f"cannot create the result folder {folder}: {error.strerror}") from None
     raise ConfigError(f"cannot create a result folder: {candidates[0]} and its like exist")
 
 

@@ -55,11 +55,7 @@ class LazyArray:
         self.dtype: np.dtype = self._dataset.dtype
 
     def __getitem__(self, which: Any) -> Any:
-        """As numpy indexes.
-
-        Raises:
-            RunFileError: if the file is damaged.
-        """
+        """As numpy indexes; RunFileError if a file is damaged."""
         if not self._dataset.is_virtual:
             with read_errors(self._run.path):
                 return validation.check_values(self._name, self._dataset[which], self._run.experiment.game)
@@ -84,7 +80,10 @@ class LazyArray:
 
 
 class Run:
-    """A run on disk, opened for reading; finished rounds only. Use it as a context manager, or `close` it."""
+    """A run on disk, opened for reading; finished rounds only. Use it as a context manager, or `close` it.
+
+    Whatever reads from it raises RunFileError where a file is missing or damaged, and names the file.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Opens a run; one that is being played is seen as it is now.
@@ -170,9 +169,6 @@ class Run:
         Args:
             name: guess, status, mean, ... (see `schema`)
             which: a round, from 0, or a range of rounds.
-
-        Raises:
-            RunFileError: if it is missing or damaged.
         """
         with read_errors(self.path):
             return LazyArray(self, name)[which]
@@ -190,11 +186,7 @@ class Run:
             raise RunFileError(f"{self.path} is damaged: rounds/n_valid: it is not the number of guesses")
 
     def answers(self, round_index: int, who: slice = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Guesses and statuses of a round from 0, of all participants or of some.
-
-        Raises:
-            RunFileError: if the file is damaged, or if they do not fit together.
-        """
+        """Guesses and statuses of a round from 0, of all participants or of some."""
         guesses, status = self.guesses[round_index, who], self.status[round_index, who]
         with read_errors(self.path):
             validation.check_answers(guesses, status, self.read("n_valid", round_index) if who == slice(None) else None)
@@ -259,11 +251,7 @@ class Run:
 
     @cached_property
     def personas(self) -> Personas | None:
-        """Attributes and backgrounds of all participants; None where they are not stored.
-
-        Raises:
-            RunFileError: if they are damaged.
-        """
+        """Attributes and backgrounds of all participants; None where they are not stored."""
         if "personas" not in self.file:
             return None
         with read_errors(self.path):
@@ -288,7 +276,6 @@ class Run:
 
         Raises:
             IndexError: if there is no such finished round, or no such participant.
-            RunFileError: if the stored replies are missing or damaged.
         """
         rounds, count = self.guesses.shape
         if not (1 <= round <= rounds and 0 <= participant < count):
@@ -314,39 +301,23 @@ class Run:
         return []
 
     def check_rounds(self) -> None:
-        """Holds the files of all rounds against their digests, so that damage is found before other rounds are played.
-
-        Raises:
-            RunFileError: naming the first that is damaged.
-        """
+        """Holds the files of all rounds against their digests: damage is to be found before other rounds are played."""
         for round_index in range(0 if self.complete else self.round_count):
             self.round_rows(round_index)
 
     def round_rows(self, round_index: int) -> h5py.File:
-        """The file of a round's rows while the run is played.
-
-        Raises:
-            RunFileError: if it is missing, damaged, or of another run or round.
-        """
+        """The file of a round's rows while the run is played."""
         with read_errors(self.path):
             digest = bytes(self.file["digests/rounds"][round_index])
         return self._opened(StoredFile(round_file(round_index), digest))
 
     def reply_files(self, round_index: int) -> list[StoredFile]:
-        """The files of a round's stored replies, in order: each is named by the first participant that may be in it.
-
-        Raises:
-            RunFileError: if run.h5 was tampered with.
-        """
+        """The files of a round's stored replies, in order: each is named by the first participant that may be in it."""
         with read_errors(self.path):
             return validation.reply_files(self.file, round_index)
 
     def open_reply_files(self, round_index: int) -> Iterator[tuple[Path, h5py.File]]:
-        """The files of a round's stored replies, path and content of one after the other.
-
-        Raises:
-            RunFileError: if one is missing or damaged.
-        """
+        """The files of a round's stored replies, path and content of one after the other."""
         for stored in self.reply_files(round_index):
             yield self.path.parent / stored.path, self._opened(stored)
 

@@ -54,7 +54,10 @@ _AT_ONCE = 1 << 22
 
 
 class RunWriter:
-    """Writes one run; owned by the moderator."""
+    """Writes one run; owned by the moderator.
+
+    What cannot be written, or is damaged, raises RunFileError; the file then holds what it held before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,10 +73,7 @@ class RunWriter:
             folder: the run's own.
             experiment: resolved; stored whole.
             provenance: JSON values that say where and with what the run was made.
-            run_id: tells this run from every other one; a new one unless given.
-
-        Raises:
-            RunFileError: if the file cannot be written.
+            run_id: a new one unless given.
         """
         writer = cls(folder)
         with replaced(writer.path) as file:
@@ -110,9 +110,6 @@ class RunWriter:
             times: in s, `seconds` for how long it took, and by `TIME_PARTS` where that went; NaN is stored for those
                 that are missing.
             replies: the files of the round's replies.
-
-        Raises:
-            RunFileError: if it cannot be written; the file then holds the rounds before.
         """
         seconds = dict.fromkeys(TIME_PARTS, math.nan) | dict(times)
         with replaced(self.path, keep=True) as file:
@@ -139,11 +136,7 @@ class RunWriter:
             create(file, f"digests/{REPLIES}/{number}", DIGESTS, data=digests)
 
     def keep_personas(self, personas: Personas) -> None:
-        """Adds attributes and backgrounds, or replaces them once a model has written its part.
-
-        Raises:
-            RunFileError: if they cannot be written.
-        """
+        """Adds attributes and backgrounds, or replaces them once a model has written its part."""
         with replaced(self.path, keep=True) as file:
             for name, codes in personas.codes.items():
                 if name not in file["participants"]:
@@ -175,11 +168,7 @@ class RunWriter:
                 shutil.rmtree(path)
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
-        """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5.
-
-        Raises:
-            RunFileError: if it cannot be written, or a round is damaged; the run can then be resumed.
-        """
+        """Marks the run as played to its end, adds to its provenance, and moves the rows of all rounds into run.h5."""
         with replaced(self.path, keep=True) as file:
             rounds, digests = file["rounds"], file["digests/rounds"][:]
             for name, shape in [(name, column.shape) for name, column in rounds.items() if column.is_virtual]:
