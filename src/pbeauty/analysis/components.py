@@ -95,6 +95,7 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
         NaN with one session a case, and where a variance by sampling is NaN.
     """
     from scipy.optimize import brentq
+    from scipy.special import chdtri  # all of scipy.stats takes half a second to import
 
     freedom = sum(y.size - 1 for y in means)
     if freedom < 1 or any(np.isnan(v).any() for v in within):
@@ -115,7 +116,7 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
         most = 2 * freedom * square / level  # Q is at most the sum of squares over s^2
         return math.sqrt(float(brentq(lambda variance: q(variance) - level, 0.0, most)))
 
-    high, low = (solve(_chi2(0.5 + sign * confidence / 2, freedom)) for sign in (-1, 1))
+    high, low = (solve(float(chdtri(freedom, 0.5 + sign * confidence / 2))) for sign in (1, -1))
     value = math.sqrt(max(0.0, square - sampling))
     return Estimate(value, min(low, value), max(high, value))
 
@@ -276,6 +277,8 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
         components: of the pilot's rounds; one session is enough, though it cannot tell how sessions vary.
         difference: of means, in units of the game, not 0.
     """
+    from scipy.special import chdtri
+
     found = []
     for one in components:
         known = not math.isnan(one.observed)
@@ -283,18 +286,11 @@ def power(components: Sequence[Components], difference: float) -> list[Power]:
         if math.isnan(sd):
             continue
         basis = f"{one.sessions} sessions" if known else "participants alone: at least"
-        high = sd * math.sqrt(one.freedom / _chi2(0.025, one.freedom)) if known else math.nan
+        high = sd * math.sqrt(one.freedom / float(chdtri(one.freedom, 0.975)))
         needed, surer = (sessions_needed(sd, difference, goal) for goal in (0.8, 0.9))
         cautious = sessions_needed(high, difference, 0.8) if known else None
         found.append(Power(one.round, difference, sd, basis, needed, surer, cautious))
     return found
-
-
-def _chi2(level: float, freedom: float) -> float:
-    """A quantile of the chi-squared distribution."""
-    from scipy.special import gammaincinv  # all of scipy.stats takes half a second to import
-
-    return 2 * float(gammaincinv(freedom / 2, level))
 
 
 def sessions_needed(sd: float, difference: float, goal: float) -> int:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from pbeauty.analysis import intervals
 from pbeauty.analysis.components import WORDED
-from pbeauty.analysis.group_stats import Binned
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.references import published_rules
-from pbeauty.analysis.variation import Case, Variation
+from pbeauty.analysis.variation import Variation
 from pbeauty.game.experiment import Game
 from pbeauty.game.randomness import seeds
+from pbeauty.game.records import Floats
 from pbeauty.game.theory import level_k_guess
 
 TEXTBOOK = Game()
@@ -57,45 +57,35 @@ class Probe:
 
 def probes(variation: Variation) -> list[Probe]:
     """A row for each case of individual players on [0, 100]; empty where neither wording nor p varies."""
+    from scipy.stats import binomtest
+
     if not any(key.rpartition(".")[2] in PROBED for key in variation.varied):
         return []
-    counted = [(case, _first(case)) for case in variation.cases]
     rows: list[Probe] = []
     start: tuple[Game, NDArray[np.int64]] | None = None
-    for index, (case, bins) in enumerate(counted):
-        game = case.analyses[0].game
-        if bins is None or not published_rules(game) or (game.low, game.high) != (TEXTBOOK.low, TEXTBOOK.high):
+    for index, case in enumerate(variation.cases):
+        game, found = case.analyses[0].game, [cell.counted for cell in case.cells(1).values() if cell.counted]
+        if not found or not published_rules(game) or (game.low, game.high) != (TEXTBOOK.low, TEXTBOOK.high):
             continue
-        start = start or (game, bins.counts)
-        alike = rows and math.isclose(game.p, start[0].p) and game.offset == start[0].offset
-        distance, p_value = _distance(bins.counts, start[1], index) if alike else (math.nan, math.nan)
-        rows.append(_probe(case.label, game, bins, (distance, p_value)))
+        counts = np.sum([bins.counts for bins in found], axis=0)
+        n, (textbook, own) = int(counts.sum()), (_near(found[0].edges, rules) for rules in (TEXTBOOK, game))
+        shares = [intervals.share(int(counts[near].sum()), n) for near in (textbook, own)]
+        recited = distance = p_value = math.nan
+        if math.isclose(game.p, TEXTBOOK.p, rel_tol=1e-3) and not game.offset:
+            shares[1] = intervals.NONE
+        else:
+            apart = int(counts[textbook & ~own].sum()), int(counts[own & ~textbook].sum())
+            recited = float(binomtest(apart[0], sum(apart), alternative="greater").pvalue) if sum(apart) else math.nan
+        if start and math.isclose(game.p, start[0].p) and game.offset == start[0].offset:
+            distance, p_value = _distance(counts, start[1], index)
+        start = start or (game, counts)
+        rows.append(Probe(case.label, n, shares[0], shares[1], recited, distance, p_value))
     return intervals.adjusted(rows)
 
 
-def _first(case: Case) -> Binned | None:
-    """First guesses of all sessions of a case."""
-    found = [cell.counted for cell in case.cells(1).values() if cell.counted]
-    return Binned(found[0].edges, np.sum([bins.counts for bins in found], axis=0)) if found else None
-
-
-def _probe(label: str, game: Game, bins: Binned, difference: tuple[float, float]) -> Probe:
-    from scipy.stats import binomtest
-
-    n = int(bins.counts.sum())
-    textbook, own = (_near(bins, rules) for rules in (TEXTBOOK, game))
-    recited = math.nan
-    classic = math.isclose(game.p, TEXTBOOK.p, rel_tol=1e-3) and not game.offset
-    if not classic:
-        apart = int(bins.counts[textbook & ~own].sum()), int(bins.counts[own & ~textbook].sum())
-        recited = float(binomtest(apart[0], sum(apart), alternative="greater").pvalue) if sum(apart) else math.nan
-    shares = [intervals.share(int(bins.counts[near].sum()), n) for near in (textbook, own)]
-    return Probe(label, n, shares[0], intervals.NONE if classic else shares[1], recited, *difference)
-
-
-def _near(bins: Binned, game: Game) -> NDArray[np.bool_]:
+def _near(edges: Floats, game: Game) -> NDArray[np.bool_]:
     """Which bins, bool[bin], are near what levels 1 and 2 guess in the first round of this game."""
-    middles = (bins.edges[:-1] + bins.edges[1:]) / 2
+    middles = (edges[:-1] + edges[1:]) / 2
     answers = [level_k_guess(game, level, (game.low + game.high) / 2) for level in (1, 2)]
     return np.min([np.abs(middles - answer) for answer in answers], axis=0) <= _REACH * (game.high - game.low)
 

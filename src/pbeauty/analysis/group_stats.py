@@ -255,16 +255,8 @@ class Round:
         read = ~np.isnan(self.guesses) & (self.reading != ReadingRule.NONE)
         counts = np.bincount(self.reading[read], minlength=len(ReadingRule))
         strict = read & np.isin(self.reading, [rule for rule in ReadingRule if rule.strict])
-        return Readings(
-            self.index + 1,
-            {
-                rule.name.lower().replace("_", " "): int(counts[rule]) / int(counts.sum())
-                for rule in ReadingRule
-                if rule
-            },
-            self._mean(read).value,
-            self._mean(strict),
-        )
+        shares = {r.name.lower().replace("_", " "): float(counts[r] / counts.sum()) for r in ReadingRule if r}
+        return Readings(self.index + 1, shares, self._mean(read).value, self._mean(strict))
 
     def _mean(self, which: NDArray[np.bool_]) -> Estimate:
         """Of some valid guesses, bool[participant]."""

@@ -57,8 +57,6 @@ class Trajectory:
     p: float
     sessions: tuple[tuple[float, ...], ...]
     """[session][period]: the mean guess, as published."""
-    medians: tuple[tuple[float, ...], ...]
-    """Likewise."""
     source: Source
 
     @property
@@ -78,11 +76,8 @@ class Pool:
     offset: float = 0.0
     low: float = 0.0
     high: float = 100.0
-    players: str = ""
-    """In a session, as published; with two or three, one's own guess moves the target."""
     n: int | None = None
     mean: float | None = None
-    median: float | None = None
     std: float | None = None
     """With divisor n - 1, as it is taken to be."""
     target: float | None = None
@@ -114,8 +109,6 @@ class Model:
     """The study's name for it, `P1` to `P4`."""
     asked: str = "one game"
     """What the prompt asks for, or what each mean is of."""
-    std: float | None = None
-    """Of the guesses of the first round."""
 
 
 @dataclass(frozen=True)
@@ -173,16 +166,14 @@ def load() -> References:
     return References(
         sources=tuple(sources.values()),
         sessions=tuple(
-            Trajectory(
-                entry["p"], tuple(map(tuple, entry["means"])), tuple(map(tuple, entry["medians"])), entry["source"]
-            )
+            Trajectory(entry["p"], tuple(map(tuple, entry["means"])), entry["source"])
             for entry in map(resolved, document["human_sessions"])
         ),
         pools=tuple(Pool(**resolved(entry)) for entry in document["human_pools"]),
         prompted=tuple(
-            Model(model, (1,), (mean,), prompts["source"], prompt, prompts["prompts"][prompt], std)
-            for model, cells in prompts["cells"].items()
-            for prompt, (mean, std) in cells.items()
+            Model(model, (1,), (mean,), prompts["source"], prompt, prompts["prompts"][prompt])
+            for model, means in prompts["means"].items()
+            for prompt, mean in means.items()
         ),
         models=tuple(Model(**resolved(entry)) for entry in document["llm_rounds"]),
     )

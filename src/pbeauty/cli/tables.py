@@ -200,7 +200,7 @@ _MODELS_NOTE = (
 
 def _published(one: Examined) -> list[Table]:
     titles = {
-        "people": ("People, first round", f"n: participants. {_TESTED_NOTE}"),
+        "people": ("People, first round", f"n: participants. tau: theirs, as published. {_TESTED_NOTE}"),
         "people by round": ("People, by round", "n: sessions. their mean: and where that of another is expected."),
         "language model": ("Language models", _MODELS_NOTE),
     }
@@ -209,10 +209,11 @@ def _published(one: Examined) -> list[Table]:
         found = [c for c in one.comparisons if c.what == what]
         rows = [
             (c.reference + " (as here)" * c.same, "-" if what == "people" else str(c.round), f"{c.n:,}" if c.n else "-",
-             estimate(c.theirs) if what == "people by round" else short(c.theirs.value), *tested(c.difference))
+             estimate(c.theirs) if what == "people by round" else short(c.theirs.value),
+             "-" if c.tau is None else f"{c.tau:.1f}", *tested(c.difference))
             for c in found
         ]  # fmt: skip
-        headings = ("who", "round", "n", "their mean", "ours less theirs", *_TESTED[1:])
+        headings = ("who", "round", "n", "their mean", "tau", "ours less theirs", *_TESTED[1:])
         sources = "; ".join(dict.fromkeys(c.source.marked for c in found))
         tables.append(Table(title, headings, rows, f"{note} From: {sources}."))
     return tables
