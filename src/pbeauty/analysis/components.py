@@ -65,18 +65,21 @@ class Effect:
 # --- how much sessions vary ------------------------------------------------------------------------------------
 
 
+def _within_cases(means: Sequence[Floats]) -> tuple[float, int]:
+    """The mean square of sessions' means within cases, float64[session] each, and its degrees of freedom."""
+    freedom = sum(y.size - 1 for y in means)
+    return sum(float(np.square(y - y.mean()).sum()) for y in means) / max(freedom, 1), freedom
+
+
 def components_of(number: int, cases: Sequence[BySession], confidence: float) -> Components:
     """The components in one round, from the figures of each session of each case."""
     means, within = [case.mean for case in cases], [np.square(case.error) for case in cases]
-    total = sum(y.size for y in means)
-    freedom = total - len(cases)
-    observed, between = math.nan, NONE
+    (square, freedom), observed, between = _within_cases(means), math.nan, NONE
     if freedom >= FEWEST_SESSIONS - 1:
-        observed = math.sqrt(sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom)
-        between = between_sessions(means, within, confidence)
+        observed, between = math.sqrt(square), between_sessions(means, within, confidence)
     guesses = math.sqrt(float(np.mean(np.square(np.concatenate([case.sd for case in cases])))))
     sampling = math.sqrt(float(np.concatenate(within).mean()))
-    return Components(number, total, freedom, guesses, observed, between, sampling)
+    return Components(number, freedom + len(cases), freedom, guesses, observed, between, sampling)
 
 
 def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confidence: float = CONFIDENCE) -> Estimate:
@@ -97,10 +100,9 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
     from scipy.optimize import brentq
     from scipy.special import chdtri  # all of scipy.stats takes half a second to import
 
-    freedom = sum(y.size - 1 for y in means)
+    square, freedom = _within_cases(means)
     if freedom < 1 or any(np.isnan(v).any() for v in within):
         return NONE
-    square = sum(float(np.square(y - y.mean()).sum()) for y in means) / freedom
     sampling = float(np.concatenate(within).mean())
 
     def q(variance: float) -> float:
@@ -140,13 +142,11 @@ def effects_of(
     """
     from scipy.special import fdtrc
 
-    case = np.repeat(np.arange(len(cases)), [len(sessions) for _, sessions in cases])
-    means = np.array([mean for _, sessions in cases for mean in sessions])
-    freedom = means.size - len(cases)
+    of_cases = [np.asarray(sessions, float) for _, sessions in cases]
+    error, freedom = _within_cases(of_cases)
     if freedom < FEWEST_SESSIONS - 1:
         return
-    centres = np.bincount(case, means) / np.bincount(case)
-    error = float(np.square(means - centres[case]).sum()) / freedom
+    case, means = np.repeat(np.arange(len(cases)), [y.size for y in of_cases]), np.concatenate(of_cases)
     values: dict[tuple[int, ...], list[str]] = {}  # keys that vary together are one
     for key in varied:
         seen = list(dict.fromkeys(settings[key] for settings, _ in cases))
@@ -230,13 +230,12 @@ def over_wordings(
     if len(common) < 2:
         return
     means = {case: np.array([row[w].mean.mean() for w in common]) for case, row in table.items()}
-    freedom = sum(sessions.mean.size - 1 for _, sessions in cases)
-    squares = sum(float(np.square(sessions.mean - sessions.mean.mean()).sum()) for _, sessions in cases)
+    square, freedom = _within_cases([sessions.mean for _, sessions in cases])
 
     def sampling(sessions: BySession) -> float:
         """Of the mean of a case, its variance by sampling sessions; in the first round these are participants."""
         if freedom >= FEWEST_SESSIONS - 1:
-            return squares / freedom / sessions.mean.size
+            return square / sessions.mean.size
         return float(np.square(sessions.error).sum()) / sessions.mean.size**2 if number == 1 else math.nan
 
     first = next(iter(means.values()))
