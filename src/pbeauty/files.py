@@ -135,7 +135,8 @@ def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
 
 def printable(text: object, limit: int = 200) -> str:
     """`text` on one line: whatever could steer a terminal is replaced, and what passes `limit` characters cut off."""
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
+    line = re.sub(r"\s", " ", str(text))
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -150,11 +151,17 @@ def named_runs(paths: Sequence[Path]) -> dict[str, Path]:
 def run_folders(path: Path, holds_run: Callable[[Path], bool]) -> list[Path]:
     """The folder itself, if it holds a run, or the nearest folders below that do, sorted as in `find_runs`.
 
+    Folders that cannot be read are named on standard error.
+
     Raises:
         ConfigError: if there are too many others.
     """
+
+    def tell(error: OSError) -> None:
+        print(f"pbeauty: cannot read {error.filename}: {error.strerror}; runs in it are left out", file=sys.stderr)
+
     found, without = [], 0
-    for name, folders, _ in os.walk(path):
+    for name, folders, _ in os.walk(path, onerror=tell):
         if holds_run(Path(name)):
             folders.clear()
             found.append(Path(name))

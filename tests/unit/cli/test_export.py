@@ -29,7 +29,7 @@ from pbeauty.cli.prompts import render
 from pbeauty.config.loader import load, loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
-from pbeauty.files import CONTROL_CHARACTERS, csv_cell, replaced
+from pbeauty.files import CONTROL_CHARACTERS, csv_cell, printable, replaced
 from pbeauty.game.prompt_variables import number_text, population_variables
 from pbeauty.game.prompts import system_message, user_message
 from pbeauty.game.records import Status
@@ -198,6 +198,7 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(run, tmp_pat
 def test_a_name_in_a_message_cannot_steer_the_terminal(capsys):
     assert main(["check", "\x1b[2Jred.yaml"]) == 2
     assert capsys.readouterr().err == "pbeauty: cannot read \ufffd[2Jred.yaml: No such file or directory\n"
+    assert printable("{announced}\n\t{request}\x1b[2J") == "{announced}  {request}\ufffd[2J"
 
 
 def test_a_table_of_a_whole_sweep_names_its_runs(sweep, tmp_path):

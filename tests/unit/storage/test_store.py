@@ -566,6 +566,15 @@ def test_links_lead_to_all_of_a_run(tmp_path):
     assert_whole(tmp_path / "b")
 
 
+def test_folders_that_cannot_be_read_are_named(locked_folder, capsys):
+    with tempfile.TemporaryDirectory() as name:
+        secret = Path(name) / "secret"
+        secret.mkdir(mode=0)
+        with pytest.raises(ConfigError, match="there is no run.h5"):
+            find_runs([locked_folder, Path(name)])
+    assert capsys.readouterr().err == f"pbeauty: cannot read {secret}: Permission denied; runs in it are left out\n"
+
+
 def test_runs_are_not_looked_for_in_a_whole_file_system(tmp_path, monkeypatch):
     (tmp_path / "a/run/replies").mkdir(parents=True)
     whole(tmp_path / "a/run")
