@@ -570,7 +570,7 @@ def test_folders_that_cannot_be_read_are_named(locked_folder, capsys):
     with tempfile.TemporaryDirectory() as name:
         secret = Path(name) / "secret"
         secret.mkdir(mode=0)
-        with pytest.raises(ConfigError, match="there is no run.h5"):
+        with pytest.raises(ConfigError, match="there is no run"):
             find_runs([locked_folder, Path(name)])
     assert capsys.readouterr().err == f"pbeauty: cannot read {secret}: Permission denied; runs in it are left out\n"
 
