@@ -202,7 +202,7 @@ def test_a_written_background_is_stripped_of_its_thought_and_then_judged(tmp_pat
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 40, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
     block = player(speaker.make(tmp_path / "m", WRITTEN, template=KNOWS_THOUGHTS), **settings)
-    made = block.write_backgrounds(lambda progress: True).backgrounds
+    made = block.write_backgrounds().backgrounds
     assert {bytes(made.text[row]).decode() for row in range(4)} == {WRITTEN[-1]}
     assert set(made.source) == {Source.WRITTEN}
 
@@ -212,7 +212,7 @@ def test_a_background_whose_thought_alone_is_long_enough_is_none(tmp_path):
     personas = {"attributes": {"trade": ["baker", "smith"]}, "write": {"min_chars": 20, "retries": 0}}
     settings = {"personas": personas, "system_prompt": "background"}
     block = player(speaker.make(tmp_path / "m", phrase), **settings)
-    made = block.write_backgrounds(lambda progress: True).backgrounds
+    made = block.write_backgrounds().backgrounds
     assert set(made.source) == {Source.IN_WORDS}
 
 

@@ -210,7 +210,7 @@ class _Players:
             tokens=[self.llm.prompt(slot, round_index=round_index)[0] for slot in slots],
             messages=[self.llm.messages(slot, round_index) for slot in slots],
             params=[self.llm.group_settings(slot).params for slot in slots],
-            seeds=[None if seed is None else int(seed) for seed in self.llm.seeds(round_index)],
+            seeds=list(self.llm.seeds(round_index)),
             order=answering.walk(len(slots), round_index),
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pbeauty.game.announcement import Announcement
 from pbeauty.game.records import Progress
 from pbeauty.job.context import JobContext
-from pbeauty.job.participants import Answers, OnStep, Participants
+from pbeauty.job.participants import Asking, Participants
 from pbeauty.mpi.monitor import ProgressReporter, monitor_ranks
 
 if TYPE_CHECKING:
@@ -41,25 +41,25 @@ def play_round(
     rows = job.gather(answers.rows)
     if moderator and rows:
         moderator.score(rows)
-    files = participants.store_replies(announcement.round_index, answers)
-    stored = job.gather_objects((files, (seconds, participants.count)))
+    files = participants.store_replies(announcement.round_index, answers.replies)
+    stored = job.gather_objects((files, seconds, participants.count))
     if moderator and rows and stored:
-        moderator.close_round(rows, [path for files, _ in stored for path in files], [times for _, times in stored])
+        moderator.close_round(rows, stored)
 
 
 def watch_progress(
-    job: JobContext, moderator: Moderator | None, answer: Callable[[OnStep], Answers], round_index: int
-) -> Answers:
-    """Has this rank's block answer, while rank 0 shows how far all ranks are and tells them to stop if need be.
+    job: JobContext, moderator: Moderator | None, ask: Callable[[Asking], Asking], round_index: int
+) -> Asking:
+    """Has this rank's block asked, while rank 0 shows how far all ranks are and tells them to stop if need be.
 
     Args:
         job, moderator: as for `play_game`.
-        answer: asks the block of this rank; it is given what is to be called after every step.
+        ask: asks the block of this rank.
         round_index: from 0, or BACKGROUNDS_ROUND.
     """
     if moderator is None:
         reporter = ProgressReporter(job.comm)
-        answers = answer(reporter.tick)
+        answers = ask(Asking(reporter.tick))
         reporter.finish(answers.progress)
         return answers
     moderator.begin_round(round_index)
@@ -70,6 +70,6 @@ def watch_progress(
         moderator.live.show({0: progress})
         return not moderator.interrupt.requested()
 
-    answers = answer(on_step)
+    answers = ask(Asking(on_step))
     moderator.live.end_round()
     return answers

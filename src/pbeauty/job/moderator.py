@@ -26,20 +26,16 @@ _LISTED = 10
 class Moderator:
     """Decides whether there is another round, scores and stores what was answered, and has the run followed."""
 
-    def __init__(self, experiment: Experiment, interrupt: Interrupt, checkpoint: Checkpoint, live: LiveStatus) -> None:
-        """Starts the game, or goes on after the finished rounds of `checkpoint`.
-
-        Args:
-            experiment: what is played.
-            interrupt: says when the game is to stop early.
-            checkpoint: what earlier jobs have left.
-            live: follows the run.
-        """
-        self.experiment = experiment
-        self.interrupt = interrupt
-        self.live = live
-        self.writer: RunWriter
-        """Of the run; to be set before the game begins."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        interrupt: Interrupt,
+        checkpoint: Checkpoint,
+        live: LiveStatus,
+        writer: RunWriter,
+    ) -> None:
+        """Starts the game, or goes on after the finished rounds of `checkpoint`; `interrupt` may stop it early."""
+        self.experiment, self.interrupt, self.live, self.writer = experiment, interrupt, live, writer
         self.rounds = checkpoint.rounds
         """Finished ones."""
         self.failure: str | None = None
@@ -66,13 +62,12 @@ class Moderator:
         self._scored = score(self.experiment.game, rows["guess"], rows["status"], group_counts(self.experiment))
         self._seconds = time.monotonic() - self._began
 
-    def close_round(self, rows: Rows, files: Sequence[StoredFile], times: Sequence[tuple[float, int]]) -> None:
+    def close_round(self, rows: Rows, stored: Sequence[tuple[list[StoredFile], float, int]]) -> None:
         """Stores the round that has been scored, shows it, and makes the next announcement.
 
         Args:
             rows: of all participants, in the order of their ids.
-            files: of the round's replies.
-            times: by rank, the seconds that its block took and the number of its participants.
+            stored: by rank, the files of its replies, the seconds that its block took, and how many are in it.
         """
         scored, seconds = self._scored, self._seconds
         assert scored is not None  # a round is scored before it is closed
@@ -84,8 +79,9 @@ class Moderator:
                 f"its replies are kept in replies/{self.rounds + 1:04}, and so are the rounds before it"
             )
             return
-        took = {"seconds": seconds} | time_parts(times, seconds, time.monotonic() - self._began)
-        self.writer.commit(self.rounds, rows, scored, took, files)
+        played = [took for _, took, count in stored if count]  # the other ranks only wait
+        took = {"seconds": seconds} | time_parts(played, seconds, time.monotonic() - self._began)
+        self.writer.commit(self.rounds, rows, scored, took, [file for files, *_ in stored for file in files])
         drop_journals(self.writer.folder, self.rounds)
         self.live.result(self.rounds, scored, seconds)
         if (ended := empty[self._next.plays(empty - 1)]).size:
@@ -113,15 +109,14 @@ class Moderator:
             )
 
 
-def time_parts(times: Sequence[tuple[float, int]], seconds: float, whole: float) -> dict[str, float]:
+def time_parts(played: Sequence[float], seconds: float, whole: float) -> dict[str, float]:
     """Where the time of a round went, in s, by `schema.TIME_PARTS`.
 
     Args:
-        times: how long each rank played, and how many participants it has; ranks without any only wait.
+        played: how long each rank with participants played.
         seconds: from the announcement to the score.
         whole: from the announcement to the stored replies.
     """
-    played = [time for time, count in times if count]
     slowest, average = max(played), sum(played) / len(played)
     return {
         "seconds_playing": average,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbeauty.errors import FAILED
 from pbeauty.game import theory
@@ -33,21 +32,19 @@ if TYPE_CHECKING:
     from pbeauty.llm.request_loop import RequestLoop
     from pbeauty.storage.journal import ReplayedReplies
 
-OnStep = Callable[[Progress], bool]
-"""Called every now and then while a block plays; False asks it to stop."""
-
 _LONGEST_SLEEP = 0.1
 """Seconds between two steps while participants think."""
-_PIECE = 1 << 18
+_AT_ONCE = 1 << 18
 """Participants without a model whose guesses are computed at once: intermediate results need memory of their own."""
 
 
 @dataclass
-class Answers:
-    """What came of asking a block."""
+class Asking:
+    """A block that is asked, and what comes of it."""
 
-    progress: Progress
-    on_step: OnStep
+    on_step: Callable[[Progress], bool] = lambda progress: True
+    """Told how far the block is, every now and then; False asks it to stop."""
+    progress: Progress = field(default_factory=Progress)
     rows: Rows = field(default_factory=dict)
     """Of the participants of the block, segment after segment; empty where backgrounds were asked for."""
     replies: Replies | None = None
@@ -58,7 +55,7 @@ class Answers:
     """False where the round was broken off."""
 
     def go_on(self) -> bool:
-        """Whether to go on; to be called every now and then."""
+        """Whether to go on; to be asked every now and then."""
         self.complete = self.complete and self.on_step(self.progress)
         return self.complete
 
@@ -92,7 +89,6 @@ class Participants:
         if engine and block and plays_model(experiment, block[0]):
             from pbeauty.llm.conversations import LLMParticipants
 
-            self._slots = slice(0, len(block[0]))
             own = personas and personas.of(np.arange(len(block[0])))
             self.llm = LLMParticipants(experiment, block[0], engine, own)
 
@@ -134,67 +130,53 @@ class Participants:
 
         return backgrounds.wanted(self.llm).size
 
-    def write_backgrounds(self, on_step: OnStep) -> Answers:
-        """Has the models write the backgrounds that are missing; `on_step` as for `answer`."""
-        answers = Answers(Progress(), on_step)
+    def write_backgrounds(self, asking: Asking | None = None) -> Asking:
+        """Has the models write the backgrounds that are missing; `asking`, filled in."""
+        asking = asking or Asking()
         if self.llm is None:
-            return answers
+            return asking
         from pbeauty.llm import backgrounds
 
         if (wanted := backgrounds.wanted(self.llm)).size:
-            with self._request_loop(answers, BACKGROUNDS_ROUND) as loop:
-                answers.backgrounds = backgrounds.write(self.llm, wanted, loop)
-            answers.complete = answers.backgrounds is not None
-        return answers
+            with self._request_loop(asking, BACKGROUNDS_ROUND) as loop:
+                asking.backgrounds = backgrounds.write(self.llm, wanted, loop)
+        return asking
 
-    def answer(self, announcement: Announcement, on_step: OnStep = lambda progress: True) -> Answers:
-        """Asks every participant for a guess.
-
-        Args:
-            announcement: what everybody is told.
-            on_step: called every now and then; False breaks the round off, which is then incomplete.
-        """
-        began = time.monotonic()
-        rows = new_rows(self.count, model=self.experiment.with_models)
-        asked = self._asked(announcement)
+    def answer(self, announcement: Announcement, asking: Asking | None = None) -> Asking:
+        """Asks every participant whose session goes on for a guess, with this announcement; `asking`, filled in."""
+        began, asking = time.monotonic(), asking or Asking()
+        asking.rows = rows = new_rows(self.count, model=self.experiment.with_models)
         rows["guess"].fill(np.nan)
         rows["status"].fill(Status.FAILED)  # until there is a reply
-        if asked is not None:
+        asking.progress.total = self.count
+        if announcement.playing is not None:
+            asked = announcement.plays(ids(self.block) // self.experiment.session_size)
             rows["status"][~asked] = Status.NOT_ASKED
-        answers = Answers(Progress(total=self.count if asked is None else int(asked.sum())), on_step, rows)
-        think_time = self._compute_guesses(announcement, answers)
-        if answers.complete and self.llm:
-            self._ask_models(announcement, answers)
+            asking.progress.total = int(asked.sum())
+        think_time = self._compute_guesses(announcement, asking)
+        if asking.complete and self.llm:
+            self._ask_models(announcement, asking)
         # Everybody thinks at the same time, the language models meanwhile.
-        while answers.complete and (rest := began + think_time - time.monotonic()) > 0:
+        while asking.complete and (rest := began + think_time - time.monotonic()) > 0:
             time.sleep(min(rest, _LONGEST_SLEEP))
-            answers.go_on()
-        if answers.complete:
-            answers.progress.done = answers.progress.total
-        return answers
+            asking.go_on()
+        if asking.complete:
+            asking.progress.done = asking.progress.total
+        return asking
 
-    def _asked(self, announcement: Announcement) -> NDArray[np.bool_] | None:
-        """Whose sessions go on, bool[participant of the block]; None for all."""
-        if announcement.playing is None:
-            return None
-        return announcement.plays(ids(self.block) // self.experiment.session_size)
-
-    def store_replies(self, round_index: int, answers: Answers) -> list[StoredFile]:
-        """Writes the replies of the round, from 0, that this block has just answered.
-
-        Returns:
-            The files; none where no model was asked.
+    def store_replies(self, round_index: int, replies: Replies | None) -> list[StoredFile]:
+        """Writes the replies of a round, from 0, of this block; the files, none where no model was asked.
 
         Raises:
             RunFileError: if they cannot be written.
         """
-        if not self.llm or not self._job or not answers.replies:
+        if not self.llm or not self._job or not replies:
             return []
         from pbeauty.storage.replies import write_replies
 
-        return write_replies(self._job.folder, self._job.run_id, round_index, int(self.llm.ids[0]), answers.replies)
+        return write_replies(self._job.folder, self._job.run_id, round_index, int(self.llm.ids[0]), replies)
 
-    def _compute_guesses(self, announcement: Announcement, answers: Answers) -> float:
+    def _compute_guesses(self, announcement: Announcement, asking: Asking) -> float:
         """Fills in the guesses of those without a model; the seconds that the slowest of them thinks."""
         slowest = 0.0
         for segment, where in zip(self.block, rows_of(self.block), strict=True):
@@ -203,16 +185,16 @@ class Participants:
             groups = [self.experiment.population[index] for index in segment.groups]
             think_time = max(group.think_time if isinstance(group, UniformGroup) else 0.0 for group in groups)
             slowest = max(slowest, think_time)
-            guesses, status = answers.rows["guess"][where], answers.rows["status"][where]
-            for start in range(0, len(segment), _PIECE):
-                if start and not answers.go_on():
+            guesses, status = asking.rows["guess"][where], asking.rows["status"][where]
+            for start in range(0, len(segment), _AT_ONCE):
+                if start and not asking.go_on():
                     return slowest
-                part = segment.part(start, start + _PIECE)
+                part = segment.part(start, start + _AT_ONCE)
                 stop = start + len(part)
                 asked = status[start:stop] != Status.NOT_ASKED
                 guesses[start:stop] = np.where(asked, self._guesses(announcement, part), np.nan)
                 status[start:stop][asked] = Status.OK
-                answers.progress.done += 0 if think_time else int(asked.sum())
+                asking.progress.done += 0 if think_time else int(asked.sum())
         return slowest
 
     def _guesses(self, announcement: Announcement, part: Segment) -> Floats:
@@ -226,29 +208,29 @@ class Participants:
                 found[mine] = theory.guess(self.experiment, group, announcement, participants[mine])
         return found
 
-    def _ask_models(self, announcement: Announcement, answers: Answers) -> None:
+    def _ask_models(self, announcement: Announcement, asking: Asking) -> None:
         """Has the language models answer, and fills in their rows."""
         from pbeauty.llm import answering
 
         assert self.llm is not None
-        rows = {name: values[self._slots] for name, values in answers.rows.items()}
-        answers.replies = Replies()
-        with self._request_loop(answers, announcement.round_index) as loop:
-            answers.complete = answering.play(self.llm, announcement, rows, answers.replies, loop)
+        rows = {name: values[: len(self.llm.ids)] for name, values in asking.rows.items()}
+        asking.replies = Replies()
+        with self._request_loop(asking, announcement.round_index) as loop:
+            answering.play(self.llm, announcement, rows, asking.replies, loop)
 
     @contextmanager
-    def _request_loop(self, answers: Answers, round_index: int) -> Iterator[RequestLoop]:
+    def _request_loop(self, asking: Asking, round_index: int) -> Iterator[RequestLoop]:
         """The loop around the engine for one round, with a new journal, under the eyes of the watchdog."""
         from pbeauty.llm.request_loop import RequestLoop
         from pbeauty.storage.journal import Journal
 
         assert self.llm is not None
         engine, replayed = self.llm.engine, self._replayed.pop(round_index, None)
-        loop = RequestLoop(engine, answers.progress, answers.on_step, replayed=replayed)
+        loop = RequestLoop(engine, asking.progress, asking.go_on, replayed=replayed)
         if (job := self._job) is None:
             yield loop
             return
         watchdog = Watchdog(job.patience, job.comm.rank, end=lambda: job.comm.Abort(FAILED))
-        watching = watchdog.watching(answers.progress, lambda: engine.in_flight)
+        watching = watchdog.watching(asking.progress, lambda: engine.in_flight)
         with watching, Journal(job.journal_path(round_index)) as loop.journal:
             yield loop

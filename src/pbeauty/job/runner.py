@@ -23,6 +23,7 @@ from pbeauty.job.checkpoint import EarlierJobs, Plan, RunRequest, fixed_provenan
 from pbeauty.job.context import JobContext
 from pbeauty.job.display import Display, print_line
 from pbeauty.job.game_loop import play_game
+from pbeauty.job.live_status import LiveStatus
 from pbeauty.job.participants import Participants
 from pbeauty.job.personas_setup import scatter_personas, write_backgrounds, writing
 from pbeauty.job.provenance import PhaseTimer, Usage
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from pbeauty.job.moderator import Moderator
+    from pbeauty.storage.run_writer import RunWriter
 
 Wanted = Callable[[], tuple[Experiment, RunRequest]]
 """Says what is to be played, checked, and what is asked for about it."""
@@ -55,10 +57,11 @@ class EngineCache:
         self._engine: Engine | None = None
         self._loaded: tuple[Any, ...] = ()
 
-    def get(self, job: JobContext, plan: Plan, moderator: Moderator | None, personas: Personas | None) -> Engine | None:
+    def get(self, job: JobContext, plan: Plan, live: LiveStatus | None, personas: Personas | None) -> Engine | None:
         """The engine that this rank needs for its block, None if it needs none; collective.
 
-        Its context is as long as the conversations of the block with these personas can become.
+        Its context is as long as the conversations of the block with these personas can become. On rank 0 `live`
+        follows how many are loaded.
 
         Raises:
             JobError: on every rank, where an engine does not start.
@@ -89,8 +92,8 @@ class EngineCache:
             return self._engine
 
         def show(ranks: set[int]) -> None:
-            if moderator and any(needed):
-                moderator.live.loading(sum(needed[rank] for rank in ranks), sum(needed))
+            if live and any(needed):
+                live.loading(sum(needed[rank] for rank in ranks), sum(needed))
 
         return run_on_all(job.comm, load, finished=show)
 
@@ -179,9 +182,9 @@ def prepared_run(
         job = JobContext(comm, partition, plan.folder, checkpoint.run_id, plan.job_id, experiment.patience)
         run_on_root(comm, lambda: plan.token.unlink())
         timer.end_phase("starting")
-        moderator = _begin(plan, earlier, interrupt, until_end) if comm.rank == 0 else None
-        if moderator:
-            _say_header(moderator, job, plan, timer)
+        live = _follow(plan, earlier, until_end) if comm.rank == 0 else None
+        if live:
+            _say_header(live, job, plan, timer)
             if experiment.plots and comm.size > 1:  # imported while the other ranks are waited for
                 threading.Thread(target=importlib.import_module, args=("pbeauty.plots",), daemon=True).start()
 
@@ -189,15 +192,19 @@ def prepared_run(
         everybody, own = scatter_personas(job, experiment, earlier.personas)
         engine = None
         if checkpoint.rounds < experiment.game.rounds:
-            engine = engines.get(job, plan, moderator, own)
+            engine = engines.get(job, plan, live, own)
         participants = run_on_all(comm, lambda: Participants(experiment, job.block, engine, job, own))
         run_on_all(comm, lambda: participants.restore(checkpoint))
         timer.end_phase("engines")
 
         # 4. Rank 0 opens the record of the run.
         ranks = comm.gather(provenance.of_rank(engine, participants))
-        if moderator and ranks:
-            _open_record(moderator, plan, provenance.of_job(comm, ranks) | fixed_provenance(plan), everybody)
+        moderator = None
+        if live and ranks:
+            from pbeauty.job.moderator import Moderator
+
+            writer = _open_record(plan, provenance.of_job(comm, ranks) | fixed_provenance(plan), everybody)
+            moderator = Moderator(experiment, interrupt, checkpoint, live, writer)
             _say_ready(moderator, timer, ranks)
         yield ReadyRun(job, plan, participants, everybody, moderator, timer)
 
@@ -254,40 +261,39 @@ def _find_folder(plan: Plan) -> Plan:
     )
 
 
-def _begin(plan: Plan, earlier: EarlierJobs, interrupt: Interrupt, until_end: ExitStack) -> Moderator:
-    """The moderator, on rank 0, with those who follow the run: the terminal, and the live status in its folder."""
-    from pbeauty.job.live_status import LiveStatus
-    from pbeauty.job.moderator import Moderator
+def _follow(plan: Plan, earlier: EarlierJobs, until_end: ExitStack) -> LiveStatus:
+    """What follows the run, on the terminal and in its folder."""
     from pbeauty.storage.lock import this_process
 
     display = until_end.enter_context(Display(plan.experiment))
     live = LiveStatus(plan.folder, plan.experiment, this_process(), display, earlier.results)
-    return Moderator(plan.experiment, interrupt, plan.checkpoint, until_end.enter_context(live))
+    return until_end.enter_context(live)
 
 
-def _say_header(moderator: Moderator, job: JobContext, plan: Plan, timer: PhaseTimer) -> None:
+def _say_header(live: LiveStatus, job: JobContext, plan: Plan, timer: PhaseTimer) -> None:
     experiment, rounds = plan.experiment, plan.checkpoint.rounds
     going_on = f", going on after round {rounds}" if rounds else ""
     sessions = f" in {experiment.sessions:,} sessions" if experiment.sessions > 1 else ""
-    moderator.live.say(
+    live.say(
         f"{experiment.name}: {experiment.count:,} participants{sessions} on {job.comm.size} rank(s){going_on}, "
         f"started in {timer.seconds['starting']:.1f} s"
     )
     for warning in unmentioned_personas(experiment) + partition_warnings(experiment, job.partition):
-        moderator.live.say(f"WARNING: {warning}")
+        live.say(f"WARNING: {warning}")
 
 
-def _open_record(moderator: Moderator, plan: Plan, about: dict[str, Any], personas: Personas | None) -> None:
+def _open_record(plan: Plan, about: dict[str, Any], personas: Personas | None) -> RunWriter:
     """Creates run.h5, or notes in the one that is there that another job goes on with it."""
     from pbeauty.storage.run_writer import RunWriter
 
     if plan.checkpoint.exists:
-        moderator.writer = RunWriter(plan.folder)
-        moderator.writer.resume(about)
-        return
-    moderator.writer = RunWriter.create(plan.folder, plan.experiment, about, plan.checkpoint.run_id)
+        writer = RunWriter(plan.folder)
+        writer.resume(about)
+        return writer
+    writer = RunWriter.create(plan.folder, plan.experiment, about, plan.checkpoint.run_id)
     if personas:
-        moderator.writer.keep_personas(personas)
+        writer.keep_personas(personas)
+    return writer
 
 
 def _say_ready(moderator: Moderator, timer: PhaseTimer, ranks: Sequence[dict[str, Any]]) -> None:

@@ -172,11 +172,17 @@ class LLMParticipants:
         """The settings of the participant at `slot`."""
         return self._group_settings[int(self.group_of[slot])]
 
-    def seeds(self, round_index: int) -> NDArray[np.int64] | list[None]:
-        """The seed of each slot's first call in a round, int64[slot]; None for all where the engine draws."""
+    def seeds(self, round_index: int) -> list[int] | list[None]:
+        """The seed of each slot's first call in a round; None for all where the engine draws."""
         if self.experiment.seeding == "engine":
             return [None] * len(self.ids)
-        return seeds(self.experiment.seed, "reply", round_index, self.ids)
+        return seeds(self.experiment.seed, "reply", round_index, self.ids).tolist()
+
+    def seed(self, stream: str, round_index: int, slot: int) -> int | None:
+        """The seed of another call; None where the engine draws."""
+        if self.experiment.seeding == "engine":
+            return None
+        return int(seeds(self.experiment.seed, stream, round_index, self.ids[slot : slot + 1])[0])
 
     def prompt(
         self, slot: int, extra: Sequence[tuple[list[int], str]] = (), round_index: int | None = None

@@ -53,7 +53,7 @@ class RequestLoop:
     """With nothing in flight."""
     progress: Progress
     """Its token counts are kept up to date here; the request source counts who is done."""
-    on_step: Callable[[Progress], bool]
+    go_on: Callable[[], bool]
     """Called after every step of the engine; False breaks the round off."""
     journal: Journal | None = None
     """Takes down every reply as it comes, before anything is made of it."""
@@ -64,7 +64,7 @@ class RequestLoop:
         """Makes all requests of `source` in one running batch, never waiting for more than the next finished reply.
 
         Returns:
-            Whether it came to its end; False where `on_step` broke it off.
+            Whether it came to its end; False where `go_on` broke it off.
         """
         waiting, keys = source.first_requests(), count()
         in_flight: dict[int, R] = {}
@@ -101,6 +101,6 @@ class RequestLoop:
                 self.journal.flush()
             for request, reply in finished:
                 receive(request, reply)
-            if not self.on_step(self.progress):
+            if not self.go_on():
                 self.engine.abort()
                 return False

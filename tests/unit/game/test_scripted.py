@@ -14,7 +14,7 @@ from pbeauty.game.announcement import Announcement
 from pbeauty.game.experiment import CognitiveHierarchyGroup, Experiment, FixedGroup, Game, LevelKGroup, UniformGroup
 from pbeauty.game.theory import guess, hierarchy_guesses, level_k_guess, poisson_shares
 from pbeauty.job import participants
-from pbeauty.job.participants import Participants
+from pbeauty.job.participants import Asking, Participants
 from pbeauty.mpi.partition import partition_population
 
 UNIFORM = UniformGroup(name="u", count=1, kind="uniform")
@@ -274,7 +274,7 @@ def test_results_stay_the_same_between_versions():
 
 @pytest.mark.parametrize("stop_after", [None, 0, 2])
 def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, monkeypatch):
-    monkeypatch.setattr(participants, "_PIECE", 10)
+    monkeypatch.setattr(participants, "_AT_ONCE", 10)
     groups = "[{name: a, count: 25, kind: uniform}, {name: b, count: 15, kind: uniform}]"
     experiment = loads(f"name: x\npopulation: {groups}")
     heard = []
@@ -283,7 +283,7 @@ def test_a_large_block_tells_how_far_it_is_and_can_be_broken_off(stop_after, mon
         heard.append(progress.done)
         return stop_after is None or len(heard) <= stop_after
 
-    play = Participants(experiment, partition_population(experiment, 1)[0]).answer(Announcement(0, {}), tick)
+    play = Participants(experiment, partition_population(experiment, 1)[0]).answer(Announcement(0, {}), Asking(tick))
     assert heard == [10, 20, 30][: None if stop_after is None else stop_after + 1]
     assert play.complete == (stop_after is None)
     if play.complete:

@@ -20,7 +20,7 @@ from pbeauty.game.extraction import read_guess
 from pbeauty.game.prompt_variables import population_variables
 from pbeauty.game.prompts import user_message
 from pbeauty.game.records import Purpose, Status
-from pbeauty.job.participants import Participants
+from pbeauty.job.participants import Asking, Participants
 from pbeauty.llm import context_size, request_loop
 from pbeauty.mpi.partition import partition_population
 from pbeauty.storage.journal import Journal, ReplayedReplies
@@ -49,10 +49,8 @@ def seated(game, engine=None, job=None):
     return Participants(game, partition_population(game, 1)[0], engine or Listening(), job)
 
 
-def played(block, rounds, **options):
-    return [
-        block.answer(Announcement(r, {"target": np.array([20.0 + r])} if r else {}), **options) for r in range(rounds)
-    ]
+def played(block, rounds):
+    return [block.answer(Announcement(r, {"target": np.array([20.0 + r])} if r else {})) for r in range(rounds)]
 
 
 def said(play, participant):
@@ -165,7 +163,7 @@ def test_requests_in_flight_are_bounded_and_the_walk_turns_round():
     block = seated(experiment(count=100, retries=0), engine)
     played(block, 2)
     assert engine.deepest == request_loop.QUEUE_DEPTH * engine.max_num_seqs
-    first = [block.llm.seeds(r).tolist() for r in (0, 1)]
+    first = [block.llm.seeds(r) for r in (0, 1)]
     seeds = [seed for _, seed in engine.asked]
     assert seeds[:100] == first[0]
     assert seeds[100:] == first[1][::-1]
@@ -247,7 +245,7 @@ def test_a_broken_off_round_leaves_every_finished_reply_in_its_journal(tmp_path)
     job = made.job(tmp_path, game)
     block = seated(game, job=job)
     ticks = iter(range(1000))
-    (play,) = played(block, 1, on_step=lambda progress: next(ticks) < 10)
+    play = block.answer(Announcement(0, {}), Asking(lambda progress: next(ticks) < 10))
     assert not play.complete
     assert block.llm.engine.in_flight == 0
     on_record = ReplayedReplies([job.journal_path(0)], np.arange(120), 256, warn=pytest.fail)

@@ -56,7 +56,6 @@ def play(llm, announcement, rows, replies, loop):
         while True:
             {hang}
     rows["guess"][:], rows["status"][:] = 10, 0
-    return True
 
 answering.play = play
 runner.EngineCache.get = lambda cache, job, *rest: ENGINE if job.block else None
@@ -152,7 +151,7 @@ def test_a_waking_clock_advances_a_nap_at_most(monkeypatch):
 
 @pytest.mark.parametrize(
     ("ranks", "rank", "hang"),
-    [(1, 0, "time.sleep(3600)"), (3, 2, "time.sleep(3600)"), (3, 1, "loop.on_step(loop.progress); time.sleep(0.01)")],
+    [(1, 0, "time.sleep(3600)"), (3, 2, "time.sleep(3600)"), (3, 1, "loop.go_on(); time.sleep(0.01)")],
     ids=["one-rank", "a-step", "all-steps"],
 )
 def test_an_engine_that_hangs_ends_the_job_and_keeps_the_rounds_before(hang, ranks, rank, tmp_path):
