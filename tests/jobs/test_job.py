@@ -269,7 +269,7 @@ def test_everybody_thinks_at_the_same_time_and_a_file_gets_plain_lines(tmp_path)
     assert done.code == 0, done
     with Run(tmp_path / "run") as run:
         assert np.all((run.read("seconds") >= 1) & (run.read("seconds") < 1000))
-    assert re.search(r"^round 1/2: [\d,]+ of 100,000 \(\d+%\), [\d,]+/s$", done.err, re.MULTILINE)
+    assert re.search(r"^round 1/2: [\d,]+ of 100,000 \(\d+%\), [\d,]+/s, \d+ s$", done.err, re.MULTILINE)
     assert re.search(r"^round 2/2: ", done.err, re.MULTILINE)
     assert not CONTROL.search(done.out + done.err)
     assert "round" not in done.out.removeprefix("round"), "progress belongs on standard error"

@@ -554,8 +554,8 @@ def test_engines_are_seen_loading_and_replies_that_were_kept_are_counted(tmp_pat
         done = job.end()
     header, first, *others = done.err.splitlines()
     assert header.startswith("birds: 300 participants on 3 rank(s)")
-    assert re.fullmatch(r"loading engines: 0 of 2, \d+ s", first)
-    assert any(re.fullmatch(r"loading engines: 1 of 2, \d+ s", line) for line in others)
+    assert re.fullmatch(r"loading engines: 0 of 2 \(0%\), \d+ s", first)
+    assert any(re.fullmatch(r"loading engines: 1 of 2 \(50%\), \d+ s", line) for line in others)
     assert any(re.fullmatch(r"engines ready in \d+\.\d s", line) for line in others)
     done = mpirun(2, "run", config, "--out", run, "--resume", program=program)
     assert done.code == 0, done

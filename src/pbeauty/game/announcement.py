@@ -48,15 +48,14 @@ def announcement(
     group_numbers: Floats | None = None,
     column: Callable[[str], NDArray[Any]] | None = None,
 ) -> Announcement:
-    """The announcement that a round starts with.
+    """The announcement that a round, from 0, starts with.
 
     Args:
         experiment: the experiment.
-        round_index: the round that starts, from 0.
+        round_index: the round that starts.
         last: the outcome of the round before; None before the first.
-        group_numbers: the groups' numbers in the round before, float64[session, group]; None before the first.
-        column: gives a column of the round before by participant; `guess` and `status` are asked for where ranks are
-            announced, which are left out without it.
+        group_numbers: those of the round before, float64[session, group].
+        column: gives a column of the round before by participant, for ranks, which are left out without it.
     """
     if last is None:
         return Announcement(round_index, {})

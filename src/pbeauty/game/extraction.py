@@ -44,13 +44,9 @@ class Reading(NamedTuple):
 
 @lru_cache(maxsize=1024)  # short replies are often alike
 def read_guess(text: str, low: float, high: float, truncated: bool = False) -> Reading:
-    """Reads the number that the author of a reply states as a choice; the rules are those of this module.
+    """Reads the number from `low` to `high` that the author of a reply states as a choice, by the rules of this module.
 
-    Args:
-        text: the reply.
-        low: the smallest valid guess.
-        high: the largest valid guess.
-        truncated: whether the reply was cut at `max_tokens`.
+    `truncated` replies were cut at `max_tokens`.
     """
     if not truncated and _JUST_A_NUMBER.fullmatch(text):
         value, rule = float(text), ReadingRule.NUMBER_ALONE

@@ -98,13 +98,7 @@ class Personas:
         return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
     def set_backgrounds(self, participants: NDArray[np.int64], texts: Ragged, sources: Sequence[int]) -> None:
-        """Gives each of some participants a background of its own.
-
-        Args:
-            participants: who they are, int64[n].
-            texts: their backgrounds as UTF-8, one a row, in the order of `participants`.
-            sources: where each background comes from, n values of `Source`.
-        """
+        """Gives each of some participants, int64[n], a background of its own: UTF-8, one a row, and n of `Source`."""
         self.row[participants] = [self.texts.append(texts[row]) for row in range(len(texts))]
         self.source[participants] = sources
 

@@ -18,12 +18,9 @@ _ORDINALS = ("", "", "half", "third", "quarter", "fifth", "sixth", "seventh", "e
 
 
 def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
-    """The variables of a game, for prompts. One that the game has no value for is missing: no prompt can then use it.
+    """The variables of a game in which a session has `count` participants in so many population groups, for prompts.
 
-    Args:
-        game: the rules.
-        count: how many participants there are in a session.
-        groups: how many population groups there are.
+    One that the game has no value for is missing: no prompt can then use it.
     """
     aggregate = AGGREGATE_NAMES[game.aggregate]
     individuals = game.players == "individuals"

@@ -124,6 +124,8 @@ ANNOUNCEMENTS: dict[str, str] = {
 
 FIRST_ROUND = "Round {round}. {request}"
 NEXT_ROUND = "{before} Round {round}. {request}"
+ROUND_OVER = "Round {round} is over."
+"""Begins what stands for {before}; the announcements follow."""
 RETRY = "I cannot read a number from {low} to {high} in that. Reply with one number and nothing else."
 EXTRACTION = (
     "A player in a number game was asked for a pick from {low} to {high} and said:\n\n{reply}\n\n"
@@ -275,7 +277,7 @@ def user_message(
         for quantity, text in announced.items()
     ]
     opening["announced"] = " ".join(sentences)
-    opening["before"] = " ".join([f"Round {round_index} is over.", *sentences])
+    opening["before"] = " ".join([ROUND_OVER.format(round=round_index), *sentences])
     return texts.next_round.format_map(opening)
 
 

@@ -138,19 +138,16 @@ def _samples(numbers: Floats, lengths: NDArray[np.int64]) -> Iterator[tuple[NDAr
         lengths: int64[sample]; those of length 0 are left out.
 
     Yields:
-        Which samples, int64[some], and their numbers, float64[some, number]; a view if that is all.
+        Which samples, int64[some], and their numbers, float64[some, number]; a view where they lie side by side.
     """
     starts = np.cumsum(lengths) - lengths
     for length in np.unique(lengths[lengths > 0]).tolist():
         found = np.flatnonzero(lengths == length)
-        if len(found) == len(lengths):
-            table = numbers.reshape(-1, length)
         at_once = max(1, _AT_ONCE // length)
         for which in (found[start : start + at_once] for start in range(0, len(found), at_once)):
-            if len(found) == len(lengths):
-                yield which, table[which[0] : which[-1] + 1]
-            elif len(which) == 1:
-                yield which, numbers[None, starts[which[0]] : starts[which[0]] + length]
+            begin, end = starts[which[0]], starts[which[-1]] + length
+            if end - begin == len(which) * length:  # side by side
+                yield which, numbers[begin:end].reshape(-1, length)
             else:
                 yield which, numbers[starts[which][:, None] + np.arange(length)]
 

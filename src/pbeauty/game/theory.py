@@ -110,20 +110,16 @@ def guess(experiment: Experiment, group: int, announcement: Announcement, ids: N
     game, settings = experiment.game, experiment.population[group]
     sessions = ids // experiment.session_size
     first, last = (int(sessions[0]), int(sessions[-1]) + 1) if ids.size else (0, 0)
+    own = sessions - first
 
     def draws(stream: str, round_index: int = announcement.round_index) -> Floats:
         return uniforms(experiment.seed, stream, round_index, ids)
 
-    def of_each(by_session: Floats) -> Floats:
-        """From what holds in a session to what holds for its participants."""
-        return by_session[..., sessions - first] if by_session.ndim else by_session
-
     def reference() -> Floats:
-        """By session, of those that the participants are in; one number before the first round."""
-        announced = {
-            name: values[first:last] for name, values in announcement.to(experiment.announced_to(settings)).items()
-        }
-        return reference_point(game, announced)
+        """float64[session], of the sessions that the participants are in."""
+        told = announcement.to(experiment.announced_to(settings))
+        point = reference_point(game, {name: values[first:last] for name, values in told.items()})
+        return np.broadcast_to(point, last - first)
 
     match settings:
         case FixedGroup():
@@ -133,17 +129,16 @@ def guess(experiment: Experiment, group: int, announcement: Announcement, ids: N
         case UniformGroup():
             return game.low + (game.high - game.low) * draws("guess")
         case LevelKGroup(level=0):
-            return _level_zero(draws("guess"), game, of_each(reference()))
+            return _level_zero(draws("guess"), game, reference()[own])
         case LevelKGroup():
-            return np.broadcast_to(of_each(level_k_guess(game, settings.level, reference())), len(ids))
+            return level_k_guess(game, settings.level, reference())[own]
         case CognitiveHierarchyGroup():
             start = reference()
             choices = hierarchy_guesses(game, settings.tau, start)
             # A participant's level is theirs for the whole game, so its stream does not depend on the round.
             levels = np.searchsorted(np.cumsum(poisson_shares(settings.tau)), draws("level", 0), side="right")
             levels = np.minimum(levels, len(choices) - 1)
-            chosen = choices[levels, sessions - first] if choices.ndim > 1 else choices[levels]
-            return np.where(levels == 0, _level_zero(draws("guess"), game, of_each(start)), chosen)
+            return np.where(levels == 0, _level_zero(draws("guess"), game, start[own]), choices[levels, own])
         case LLMGroup():
             raise ValueError(f"the group {settings.name} is played by a language model")
         case _:

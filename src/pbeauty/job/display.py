@@ -110,7 +110,7 @@ class Display:
         if not self._terminal:
             if seconds >= self._next_line:
                 self._next_line = seconds + _SECONDS_BETWEEN_LINES
-                self.say(f"{self._title}: {done:,} of {total:,}, {text}")
+                self.say(f"{self._title}: {done:,} of {total:,} ({done / max(total, 1):.0%}), {text}")
             return
         if self._bar is None and seconds >= _SECONDS_BEFORE_BAR:
             from rich.console import Console

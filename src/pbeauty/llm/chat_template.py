@@ -31,10 +31,9 @@ class ChatTemplate:
         reasoning_parser: str | None = None,
         date: datetime | None = None,
     ) -> None:
-        """Takes the template apart.
+        """Takes the template of a model's tokenizer apart.
 
         Args:
-            tokenizer: the model's.
             arguments: of the template itself, such as `enable_thinking`.
             reasoning_parser: vLLM's name of what splits replies; None to find it.
             date: what the template takes for today; None for the day it is.
@@ -83,21 +82,13 @@ class ChatTemplate:
         return [token for token in self._encode(rendered.rpartition(_MARK)[2]) if token in special][:1]
 
     def whole(self, system: str | None, user_texts: Sequence[str], replies: Sequence[list[int]]) -> list[int]:
-        """Token ids of a whole conversation, rendered by the template from its texts.
-
-        Args:
-            system: the system prompt.
-            user_texts: user messages, one more than replies.
-            replies: token ids of the replies between them.
-        """
+        """Token ids of a whole conversation, rendered by the template: one user message more than replies."""
         messages = self._first(system, user_texts[0])
         for tokens, user in zip(replies, user_texts[1:], strict=True):
             text = self.reasoning.decode([tokens])[0]
             answer = self.reasoning.split(tokens, text)
-            messages += [
-                _assistant(answer.text, answer.thought) if self.reasoning.parser else _assistant(text),
-                _user(user),
-            ]
+            reply = _assistant(answer.text, answer.thought) if self.reasoning.parser else _assistant(text)
+            messages += [reply, _user(user)]
         return self._encode(self._render(messages))
 
     def question(self, user: str) -> list[int]:
@@ -127,12 +118,10 @@ class ChatTemplate:
             return False
 
     def _is_append_only(self) -> bool:
-        before = self._render(self._first("system", "user"))
-        for thought in ("", "thought") if self.reasoning.parser else ("",):
-            after = self._render([*self._first("system", "user"), _assistant(_MARK, thought), _user("user")])
-            if not after.startswith(before + _MARK):
-                return False
-        return True
+        first = self._first("system", "user")
+        thoughts = ("", "thought") if self.reasoning.parser else ("",)
+        longer = (self._render([*first, _assistant(_MARK, thought), _user("user")]) for thought in thoughts)
+        return all(rendered.startswith(self._render(first) + _MARK) for rendered in longer)
 
     def _render(self, messages: list[ChatMessage], add_generation_prompt: bool = True) -> str:
         return self.tokenizer.apply_chat_template(

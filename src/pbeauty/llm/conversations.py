@@ -81,13 +81,9 @@ class LLMParticipants:
     def __init__(
         self, experiment: Experiment, segment: Segment, engine: Engine, personas: Personas | None = None
     ) -> None:
-        """Begins the conversations of the participants of `segment`, all of one model.
+        """Begins the conversations of the participants of `segment`, all of the engine's model.
 
-        Args:
-            experiment: the whole experiment.
-            segment: who they are.
-            engine: of their model.
-            personas: their attributes and backgrounds, by slot; None where nobody has any.
+        Their attributes and backgrounds are `personas`, by slot; None where nobody has any.
 
         Raises:
             ConfigError: if a group's prompts leave no room for a reply in the model's context.
@@ -153,12 +149,7 @@ class LLMParticipants:
     def restore(
         self, folder: Path, announcements: Sequence[Announcement], reply_files: Sequence[Sequence[StoredFile]]
     ) -> None:
-        """Takes the conversations of finished rounds up again.
-
-        Args:
-            folder: the run's.
-            announcements: of these rounds, and perhaps of the one that follows.
-            reply_files: by round, its files of replies.
+        """Takes the conversations of finished rounds up again: what was announced in them, and their files of replies.
 
         Raises:
             RunFileError: if replies are missing or damaged.
@@ -194,7 +185,7 @@ class LLMParticipants:
 
         Args:
             slot: whose.
-            extra: exchanges of the round that could not be read: the reply, and the request that followed.
+            extra: exchanges of the round that could not be read: the reply's token ids, and the request that followed.
             round_index: up to the request of this round; by default the latest.
         """
         begin = len(self._requests) - 1 if round_index is None else round_index
@@ -235,8 +226,7 @@ class LLMParticipants:
         settings = self.group_settings(slot)
         if settings.system is not None:
             return settings.system
-        traits = self.personas.traits(slot) if self.personas else {}
-        return self._system_message(settings.group, traits)
+        return self._system_message(settings.group, self.personas.traits(slot) if self.personas else {})
 
     def _system_message(self, group: LLMGroup, traits: Mapping[str, str]) -> str:
         variables = {**self.variables, "group": group.name, **traits}
@@ -290,11 +280,11 @@ class LLMParticipants:
         requests = [self._text(earlier, slot) for earlier in range(last + 1)]
         requests += [text for _, text in extra]
         system = self.system(slot)
-        for begin in range(last + 1):
+        begin, prompt = 0, self.template.whole(system, requests, replies)
+        while len(prompt) > room and begin < last:
+            begin += 1
             prompt = self.template.whole(system, requests[begin:], replies[begin:])
-            if len(prompt) <= room or begin == last:
-                return prompt, begin
-        raise AssertionError("a conversation has at least one request")
+        return prompt, begin
 
     def _reply(self, round_index: int, slot: int) -> list[int]:
         return self._replies[round_index][slot].tolist()
@@ -310,15 +300,11 @@ class LLMParticipants:
         return answers
 
     def _settings_of(self, group: Any) -> GroupSettings:
+        system = None if group.personas else self._system_message(group, {})
         game = self.experiment.game
-        return GroupSettings(
-            group=group,
-            system=None if group.personas else self._system_message(group, {}),
-            params=self.engine.sampling_params(
-                group.sampling, number_pattern(game.low, game.high) if group.guided else None
-            ),
-            room=self.engine.max_model_len - group.sampling.max_tokens,
-        )
+        guided = number_pattern(game.low, game.high) if group.guided else None
+        params = self.engine.sampling_params(group.sampling, guided)
+        return GroupSettings(group, system, params, self.engine.max_model_len - group.sampling.max_tokens)
 
 
 def _number_text(value: float) -> str:

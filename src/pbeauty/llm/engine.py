@@ -6,11 +6,10 @@ public entry points are used: `LLM` and the engine in it (add a request, step), 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pbeauty.game.experiment import Model, Sampling
@@ -38,7 +37,7 @@ class Engine:
         Args:
             model: what to load.
             place: this engine's place among the engines of its node.
-            seed: seeds whatever the engine draws that no request's own seed covers.
+            seed: of whatever the engine draws that no request's own seed covers.
             needed_context: how many tokens of context the game needs with this chat template; None for the model's own.
 
         Raises:
@@ -53,10 +52,14 @@ class Engine:
             # What libraries deprecate among themselves is no news for whoever starts a game.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            with _imports_kept():
+            gc.disable()  # looking through all that is imported takes a quarter of a start
+            try:
                 self.template, own_context = load_template(model, arguments)
                 from vllm import LLM
                 from vllm.inputs import tokens_input
+            finally:
+                gc.freeze()
+                gc.enable()
             if needed_context:
                 arguments = with_context(arguments, own_context, needed_context(self.template))
             self.llm: Any = LLM(**arguments)
@@ -102,10 +105,10 @@ class Engine:
         )
 
     def submit(self, key: int, prompt: list[int], params: Any, seed: int | None) -> None:
-        """Adds a request; `key` must differ from those in flight.
+        """Adds a request.
 
         Args:
-            key: comes back with the reply.
+            key: comes back with the reply; differs from those in flight.
             prompt: token ids, at most `max_model_len - max_tokens` of them.
             params: what `sampling_params` made.
             seed: of this request alone, 0 <= seed < 2**63; None leaves the draw to the engine.
@@ -164,14 +167,3 @@ class Engine:
         if isinstance(output.stop_reason, str):
             return self._engine.get_tokenizer().encode(output.text, add_special_tokens=False)
         return tokens[:-1]
-
-
-@contextlib.contextmanager
-def _imports_kept() -> Iterator[None]:
-    """Keeps the garbage collector from what is imported meanwhile: looking through it takes a quarter of a start."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -37,7 +37,7 @@ class WakingClock:
         self._now = 0.0
 
     def __call__(self) -> float:
-        """The time; to be asked for more often than every `longest_nap` seconds."""
+        """The time; to be read more often than every `longest_nap` seconds."""
         now = time.monotonic()
         self._now += min(now - self._last, self._longest_nap)
         self._last = now
@@ -56,12 +56,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, progress: Progress, in_flight: Callable[[], int]) -> Iterator[None]:
-        """While this lasts replies must come in.
-
-        Args:
-            progress: changes with every reply that is taken.
-            in_flight: requests that the engine still owes an answer.
-        """
+        """While this lasts replies must come in, and change `progress`; `in_flight` counts those still owed."""
         over = threading.Event()
         self._arm()
         thread = threading.Thread(target=self._watch, args=(progress, in_flight, over), name="watchdog", daemon=True)
@@ -91,7 +86,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(2 * self.patience, exit=True, file=sys.__stderr__ or 2)
 
     def _expire(self, progress: Progress, in_flight: int) -> None:
-        """Tells what all threads were doing, then ends the job, or at least this process."""
+        """Tells what all threads were doing, and ends the job, or at least this process."""
         print(
             f"pbeauty: rank {self.rank} on {platform.node()}: no reply has come from the engine for "
             f"{self.patience:g} s (patience), with {in_flight:,} request(s) in flight and {progress.done:,} of "

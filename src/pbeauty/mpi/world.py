@@ -40,7 +40,7 @@ def world() -> Comm:
 
     Raises:
         NoMPIError: if there is no MPI library.
-        ConfigError: if the launcher started several tasks and MPI sees only one.
+        ConfigError: as for `check_world_size`.
     """
     try:
         from mpi4py import MPI
