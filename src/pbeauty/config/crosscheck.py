@@ -107,7 +107,8 @@ def cross_check(experiment: Experiment, left_out: set[Key], people: People) -> I
             yield from _check_prompts(given, index, group, variables)
             if group.personas:
                 yield from _check_personas(given, (*key, "personas"), group.personas, variables)
-                yield from _check_people((*key, "personas", "file"), group, experiment, people.get(index))
+                if index in people:
+                    yield from _check_people((*key, "personas", "file"), group, experiment, people[index])
         if given.whole("game", "low") and given.whole("game", "high"):
             yield from _check_range(key, group, experiment.game)
 
@@ -295,25 +296,22 @@ def _check_personas(
 
 
 def _check_people(
-    key: Key, group: LLMGroup, experiment: Experiment, people: list[PersonRecord] | ConfigError | None
+    key: Key, group: LLMGroup, experiment: Experiment, people: list[PersonRecord] | ConfigError
 ) -> Iterator[Fault]:
     """A persona file that cannot be read, or does not fit the group."""
-    personas = group.personas
-    if people is None or personas is None:
-        return
-    if isinstance(people, ConfigError):
-        yield key, str(people)
-        return
     try:
+        if isinstance(people, ConfigError):
+            raise people
         members = people_of(group, people, experiment.sessions)
     except ConfigError as error:
         yield key, str(error)
         return
-    for name in members[0].keys() & personas.attributes.keys():
-        shares = personas.attributes[name]
+    attributes = group.personas.attributes if group.personas else {}
+    for name in members[0].keys() & attributes.keys():
+        shares = attributes[name]
         counts = quotas(group.count, list(shares.values()), experiment.seed, f"{group.name}/{name}")
         wanted = Counter(dict(zip(shares, counts, strict=True)))
         sessions = (members[start : start + group.count] for start in range(0, len(members), group.count))
         found = (Counter(person[name] for person in session) for session in sessions)
         if wrong := next((one for one in found if one != wanted), None):
-            yield key, f"{personas.file} has {dict(wrong)} of {name}, and the quotas want {dict(wanted)}"
+            yield key, f"the file has {dict(wrong)} of {name}, and the quotas want {dict(wanted)}"

@@ -28,11 +28,7 @@ _LISTED = 10
 
 
 def read_text(path: Path) -> str:
-    """The content of a UTF-8 file of at most `LARGEST_FILE` bytes, without a byte order mark.
-
-    Raises:
-        ConfigError: if it cannot be read.
-    """
+    """The content of a UTF-8 file of at most `LARGEST_FILE` bytes, without a byte order mark, or a ConfigError."""
     try:
         # A pipe that nobody writes to is empty, and not waited for.
         with BufferedReader(FileIO(path, opener=open_at_once)) as file:
@@ -157,8 +153,7 @@ for _tag, _pattern, _constructor in (
 def parse(text: str, complaint: str) -> Any:
     """What a YAML text holds; its numbers are `WrittenInt` and `WrittenFloat`.
 
-    Raises:
-        ConfigError: that begins with `complaint`, and says where the fault is.
+    Where it is not valid, a ConfigError begins with `complaint` and says where the fault is.
     """
     try:
         return yaml.load(text, _Loader)
@@ -197,13 +192,7 @@ def to_yaml(data: Any) -> str:
 def read_csv(text: str, name: str, needed: Sequence[str] = ()) -> list[dict[str, str]]:
     """The rows of a CSV table with a header: the text of each cell by column, without spaces around it.
 
-    Args:
-        text: the content of the file.
-        name: what errors call it.
-        needed: columns that it must have.
-
-    Raises:
-        ConfigError: if it is no such table.
+    What is no such table, or lacks a column that is `needed`, is a ConfigError, which calls it `name`.
     """
     reader = csv.reader(io.StringIO(text, newline=None), skipinitialspace=True)
     try:

@@ -25,11 +25,7 @@ _FOR_PEOPLE = ("participant", "background_source", "written_by")
 
 
 def load_personas(experiment: Experiment) -> Personas | None:
-    """The personas of all participants, those of persona files included; None where nobody has any.
-
-    Raises:
-        ConfigError: if a file cannot be read or is not valid.
-    """
+    """The personas of all participants, persona files included (errors: `read_file`); None where nobody has any."""
     if not has_personas(experiment):
         return None
     people = {

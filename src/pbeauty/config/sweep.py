@@ -72,11 +72,7 @@ class Sweep:
     cases: tuple[Case, ...]
 
     def pick(self, which: str) -> Case:
-        """The case of a number, from 1, or of a name that is no number.
-
-        Raises:
-            ConfigError: if there is none.
-        """
+        """The case of a number, from 1, or of a name that is no number; ConfigError if there is none."""
         names = [case.name for case in self.cases]
         if re.fullmatch("[1-9][0-9]{0,8}", which):
             if int(which) <= len(names):
@@ -116,22 +112,14 @@ def is_sweep(path: Path) -> bool:
 
 
 def load_cases(path: Path, overrides: Sequence[str] = (), case: str | None = None) -> list[Experiment]:
-    """Reads all cases of a sweep, or the one that `case` names; of an experiment, that one.
-
-    Raises:
-        ConfigError: naming every fault.
-    """
+    """Reads all cases of a sweep, or the one that `case` names, or an experiment; errors are those of `load_sweep`."""
     if case is not None:
         return [load_case(path, overrides, case)[1].experiment]
     return [one.experiment for one in load_sweep(path, overrides).cases] if is_sweep(path) else [load(path, overrides)]
 
 
 def load_case(path: Path, overrides: Sequence[str], case: str) -> tuple[Sweep, Case]:
-    """Reads a sweep, and picks a case of it as `Sweep.pick`.
-
-    Raises:
-        ConfigError: naming every fault.
-    """
+    """Reads a sweep, and picks a case of it; errors are those of `load_sweep` and `Sweep.pick`."""
     if not is_sweep(path):
         raise ConfigError(f"{path} is no sweep and has no cases")
     sweep = load_sweep(path, overrides)

@@ -211,11 +211,7 @@ class _Case:
     made: Imported
 
     def experiment(self) -> dict[str, Any]:
-        """The row as an experiment file.
-
-        Raises:
-            ConfigError: saying everything for which it cannot be one.
-        """
+        """The row as an experiment file, or a ConfigError that says everything for which it cannot be one."""
         row, models = self.row, self.row["agent_type"] != "random"
         system, user = (f"{what}-{row[f'{what}_id'].lstrip('0')}" for what in ("sys", "usr"))
         members = self._members() if models else []

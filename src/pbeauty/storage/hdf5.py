@@ -60,10 +60,7 @@ def read_errors(path: Path) -> Iterator[None]:
 def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
     """A file that takes the place of `path` when the block ends well, and leaves it untouched otherwise.
 
-    With `keep` it starts as a copy of `path`.
-
-    Raises:
-        RunFileError: if it cannot be written, or if `keep` and `path` is damaged.
+    With `keep` it starts as a copy of `path`. RunFileError if it cannot be written, or that is damaged.
     """
     with write_errors(path), files.replaced(path) as draft:
         if keep:
@@ -131,11 +128,7 @@ def _block(digest: bytes) -> bytes:
 
 
 def _verify(file: FileIO) -> bytes:
-    """The digest of a file.
-
-    Raises:
-        ValueError: if it is not the one that the file bears.
-    """
+    """The digest of a file; ValueError if it is not the one that the file bears."""
     block = file.read(_BLOCK)
     if not block.startswith(_HEADER):
         raise ValueError("pbeauty did not write it, or it does not begin as it was written")
@@ -218,8 +211,7 @@ def write_columns(
         columns: its datasets, and `about` their units and descriptions, by name.
         of: attributes, which say where the file belongs.
 
-    Raises:
-        RunFileError: if it cannot be written.
+    If it cannot be written, that is a RunFileError.
     """
     with write_errors(folder / relative):
         (folder / relative).parent.mkdir(parents=True, exist_ok=True)

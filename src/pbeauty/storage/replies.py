@@ -32,8 +32,7 @@ def write_replies(
     """Writes one block's replies of one round, to as many files as keep each small in memory.
 
     Args:
-        folder: the run's.
-        run_id: the run's.
+        folder: the run's, as is `run_id`.
         round_index: from 0.
         first_participant: of the block.
         replies: in any order; a participant's in that of its calls.

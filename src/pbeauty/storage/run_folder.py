@@ -36,8 +36,7 @@ def run_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Pat
         out: exactly this folder; None for one under `results`, named after the experiment and the time.
         resume: without `out`, the latest unfinished run of the experiment is taken.
 
-    Raises:
-        ConfigError: if it cannot be created.
+    A folder that cannot be created is a ConfigError.
     """
     parent = Path(experiment.results) / experiment.name / _population(experiment) / _settings(experiment)
     if out is None and resume and (unfinished := _latest_unfinished(parent)):
@@ -66,11 +65,7 @@ def folder_names(folder: Path) -> list[Path]:
 
 
 def refuse_played(folder: Path) -> None:
-    """Refuses to start a run where there is one.
-
-    Raises:
-        ConfigError: if the folder holds a run, finished or not.
-    """
+    """Refuses, with a ConfigError, to start a run in a folder that holds one, finished or not."""
     if not os.path.lexists(folder / RUN_FILE):
         return
     with Run(folder) as run:
@@ -80,11 +75,7 @@ def refuse_played(folder: Path) -> None:
 
 
 def check_same_experiment(run: Run, experiment: Experiment) -> None:
-    """Refuses to go on with the run of another experiment.
-
-    Raises:
-        ConfigError: listing every difference that can alter results.
-    """
+    """Refuses to go on with the run of another experiment: a ConfigError lists every difference that alters results."""
     before, now = (flat(one, _MAY_DIFFER) for one in (run.experiment, experiment))
     differences = [
         f"\n  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
@@ -151,10 +142,7 @@ def named_runs(paths: Sequence[Path]) -> dict[str, Path]:
 def run_folders(path: Path, holds_run: Callable[[Path], bool]) -> list[Path]:
     """The folder itself, if it holds a run, or the nearest folders below that do, sorted as in `find_runs`.
 
-    Folders that cannot be read are named on standard error.
-
-    Raises:
-        ConfigError: if there are too many others.
+    Folders that cannot be read are named on standard error; too many without a run are a ConfigError.
     """
 
     def tell(error: OSError) -> None:

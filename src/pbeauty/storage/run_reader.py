@@ -158,11 +158,6 @@ class Run:
         """Whether, besides, a job has come to the end that follows the last round: run.h5 then stands alone."""
         return bool(self.file.attrs["finished"])
 
-    @property
-    def columns(self) -> list[str]:
-        """The names of the datasets of `/rounds`."""
-        return list(self.file["rounds"])
-
     def read(self, name: str, which: int | slice = slice(None)) -> NDArray[Any]:
         """A dataset of `/rounds`, or some rounds of it.
 

@@ -38,7 +38,7 @@ def everything(folder):
         run.check_rounds()
         found = [run.experiment.model_dump_json(), dict(run.provenance), run.attributes, run.complete]
         found += [run.codes(name).tolist() for name in run.attributes]
-        found += [run.read(name).tobytes() for name in run.columns]
+        found += [run.read(name).tobytes() for name in run.file["rounds"]]
         for index in range(run.round_count):
             answers = read_answers(folder, run.reply_files(index), np.array(TALKERS))
             found += [answers[slot].tolist() for slot in TALKERS]
