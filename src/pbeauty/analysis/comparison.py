@@ -16,8 +16,8 @@ from pbeauty.analysis import intervals
 from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import Bounds, Difference, Estimate, Moments
 from pbeauty.analysis.references import Pool, Source, human_means, load, published_as, published_rules
-from pbeauty.analysis.run_analysis import Analysis, Clustered
-from pbeauty.game.experiment import Experiment, Game
+from pbeauty.analysis.run_analysis import Analysis, Clustered, is_demo
+from pbeauty.game.experiment import Game
 
 MOST_IN_PAIRS = 10
 """Groups of one kind that are compared in pairs; of more, every pair is a table that nobody reads."""
@@ -52,21 +52,20 @@ def pools(game: Game) -> list[Pool]:
     return [pool if pool.target is None else replace(pool, mean=(pool.target - pool.offset) / game.p) for pool in found]
 
 
-def compare(analysis: Analysis, experiment: Experiment | None = None) -> list[Comparison]:
+def compare(analysis: Analysis) -> list[Comparison]:
     """Everybody in the first round with all pools, and in all rounds with all else.
 
     Empty where nobody has published the same game, and where the demo model plays, which is made to be like people.
-    With the experiment, those of the same model and prompt are marked.
     """
     game = analysis.game
-    if not published_rules(game) or analysis.demo:
+    if not published_rules(game) or is_demo(analysis.experiment):
         return []
     everybody = [cell for cell in analysis.of() if cell.n_valid]
     found = intervals.adjusted(
         [_with_pool(cell, pool, analysis.confidence) for cell in everybody[:1] for pool in pools(game)]
     )
     if (game.offset, game.low, game.high) == (0, 0, 100):
-        same = published_as(experiment) if experiment else None
+        same = published_as(analysis.experiment)
         found += intervals.adjusted([c for cell in everybody for c in _with_sessions(cell, game, analysis.confidence)])
         found += [c for cell in everybody for c in _with_models(cell, game, same)]
     return found

@@ -16,9 +16,9 @@ from pbeauty.analysis.comparison import Comparison, Contrast, compare, contrasts
 from pbeauty.analysis.components import Power, power
 from pbeauty.analysis.contamination import Probe, probes
 from pbeauty.analysis.group_stats import EVERYBODY, Binned, BySession
-from pbeauty.analysis.run_analysis import Analysis, analyse
-from pbeauty.analysis.variation import Variation, settings, vary
-from pbeauty.game.experiment import Experiment, Game
+from pbeauty.analysis.run_analysis import Analysis, analyse, is_demo
+from pbeauty.analysis.variation import Variation, vary
+from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
@@ -48,7 +48,6 @@ class Examined:
     """One run and all that is said of it."""
 
     path: Path
-    experiment: Experiment
     analysis: Analysis
     comparisons: list[Comparison]
     contrasts: list[Contrast]
@@ -94,11 +93,10 @@ def examine(
         with Run(path) as run:
             analysis = analyse(run, confidence=confidence)
             near = None if within is None else count_within(run, within)
-            compared = compare(analysis, run.experiment)
-            found.append(Examined(path, run.experiment, analysis, compared, contrasts(analysis), near))
+            found.append(Examined(path, analysis, compare(analysis), contrasts(analysis), near))
         if analysis.unfinished:
             print(f"pbeauty: {path}: {analysis.unfinished}; analysed as far as it goes", file=sys.stderr, flush=True)
-    variation = vary([(settings(one.experiment), one.analysis) for one in found], confidence)
+    variation = vary([one.analysis for one in found], confidence)
     planned = [] if detectable is None else power(variation.components, detectable)
     if len(found) == 1:
         return Findings(found, None, [], planned)
@@ -130,7 +128,7 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
         "confidence": confidence,
         "cautions": findings.cautions,
         "runs": [
-            plain(one.analysis) | {
+            plain(one.analysis) | _about(one.analysis.experiment) | {
                 "unfinished": one.analysis.unfinished,
                 "by_session": _by_session(one.analysis),
                 "comparisons": plain(one.comparisons),
@@ -145,6 +143,13 @@ def document(findings: Findings, confidence: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _about(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "seed": experiment.seed, "sessions": experiment.sessions, "participants": experiment.count,
+        "game": experiment.game.model_dump(mode="json"), "demo": is_demo(experiment),
+    }  # fmt: skip
+
+
 def _by_session(analysis: Analysis) -> list[dict[str, Any]]:
     """Everybody by session: an object of lists for each round; none of a run of one session."""
     names = ("n", "n_valid", "mean", "sd", "target")
@@ -153,17 +158,13 @@ def _by_session(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Records as JSON values: dataclasses and rules as objects, NaN as null, without counts and sessions as arrays.
+    """Records as JSON values: dataclasses as objects, NaN as null, without experiments, counts and arrays of sessions.
 
     Infinite is only a tau beyond what is estimated: `above` or `below`.
     """
-    if isinstance(value, Game):
-        return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {
-            name: plain(item) for name, item in fields.items() if not isinstance(item, Binned | BySession | np.ndarray)
-        }
+        left_out = Experiment | Binned | BySession | np.ndarray
+        return {name: plain(item) for name, item in vars(value).items() if not isinstance(item, left_out)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -58,17 +58,12 @@ class Analysis:
     path: str
     name: str
     """`run_name`."""
-    seed: int
-    game: Game
-    sessions: int
-    participants: int
-    """Of all sessions together."""
+    experiment: Experiment
+    """As it was played."""
     rounds: int
     """Finished ones."""
     finished: bool
     """Whether that is all rounds of the game."""
-    demo: bool
-    """Whether the shipped demo model plays: what it does is no evidence of anything."""
     confidence: float
     equilibrium: float
     cells: list[GroupStats]
@@ -79,6 +74,16 @@ class Analysis:
     """Participants by level before and level after, over every two consecutive rounds from the second on."""
     notes: list[str]
     """What a reader must know besides."""
+
+    @property
+    def game(self) -> Game:
+        """Its rules."""
+        return self.experiment.game
+
+    @property
+    def sessions(self) -> int:
+        """How many it has."""
+        return self.experiment.sessions
 
     def of(self, by: str = EVERYBODY, label: str | None = None) -> list[GroupStats]:
         """The figures of one way to make groups, in rounds and labels; of one label if it is given."""
@@ -98,7 +103,7 @@ class Analysis:
 
 
 def is_demo(experiment: Experiment) -> bool:
-    """Whether the shipped demo model plays in this experiment."""
+    """Whether the shipped demo model plays in this experiment: what it does is no evidence of anything."""
     played = {group.model for group in experiment.population if isinstance(group, LLMGroup)}
     return any(name in experiment.models and experiment.models[name].path == DEMO_MODEL for name in played)
 
@@ -182,13 +187,9 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     return Analysis(
         path=str(run.path),
         name=run_name(run),
-        seed=run.experiment.seed,
-        game=game,
-        sessions=run.experiment.sessions,
-        participants=run.experiment.count,
+        experiment=run.experiment,
         rounds=run.round_count,
         finished=run.finished,
-        demo=is_demo(run.experiment),
         confidence=confidence,
         equilibrium=equilibrium(game),
         cells=cells,

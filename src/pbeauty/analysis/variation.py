@@ -9,7 +9,7 @@ have the same sessions, and those of the one with more of them are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +28,8 @@ from pbeauty.analysis.components import (
 from pbeauty.analysis.group_stats import BySession, GroupStats
 from pbeauty.analysis.hierarchy import tau_by_mean
 from pbeauty.analysis.intervals import CONFIDENCE, Bounds, Difference, Estimate, Moments
-from pbeauty.analysis.run_analysis import DEMO, Analysis
+from pbeauty.analysis.run_analysis import DEMO, Analysis, is_demo
 from pbeauty.config.differences import flat, in_words, joined, value_of, varied
-from pbeauty.game.experiment import Experiment
 
 _NOT_A_SETTING = {"name", "seed", "sessions", "results", "patience", "margin", "plots"}
 """Keys that make no case of their own."""
@@ -61,8 +60,8 @@ class Case:
 
     def cells(self, round_number: int) -> dict[int, GroupStats]:
         """Everybody in a round, from 1, by the seed of the run; of runs with one seed, in that with most sessions."""
-        runs = sorted(self.analyses, key=lambda one: (one.seed, one.sessions))
-        return {one.seed: cell for one in runs for cell in one.of() if cell.round == round_number}
+        runs = sorted(self.analyses, key=lambda one: (one.experiment.seed, one.sessions))
+        return {one.experiment.seed: cell for one in runs for cell in one.of() if cell.round == round_number}
 
     def sessions(self, round_number: int) -> BySession:
         """Everybody in a round, from 1, that some run of the case has, in each session."""
@@ -134,22 +133,13 @@ class Variation:
         return "case" if named else " · ".join(key.rpartition(".")[2] for key in self.varied) or "case"
 
 
-def settings(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as flat keys and values, but for what makes no case."""
-    return flat(experiment, without=_NOT_A_SETTING)
-
-
-def sort_into_cases(runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> tuple[list[Case], list[str]]:
-    """Sorts runs into cases, in the order given, and says which keys vary.
-
-    Args:
-        runs: `settings` of each and its analysis.
-    """
-    flats = joined(known for known, _ in runs)
+def sort_into_cases(runs: Sequence[Analysis]) -> tuple[list[Case], list[str]]:
+    """Sorts runs into cases, in the order given, and says which keys vary."""
+    flats = joined(flat(one.experiment, without=_NOT_A_SETTING) for one in runs)
     keys = varied(flats)
     texts = {key: _texts([value_of(one, key) for one in flats]) for key in keys}
     found: dict[tuple[str, ...], Case] = {}
-    for one, (_, analysis) in zip(flats, runs, strict=True):
+    for one, analysis in zip(flats, runs, strict=True):
         values = {key: texts[key][repr(value_of(one, key))] for key in keys}
         found.setdefault(tuple(values.values()), Case(values, [])).analyses.append(analysis)
     cases = list(found.values())
@@ -167,15 +157,10 @@ def _texts(values: Sequence[Any]) -> dict[str, str]:
     return {key: f"{text} ({number})" if alike else text for number, (key, text) in enumerate(short.items(), 1)}
 
 
-def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float = CONFIDENCE) -> Variation:
-    """What is to be said of several runs together.
-
-    Args:
-        runs: `settings` of each and its analysis.
-        confidence: in (0, 1).
-    """
+def vary(runs: Sequence[Analysis], confidence: float = CONFIDENCE) -> Variation:
+    """What is to be said of several runs together, with intervals at `confidence`, in (0, 1)."""
     cases, keys = sort_into_cases(runs)
-    rounds = sorted({cell.round for _, analysis in runs for cell in analysis.of()})
+    rounds = sorted({cell.round for one in runs for cell in one.of()})
     stats: list[CaseStats] = []
     components: list[Components] = []
     effects: list[Effect] = []
@@ -195,9 +180,9 @@ def vary(runs: Sequence[tuple[Mapping[str, Any], Analysis]], confidence: float =
     return Variation(cases, keys, *tested, list(_notes(cases, runs)))
 
 
-def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analysis]]) -> Iterator[str]:
-    unfinished = sum(not analysis.finished for _, analysis in runs)
-    distinct = sum(len({one.seed for one in case.analyses}) for case in cases)
+def _notes(cases: Sequence[Case], runs: Sequence[Analysis]) -> Iterator[str]:
+    unfinished = sum(not one.finished for one in runs)
+    distinct = sum(len({one.experiment.seed for one in case.analyses}) for case in cases)
     sessions = sum(cell.sessions for case in cases for cell in case.cells(1).values())
     if unfinished:
         yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
@@ -208,7 +193,7 @@ def _notes(cases: Sequence[Case], runs: Sequence[tuple[Mapping[str, Any], Analys
             "too few sessions to tell chance from what varies: there are variance components from "
             f"{FEWEST_SESSIONS} sessions of one case on"
         )
-    if any(analysis.demo for _, analysis in runs):
+    if any(is_demo(one.experiment) for one in runs):
         yield DEMO
 
 

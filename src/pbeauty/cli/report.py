@@ -143,7 +143,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
     for case in findings.variation.cases if findings.variation else []:
         if analysis in case.analyses:
             title = case.name or (case.label if case.settings else title)
-            title += f", seed {analysis.seed}" if len(case.analyses) > 1 else ""
+            title += f", seed {analysis.experiment.seed}" if len(case.analyses) > 1 else ""
     with Run(one.path) as run:
         drawings = list(run_drawings(run, analysis, one.comparisons))
         rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
@@ -153,15 +153,15 @@ def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
             "title": title,
             "path": analysis.path,
             # What every figure of the run is marked with: that it is unfinished, that the demo model plays.
-            "marks": [mark for mark in notes(one.experiment, analysis.rounds) if mark],
+            "marks": [mark for mark in notes(analysis.experiment, analysis.rounds) if mark],
             "headline": headline(one),
             "notes": [note for note in analysis.notes if note != DEMO],
             "pictures": [_picture(drawing) for drawing in shown],
             "histograms": [_picture(drawing) for drawing in rounds],
             "tables": run_tables(one),
             "samples": list(_samples(run, samples)),
-            "prompts": list(_prompts(one.experiment)),
-            "experiment": dumps(one.experiment),
+            "prompts": list(_prompts(analysis.experiment)),
+            "experiment": dumps(analysis.experiment),
             "provenance": _provenance(run.provenance),
         }
 

@@ -39,18 +39,18 @@ class Table:
 
 def headline(one: Examined) -> list[str]:
     """What was played, and how many replies were of no use."""
-    analysis, game = one.analysis, one.analysis.game
+    analysis, game, experiment = one.analysis, one.analysis.game, one.analysis.experiment
     offset = f"{game.offset:g} + " if game.offset else ""
-    players = ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in one.experiment.population[:6])
-    more = len(one.experiment.population) - 6
-    size = one.experiment.session_size
+    players = ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in experiment.population[:6])
+    more = len(experiment.population) - 6
+    size = experiment.session_size
     who = f"{size:,} participants" if analysis.sessions == 1 else f"{analysis.sessions:,} sessions of {size:,}"
     lines = [
-        f"{analysis.name}, seed {analysis.seed}: {who}: {players}" + (f" and {more} groups more" if more > 0 else ""),
+        f"{analysis.name}, seed {experiment.seed}: {who}: {players}" + (f" and {more} groups more" if more > 0 else ""),
         f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
         + (", groups play" if game.players == "groups" else "")
         + (f", all within {game.tolerance:g} win" if game.tolerance is not None else "")
-        + f"; equilibrium {short(analysis.equilibrium)}; announced: {announced_in_words(one.experiment)}",
+        + f"; equilibrium {short(analysis.equilibrium)}; announced: {announced_in_words(experiment)}",
         f"{analysis.rounds} of {game.rounds} rounds; in brackets: {100 * analysis.confidence:g} % intervals"
         + (", over sessions" if analysis.sessions > 1 else ""),
     ]

@@ -22,7 +22,7 @@ from pbeauty.analysis.group_stats import GroupStats
 from pbeauty.analysis.intervals import NONE, Estimate
 from pbeauty.analysis.references import human_means, published_rules
 from pbeauty.analysis.run_analysis import DEMO, Analysis, analyse, is_demo, run_name
-from pbeauty.analysis.variation import Case, Variation, settings, vary
+from pbeauty.analysis.variation import Case, Variation, vary
 from pbeauty.errors import ConfigError
 from pbeauty.files import PLOTS
 from pbeauty.game.experiment import Experiment
@@ -262,7 +262,7 @@ def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:
 def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     """What compares the cases of several runs: their means in the first and the last round, and round by round."""
     analyses = [analysis for case in variation.cases for analysis in case.analyses]
-    marks = [DEMO if any(analysis.demo for analysis in analyses) else None]
+    marks = [DEMO if any(is_demo(analysis.experiment) for analysis in analyses) else None]
     if partly := sum(not analysis.finished for analysis in analyses):
         marks.insert(0, f"UNFINISHED: {partly} of the runs")
     last = max((one.round for one in variation.stats), default=0)
@@ -331,21 +331,21 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int |
             yield from future.result()
 
 
-def _analysed(path: Path) -> tuple[dict[str, Any], Analysis]:
+def _analysed(path: Path) -> Analysis:
     with Run(path) as run:
-        return settings(run.experiment), analyse(run)
+        return analyse(run)
 
 
 @house_style
-def _draw_share(path: Path, analysed: Any, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
+def _draw_share(path: Path, analysis: Analysis | None, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
     with Run(path) as run:
         without = chain(round_drawings(run), _trajectory(run))
-        every = run_drawings(run, analysed[1], compare(analysed[1])) if analysed else without
+        every = run_drawings(run, analysis, compare(analysis)) if analysis else without
         drawings = islice((drawing for drawing in every if drawing.kind in kinds), share[0], None, share[1])
         return [file for one in drawings for file in save(one.draw(), run.path.parent / PLOTS / one.stem)]
 
 
-def _compare(found: Sequence[Path], analysed: Sequence[tuple[dict[str, Any], Analysis]]) -> Iterator[Path]:
+def _compare(found: Sequence[Path], analysed: Sequence[Analysis]) -> Iterator[Path]:
     try:
         common = Path(os.path.commonpath([path.resolve().parent for path in found]))
     except ValueError:

@@ -107,7 +107,6 @@ def test_the_demo_model_is_no_evidence(tmp_path, capsys):
     assert is_demo(described)
     assert not is_demo(experiment(60))
     found = analysed(tmp_path, described=described)
-    assert found.demo
     assert DEMO in found.notes
     assert compare(found) == []
     for options in ([], ["--full"], ["--json"]):

@@ -15,7 +15,7 @@ from pbeauty.analysis.comparison import compare, contrasts
 from pbeauty.analysis.hierarchy import predicted_mean
 from pbeauty.analysis.intervals import FEWEST_SESSIONS_FOR_SHARES
 from pbeauty.analysis.run_analysis import analyse
-from pbeauty.analysis.variation import settings, vary
+from pbeauty.analysis.variation import vary
 from pbeauty.cli.main import main
 from pbeauty.game.records import ReadingRule
 from pbeauty.plots.figures import round_histogram
@@ -152,12 +152,12 @@ def test_people_are_compared_by_session(found, guesses):
 def test_sessions_of_a_run_are_as_good_as_runs(tmp_path, guesses, game):
     """Six sessions of one run, or six runs of one session: the same case."""
     with Run(run_of(tmp_path / "one", guesses[:, :5], **game)) as run:
-        together = vary([(settings(run.experiment), analyse(run))])
+        together = vary([analyse(run)])
     apart = []
     for seed in range(5):
         described = experiment(SIZE, seed=seed, rounds=ROUNDS, population=TWO, **game)
         with Run(make(tmp_path / str(seed), guesses[:, seed], described)) as run:
-            apart.append((settings(run.experiment), analyse(run)))
+            apart.append(analyse(run))
     apart = vary(apart)
     assert [one.sessions for one in together.stats] == [5, 5, 5]
     assert repr(together.stats) == repr(apart.stats)
@@ -170,7 +170,7 @@ def test_more_sessions_of_an_experiment_are_one_case(tmp_path, guesses):
     for seed, sessions in ((1, 2), (2, 6), (1, 4)):
         described = experiment(SIZE, seed=seed, sessions=sessions, population=TWO)
         with Run(make(tmp_path / f"{seed}-{sessions}", guesses[:1, :sessions].reshape(1, -1), described)) as run:
-            runs.append((settings(run.experiment), analyse(run)))
+            runs.append(analyse(run))
     found = vary(runs)
     assert len(found.cases) == 1
     assert found.stats[0].sessions == 10  # of seed 1 those of the longer run

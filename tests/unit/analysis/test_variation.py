@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,21 +15,21 @@ from pbeauty.analysis.components import between_sessions, effects_of, power, ses
 from pbeauty.analysis.contamination import probes
 from pbeauty.analysis.intervals import Estimate
 from pbeauty.analysis.run_analysis import analyse
-from pbeauty.analysis.variation import settings, vary
+from pbeauty.analysis.variation import vary
 from pbeauty.cli.main import main
 from pbeauty.config.loader import loads
 from pbeauty.storage.run_reader import Run
 
 
 def games(folder, means, *, n=200, sd=5.0, generator=None, rounds=1, seeds=None, **fields):
-    """Runs whose first-round guesses are normal around the given means; their settings and analyses."""
+    """Analyses of runs whose first-round guesses are normal around the given means."""
     generator = generator or np.random.default_rng(5)
     found = []
     for index, mean in enumerate(means):
         guesses = np.clip(generator.normal(mean, sd, (1, n)), 0, 100)
         seed = index if seeds is None else seeds[index]
         with Run(make(folder / str(index), guesses, experiment(n, seed=seed, rounds=rounds, **fields))) as run:
-            found.append((settings(run.experiment), analyse(run)))
+            found.append(analyse(run))
     return found
 
 
@@ -43,8 +45,12 @@ def test_runs_that_differ_by_seed_are_sessions_of_one_case(tmp_path):
 
 def test_cases_keep_apart_whose_values_begin_alike(tmp_path):
     long = "the same hundred words " * 9
-    found = [(flat | {"prompts.user.own": long + end}, analysis) for (flat, analysis), end in
-             zip(games(tmp_path, [40, 41, 30]), ("a", "a", "b"), strict=True)]  # fmt: skip
+    found = []
+    for number, end in enumerate("aab"):
+        described = experiment(20, seed=number)
+        prompts = described.prompts.model_copy(update={"user": {"own": long + end}})
+        with Run(make(tmp_path / str(number), np.full((1, 20), 30.0), described)) as run:
+            found.append(replace(analyse(run), experiment=described.model_copy(update={"prompts": prompts})))
     cases = vary(found).cases
     assert [len(case.analyses) for case in cases] == [2, 1]
     assert len({case.label for case in cases}) == 2
@@ -57,7 +63,7 @@ def test_games_on_other_ranges_are_not_subtracted(tmp_path):
 
 def test_a_session_is_one_observation(tmp_path):
     found = games(tmp_path / "a", [30, 40, 50]) + games(tmp_path / "b", [31, 42, 49], multiplier="1/2")
-    means = [[analysis.of()[0].mean.value for _, analysis in part] for part in (found[:3], found[3:])]
+    means = [[analysis.of()[0].mean.value for analysis in part] for part in (found[:3], found[3:])]
     first, second = vary(found).stats
     expected = scipy.stats.t.interval(0.95, 2, np.mean(means[0]), scipy.stats.sem(means[0]))
     assert (first.mean.low, first.mean.high) == pytest.approx(expected)
@@ -65,7 +71,7 @@ def test_a_session_is_one_observation(tmp_path):
     assert second.difference.p_value == pytest.approx(test.pvalue)
     assert first.difference is None
     found = found[:3] + games(tmp_path / "c", [31, 42, 49], multiplier="1/2", seeds=[0, 1, 7])
-    means[1] = [analysis.of()[0].mean.value for _, analysis in found[3:]]
+    means[1] = [analysis.of()[0].mean.value for analysis in found[3:]]
     test = scipy.stats.ttest_ind(means[1], means[0], equal_var=False)  # of which one seed is another one
     assert vary(found).stats[1].difference.p_value == pytest.approx(test.pvalue)
 
@@ -78,7 +84,7 @@ def test_what_cases_of_one_seed_have_in_common_is_no_uncertainty(tmp_path):
     for second, announce in zip(later, (["target"], ["mean"]), strict=True):
         described = experiment(12, sessions=5, rounds=2, announce=announce)
         with Run(make(tmp_path / announce[0], [first, second], described)) as run:
-            runs.append((settings(run.experiment), analyse(run)))
+            runs.append(analyse(run))
     same, other = (one.difference for one in vary(runs).stats if one.difference)
     assert (same.estimate, same.p_value, same.margin) == (Estimate(0, 0, 0), 1, 0)
     means = later.reshape(2, 5, 12).mean(axis=2)
@@ -96,7 +102,7 @@ def test_a_single_session_says_nothing_of_later_rounds(tmp_path):
     found = []
     for name, p in (("a", "2/3"), ("b", "1/2")):
         with Run(make(tmp_path / name, guesses, experiment(50, rounds=2, multiplier=p))) as run:
-            found.append((settings(run.experiment), analyse(run)))
+            found.append(analyse(run))
     first, *_, last = vary(found).stats
     assert first.mean.low < first.mean.value < first.mean.high
     assert math.isnan(last.mean.low)
@@ -207,7 +213,7 @@ def test_groups_numbers_are_no_sample_of_participants(tmp_path, capsys):
         guesses = np.random.default_rng(seed).uniform(0, 100, (1, 40))
         make(tmp_path / str(seed), guesses, experiment(40, seed=seed, population=population, players="groups"))
     with Run(tmp_path / "0") as run:
-        (alone,) = vary([(settings(run.experiment), analyse(run))]).stats
+        (alone,) = vary([analyse(run)]).stats
         assert math.isnan(alone.mean.low)
     assert main(["analyze", str(tmp_path / "0"), "--power", "5"]) == 0
     assert "Sessions per case" not in capsys.readouterr().out
@@ -240,8 +246,13 @@ def worded(folder, wordings, cases, sessions=2):
         }))  # fmt: skip
         guesses = np.clip(generator.normal(mean + shift, 4, (1, 40)), 0, 100)
         with Run(make(folder / f"{word}-{p[0]}-{p[-1]}-{seed}", guesses, described)) as run:
-            found.append((settings(run.experiment), analyse(run)))
+            found.append(analyse(run))
     return found
+
+
+def played(analysis):
+    """Wording and multiplier."""
+    return analysis.experiment.population[0].user_prompt, analysis.game.multiplier
 
 
 def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
@@ -250,9 +261,9 @@ def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
     first, second = vary(runs).wordings
     assert (first.case, second.case, first.wordings) == ("2/3", "1/2", 5)
     assert first.difference is None
-    cells = {(flat["population.0.user_prompt"], flat["game.multiplier"]): [] for flat, _ in runs}
-    for flat, analysis in runs:
-        cells[flat["population.0.user_prompt"], flat["game.multiplier"]].append(analysis.of()[0].mean.value)
+    cells = defaultdict(list)
+    for analysis in runs:
+        cells[played(analysis)].append(analysis.of()[0].mean.value)
     one, other = ([np.mean(cells[word, p]) for word in shifts] for p in ("2/3", "1/2"))
     assert second.difference.p_value == pytest.approx(scipy.stats.ttest_rel(other, one).pvalue)
     assert (first.mean.low, first.mean.high) == pytest.approx(
@@ -268,7 +279,7 @@ def test_wordings_are_a_sample_where_several_are_played(tmp_path, capsys):
 def test_few_wordings_have_no_component_and_uncrossed_ones_no_row(tmp_path):
     runs = worded(tmp_path, {"a": 0, "b": 5}, {"2/3": 40, "1/2": 30})
     assert [math.isnan(one.between.value) for one in vary(runs).wordings] == [True, True]
-    apart = [run for run in runs if (run[0]["population.0.user_prompt"] == "a") == (run[0]["game.multiplier"] == "2/3")]
+    apart = [run for run in runs if played(run) in (("a", "2/3"), ("b", "1/2"))]
     assert vary(apart).wordings == []
 
 
@@ -280,7 +291,7 @@ def told(folder, draw, n=300, seed=0, system="classic", **game):
     generator = np.random.default_rng(seed)
     population = [{"name": "players", "count": n, "kind": "llm", "system_prompt": system}]
     with Run(make(folder, [draw(generator, n)], experiment(n, seed=seed, population=population, **game))) as run:
-        return settings(run.experiment), analyse(run)
+        return analyse(run)
 
 
 def recites(generator, n):
@@ -354,7 +365,7 @@ def test_a_group_that_others_lack_is_one_difference(tmp_path):
     for number, population in enumerate([[crowd], [crowd, more], [crowd, fixed], [crowd, more | {"announce": []}]]):
         described = experiment(20 * len(population), population=population)
         with Run(make(tmp_path / str(number), np.full((1, described.count), 30.0), described)) as run:
-            runs.append((settings(run.experiment), analyse(run)))
+            runs.append(analyse(run))
     variation = vary(runs[:2])
     assert variation.varied == ["population.1.name"]
     assert [case.short for case in variation.cases] == ["none", "more"]
@@ -371,7 +382,7 @@ def cases_of(folder, *descriptions):
         crowd = [{"name": "crowd", "count": 20, "kind": "llm", **group}]
         described = experiment(20, name=f"run-{number}", population=crowd, **game)
         with Run(make(folder / str(number), np.full((1, 20), 30.0), described)) as run:
-            runs.append((settings(run.experiment), analyse(run)))
+            runs.append(analyse(run))
     return vary(runs)
 
 
