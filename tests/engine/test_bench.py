@@ -30,9 +30,11 @@ def test_the_bench_reports_every_way_of_playing_and_its_ratios():
 def test_a_bench_needs_exactly_one_model(tmp_path):
     config = tmp_path / "none.yaml"
     config.write_text("name: none\npopulation: [{name: u, count: 3, kind: uniform}]")
-    done = mpi.alone("bench", config)
-    assert done.code == 2
-    assert "exactly one model" in done.err and "Traceback" not in done.err
+    (tmp_path / "sweep.yaml").write_text("base: none.yaml")
+    for path, reason in ((config, "exactly one model"), (tmp_path / "sweep.yaml", "is a sweep; a bench is of one")):
+        done = mpi.alone("bench", path)
+        assert done.code == 2
+        assert reason in done.err and "Traceback" not in done.err
 
 
 def test_a_bench_is_of_one_engine():

@@ -283,6 +283,7 @@ def test_watch_tells_a_finished_run_with_and_without_its_live_state(finished, tm
         done = alone("watch", run)
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith("thinkers: finished, 3 of 3 rounds, 100 participants, by ")
+        assert "mean  median  target  winners  valid  seconds" in done.out, "in the order of a run's own lines"
         assert not CONTROL.search(done.out)
     with_state = json.loads(alone("watch", folder, "--json").out)
     (tmp_path / "run.h5").write_bytes((folder / "run.h5").read_bytes())

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pbeauty.cli.run import add_experiment
+from pbeauty.config.sweep import is_sweep
 from pbeauty.errors import DONE, ConfigError
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.prompts import extraction_message
@@ -71,6 +72,8 @@ def _prepare(comm: Comm, request: RunRequest) -> Experiment:
     """The experiment, if it can be measured on one engine."""
     if comm.size > 1:
         raise ConfigError("a bench is of one engine: start it without mpirun")
+    if is_sweep(request.config):
+        raise ConfigError(f"{request.config} is a sweep; a bench is of one experiment, such as one of its bases")
     experiment, _ = prepare(request)
     models = len(experiment.used_models)
     if models != 1:

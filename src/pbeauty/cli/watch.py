@@ -191,11 +191,11 @@ def show(status: RunStatus, most: int = _ROWS) -> str:
     lines = [headline(status), *(status.message or "").splitlines()[-most:]]
     if status.results:
         several = (status.sessions or 1) > 1
-        rows = [("round", *["sessions"] * several, "mean", "median", "target", "seconds", "winners", "valid")]
+        rows = [("round", *["sessions"] * several, "mean", "median", "target", "winners", "valid", "seconds")]
         for one in status.results[-most:]:
-            numbers = [f"{value:,.2f}" for value in (one.mean, one.median, one.target, one.seconds)]
+            numbers = [f"{value:,.2f}" for value in (one.mean, one.median, one.target)]
             first = (str(one.round), *[f"{one.sessions:,}"] * several)
-            rows.append((*first, *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}"))
+            rows.append((*first, *numbers, f"{one.n_winners:,}", f"{one.n_valid:,}", f"{one.seconds:,.2f}"))
         over = ["mean, median, target: means over sessions"] * several
         lines += ["", *over, *aligned(rows)]
     if status.loading_seconds is not None:
