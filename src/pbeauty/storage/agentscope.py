@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import string
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def import_example(folder: Path, out: Path, personas: Path | None = None) -> Imp
                 made.left_out.append(str(error))
                 continue
             contents[f"{experiment['name']}.yaml"] = experiment
-            launcher = f"mpirun -n {case.ranks()} " if case.ranks() > 1 else ""
+            launcher = f"mpirun -n {ranks} " if (ranks := case.ranks()) > 1 else ""
             start = f"{launcher}pbeauty run {shlex.quote(str(out / experiment['name']))}.yaml"
             made.note(f"host_num and model_per_host are no settings of an experiment; play case {number} with: {start}")
         if not contents:
@@ -281,20 +282,17 @@ class _Case:
 
     def _players(self, members: list[str], count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The models and groups of a case: one, or several where its config_names stand for different ones."""
-        kinds: dict[str, list[str]] = {}
-        for member in members:
-            kinds.setdefault(json.dumps([self._model(member), self._sampling(member)]), []).append(member)
-        shares = dict(zip(members, largest_remainders(count, [1] * len(members)), strict=True))
-        sections: dict[str, Any] = {}
-        groups = []
-        for number, alike in enumerate(kinds.values(), start=1):
-            label, section = _slug(self.row["model_name"]), self._model(alike[0])
+        kinds = Counter[str]()
+        for member, share in zip(members, largest_remainders(count, [1] * len(members)), strict=True):
+            kinds[json.dumps([self._model(member), self._sampling(member)])] += share
+        label, sections, groups = _slug(self.row["model_name"]), dict[str, Any](), []
+        for number, (kind, share) in enumerate(kinds.items(), start=1):
+            section, sampling = json.loads(kind)
             new = f"{label}-{len(sections) + 1}" if sections else label
             model = next((known for known, other in sections.items() if other == section), new)
             sections[model] = section
             name = "players" if len(kinds) == 1 else f"{label}-{number}"
-            group = {"name": name, "count": sum(shares[member] for member in alike)}
-            groups.append(group | {"kind": "llm", "model": model, "sampling": self._sampling(alike[0])})
+            groups.append({"name": name, "count": share, "kind": "llm", "model": model, "sampling": sampling})
         return sections, groups
 
     def _model(self, member: str) -> dict[str, Any]:

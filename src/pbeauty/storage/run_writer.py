@@ -188,12 +188,13 @@ class RunWriter:
 
 def _write_population(file: h5py.File, experiment: Experiment) -> None:
     whole = everybody(experiment)
-    labels = [group.name for group in experiment.population]
-    about = "population group of each participant, in id order; `labels` names the codes"
-    group_of = _column(file, "participants/group", np.uint16, len(whole), ("code", about))
-    describe(group_of, labels=labels)
-    about = "session of each participant, in id order, from 0"
-    session_of = _column(file, "participants/session", np.uint32, len(whole), ("index", about))
+    column: dict[str, Any] = {"shape": (len(whole),), "chunks": (min(len(whole), _CHUNK),), "fletcher32": True}
+    column |= {"compression": "gzip", "compression_opts": 1}  # it is long runs of one number
+    about = "code", "population group of each participant, in id order; `labels` names the codes"
+    group_of = create(file, "participants/group", about, dtype=np.uint16, **column)
+    describe(group_of, labels=[group.name for group in experiment.population])
+    about = "index", "session of each participant, in id order, from 0"
+    session_of = create(file, "participants/session", about, dtype=np.uint32, **column)
     for start in range(0, len(whole), _AT_ONCE):
         part = whole.part(start, start + _AT_ONCE)
         group_of[start : start + len(part)] = part.group_of()
@@ -235,12 +236,6 @@ def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
         _table(rounds, name, np.float64, (), about_time)
     _table(file, "digests/rounds", np.uint8, (32,), DIGESTS)
     file["digests"].create_group(REPLIES)
-
-
-def _column(file: h5py.File, name: str, kind: Any, count: int, about: tuple[str, str]) -> h5py.Dataset:
-    """An empty column by participant; compressed, since it is long runs of one number."""
-    options = {"chunks": (min(count, _CHUNK),), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
-    return create(file, name, about, shape=(count,), dtype=kind, **options)
 
 
 def _table(group: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], about: tuple[str, str]) -> h5py.Dataset:
