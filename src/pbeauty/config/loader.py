@@ -66,15 +66,19 @@ def experiment_of(data: dict[str, Any], source: str, folder: Path | None = None)
     Top-level keys that begin with `x-` are ignored; what they hold can be repeated elsewhere by aliases.
     """
     faults: list[tuple[str, str]] = []
-    data = {key: value for key, value in data.items() if not key.startswith("x-")}
-    data = _with_files(data, folder or Path(), faults)
+    data, folder = {key: value for key, value in data.items() if not key.startswith("x-")}, folder or Path()
+    if isinstance(name := data.get("prompts"), str):
+        try:
+            data["prompts"] = parse(read_text(folder / name), f"{folder / name} is not valid YAML")
+        except ConfigError as error:
+            faults.append(("prompts", str(error)))
+            data["prompts"] = {}
     experiment, left_out = validated(Experiment, data, faults)
     if experiment:
-        people, with_digests = _read_people(experiment)
+        experiment, people = _located(experiment, folder)
         for key, message in cross_check(experiment, left_out, people):
             if not any(is_within(key, other) for other in left_out):
                 faults.append((_dotted(key), message))
-        experiment = with_digests
     if faults or experiment is None:
         lines = "".join(f"\n  {key}: {message}" for key, message in faults)
         plural = "error" if len(faults) == 1 else "errors"
@@ -82,50 +86,29 @@ def experiment_of(data: dict[str, Any], source: str, folder: Path | None = None)
     return experiment
 
 
-def _with_files(data: dict[str, Any], folder: Path, faults: list[tuple[str, str]]) -> dict[str, Any]:
-    """The data with the content of the prompt file, and with the places of the persona files."""
-    data = dict(data)
-    if isinstance(name := data.get("prompts"), str):
-        try:
-            data["prompts"] = parse(read_text(folder / name), f"{folder / name} is not valid YAML")
-        except ConfigError as error:
-            faults.append(("prompts", str(error)))
-            data["prompts"] = {}
-    if isinstance(models := data.get("models"), dict):
-        data["models"] = {name: _with_folder(model, folder) for name, model in models.items()}
-    population = data.get("population")
-    groups = list(population) if isinstance(population, list) else []
-    for index, group in enumerate(groups):
-        personas = group.get("personas") if isinstance(group, dict) else None
-        if isinstance(personas, dict) and isinstance(name := personas.get("file"), str) and "digest" not in personas:
-            groups[index] = {**group, "personas": {**personas, "file": str(folder / name)}}
-    return data | ({"population": groups} if groups else {})
+def _located(experiment: Experiment, folder: Path) -> tuple[Experiment, People]:
+    """The experiment with its paths as they are seen from here, and the digests of its persona files.
 
-
-def _with_folder(model: Any, folder: Path) -> Any:
-    """A model's section, with its folder as it is seen from here; what is no folder may be a hub id."""
-    path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str) or path in ("", DEMO_MODEL) or not (folder / path).is_dir():
-        return model
-    return {**model, "path": str((folder / path).absolute())}
-
-
-def _read_people(experiment: Experiment) -> tuple[People, Experiment]:
-    """The persona files whose digests are not known yet: people, or what is wrong, by group; and, with the digests, the
-    experiment."""
+    With it comes what those files hold whose digests are not known yet. A model that is no folder may be a hub id.
+    """
     people: People = {}
     groups: list[Any] = list(experiment.population)
     for index, group in enumerate(groups):
         personas = group.personas if isinstance(group, LLMGroup) else None
         if personas and personas.file and not personas.digest:
-            path = Path(personas.file)
+            path = folder / personas.file
+            update = {"file": str(path)}
             try:
                 people[index] = read_file(path, group.name, group.count * experiment.sessions)
-                personas = personas.model_copy(update={"digest": digest(path)})
-                groups[index] = group.model_copy(update={"personas": personas})
+                update["digest"] = digest(path)
             except ConfigError as error:
                 people[index] = error
-    return people, experiment.model_copy(update={"population": tuple(groups)})
+            groups[index] = group.model_copy(update={"personas": personas.model_copy(update=update)})
+    models = dict(experiment.models)
+    for name, model in models.items():
+        if model.path != DEMO_MODEL and (folder / model.path).is_dir():
+            models[name] = model.model_copy(update={"path": str((folder / model.path).absolute())})
+    return experiment.model_copy(update={"population": tuple(groups), "models": models}), people
 
 
 # --- validation --------------------------------------------------------------------------------------------
