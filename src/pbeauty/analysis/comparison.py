@@ -102,7 +102,7 @@ def _with_models(cell: GroupStats, game: Game, same: tuple[str, str] | None) -> 
     """Published language models, all at p = 2/3; their numbers of replies are not, so there is no interval."""
     if not math.isclose(game.p, 2 / 3, rel_tol=1e-3):
         return
-    for one in load().prompted + tuple(path for path in load().models if cell.round > 1 or not path.prompt):
+    for one in load().models:
         if cell.round in one.rounds:
             mean = one.means[one.rounds.index(cell.round)]
             gap, name = intervals.difference(cell.moments, Moments(mean, math.nan, 0)), f"{one.model}, {one.asked}"

@@ -71,7 +71,7 @@ def _within_cases(means: Sequence[Floats]) -> tuple[float, int]:
     return sum(float(np.square(y - y.mean()).sum()) for y in means) / max(freedom, 1), freedom
 
 
-def components_of(number: int, cases: Sequence[BySession], confidence: float) -> Components:
+def components_of(round_number: int, cases: Sequence[BySession], confidence: float) -> Components:
     """The components in one round, from the figures of each session of each case."""
     means, within = [case.mean for case in cases], [np.square(case.error) for case in cases]
     (square, freedom), observed, between = _within_cases(means), math.nan, NONE
@@ -79,7 +79,7 @@ def components_of(number: int, cases: Sequence[BySession], confidence: float) ->
         observed, between = math.sqrt(square), between_sessions(means, within, confidence)
     guesses = math.sqrt(float(np.mean(np.square(np.concatenate([case.sd for case in cases])))))
     sampling = math.sqrt(float(np.concatenate(within).mean()))
-    return Components(number, freedom + len(cases), freedom, guesses, observed, between, sampling)
+    return Components(round_number, freedom + len(cases), freedom, guesses, observed, between, sampling)
 
 
 def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confidence: float = CONFIDENCE) -> Estimate:
@@ -92,7 +92,6 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
     Args:
         means: of each case, float64[session].
         within: likewise, the variance of each mean by sampling participants.
-        confidence: in (0, 1).
 
     Returns:
         NaN with one session a case, and where a variance by sampling is NaN.
@@ -127,7 +126,7 @@ def between_sessions(means: Sequence[Floats], within: Sequence[Floats], confiden
 
 
 def effects_of(
-    number: int,
+    round_number: int,
     cases: Sequence[tuple[Mapping[str, str], Sequence[float] | Floats]],
     varied: Sequence[str],
     confidence: float,
@@ -135,10 +134,8 @@ def effects_of(
     """An effect for each varied key; none with too few sessions.
 
     Args:
-        number: of the round, from 1.
         cases: settings of each, and the mean of each of its sessions in that round.
         varied: keys of these settings.
-        confidence: in (0, 1).
     """
     from scipy.special import fdtrc
 
@@ -158,12 +155,12 @@ def effects_of(
         own = rank - fewer
         ratio = max(0.0, rest - full) / own / error if own and error else math.nan
         if not ratio < _LARGEST_RATIO:
-            yield Effect(key, number, NONE)
+            yield Effect(key, round_number, NONE)
             continue
         low, high = (noncentrality(ratio, own, freedom, 0.5 + sign * confidence / 2) for sign in (1, -1))
         over, n = max(0.0, own * (ratio - 1)), means.size
         share = Estimate(over / (over + n), low / (low + n), high / (high + n))
-        yield Effect(key, number, share, float(fdtrc(own, freedom, ratio)))
+        yield Effect(key, round_number, share, float(fdtrc(own, freedom, ratio)))
 
 
 def _left(means: Floats, columns: Sequence[Floats]) -> tuple[float, int]:
@@ -210,15 +207,13 @@ class OverWordings:
 
 
 def over_wordings(
-    number: int, cases: Sequence[tuple[Mapping[str, str], BySession]], varied: Sequence[str], confidence: float
+    round_number: int, cases: Sequence[tuple[Mapping[str, str], BySession]], varied: Sequence[str], confidence: float
 ) -> Iterator[OverWordings]:
     """A row for each of the other settings; none unless all of them were played in the same two wordings or more.
 
     Args:
-        number: of the round, from 1.
         cases: settings of each, and its sessions with a valid guess in that round.
         varied: keys of these settings.
-        confidence: in (0, 1).
     """
     worded = [key for key in varied if key.rpartition(".")[2] in WORDED or key.startswith("prompts.")]
     rest = [key for key in varied if key not in worded]
@@ -236,7 +231,7 @@ def over_wordings(
         """Of the mean of a case, its variance by sampling sessions; in the first round these are participants."""
         if freedom >= FEWEST_SESSIONS - 1:
             return square / sessions.mean.size
-        return float(np.square(sessions.error).sum()) / sessions.mean.size**2 if number == 1 else math.nan
+        return float(np.square(sessions.error).sum()) / sessions.mean.size**2 if round_number == 1 else math.nan
 
     first = next(iter(means.values()))
     for case, y in means.items():
@@ -246,7 +241,7 @@ def over_wordings(
         mean, gap = intervals.moments(y), None
         if y is not first:
             gap = intervals.difference(mean, intervals.moments(first), confidence, paired=intervals.moments(y - first))
-        yield OverWordings(case, number, y.size, mean.interval(confidence), between, gap)
+        yield OverWordings(case, round_number, y.size, mean.interval(confidence), between, gap)
 
 
 # --- how many sessions it takes ----------------------------------------------------------------------------------

@@ -44,11 +44,9 @@ def tau_by_mean(
     game of medians, of which the model says nothing.
 
     Args:
-        game: the rules.
         mean: of the guesses, or of the sessions' means.
         reference: where level 0 is, or that of each session.
         means: of the sessions, float64[session]; None of a single one.
-        confidence: in (0, 1).
     """
     from scipy.optimize import brentq
 

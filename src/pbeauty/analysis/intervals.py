@@ -1,9 +1,9 @@
 """Estimates with their intervals: the formulas that the analysis is made of.
 
-Intervals are two-sided. An interval is given only where it keeps its confidence on the data of this game, which are
-bounded and heaped on a few numbers (tests/unit/analysis/test_coverage.py simulates it): means always, shares from
-`FEWEST_FOR_SHARES` participants or `FEWEST_SESSIONS_FOR_SHARES` sessions on, standard deviations from `FEWEST_FOR_SD`
-guesses on, quantiles and modes never.
+Intervals are two-sided, at a confidence in (0, 1). One is given only where it keeps its confidence on the data of this
+game, which are bounded and heaped on a few numbers (tests/unit/analysis/test_coverage.py simulates it): means always,
+shares from `FEWEST_FOR_SHARES` participants or `FEWEST_SESSIONS_FOR_SHARES` sessions on, standard deviations from
+`FEWEST_FOR_SD` guesses on, quantiles and modes never.
 
 Those from one session take its participants as independent draws, which they are given what all of them were told. How
 another session would go is known from several: then a session is one observation.
@@ -122,7 +122,6 @@ def deviation(ordered: Floats, sd: float, confidence: float = CONFIDENCE) -> Est
     Args:
         ordered: float64[guess], ascending.
         sd: their standard deviation with divisor n.
-        confidence: in (0, 1).
     """
     n = ordered.size
     if n < FEWEST_FOR_SD or not sd:
@@ -157,7 +156,6 @@ def share_by_session(counts: Counts, n: Counts, confidence: float = CONFIDENCE) 
     Args:
         counts: int64[session].
         n: of how many, int64[session].
-        confidence: in (0, 1).
     """
     from scipy.special import betaincinv, stdtrit
 
@@ -184,7 +182,6 @@ def difference(
     Args:
         first: an error of NaN gives no interval.
         second: likewise.
-        confidence: in (0, 1).
         paired: of the differences within pairs, where the observations of both come in pairs and are not independent;
             of the two means, only the bounds count then.
     """

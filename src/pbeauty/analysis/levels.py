@@ -57,8 +57,6 @@ def codes_of(run: Run, round_index: int, guesses: Floats) -> tuple[NDArray[np.ui
     """The level of each participant's guess in a round, from what their own group is told.
 
     Args:
-        run: the run.
-        round_index: from 0.
         guesses: float64[participant], NaN where there is none.
 
     Returns:
@@ -109,9 +107,7 @@ def windows(game: Game, references: Floats, round_index: int = 0, *, whole: bool
     """The ends, low and high, of the guesses of each level of `marks`, as far as they lie in the range.
 
     Args:
-        game: the rules.
         references: where level 0 is, float64[session].
-        round_index: from 0.
         whole: whether guesses are whole numbers; ends are rounded unless that makes windows overlap.
 
     Returns:
@@ -143,9 +139,7 @@ def assign(
 
     Args:
         guesses: session after session, equally many of each; NaN where there is none.
-        game: the rules.
         references: where level 0 is, float64[session], or a number for one session.
-        round_index: from 0.
         whole: whether guesses are whole numbers; unless given, whether most of these are.
     """
     if math.isnan(equilibrium(game)):

@@ -118,10 +118,7 @@ class References:
     sources: tuple[Source, ...]
     sessions: tuple[Trajectory, ...]
     pools: tuple[Pool, ...]
-    prompted: tuple[Model, ...]
-    """First rounds of models under the prompts of one study."""
     models: tuple[Model, ...]
-    """Several rounds; those with a prompt begin with one of `prompted`."""
 
 
 def published_rules(game: Game) -> bool:
@@ -140,7 +137,7 @@ def published_as(experiment: Experiment) -> tuple[str, str] | None:
         return None
     prompt = _PROMPTS.get((group.system_prompt, group.user_prompt))
     path = _letters(experiment.models[group.model].path.rpartition("/")[2])
-    model = next((one.model for one in load().prompted if _letters(one.model) in path), None)
+    model = next((one.model for one in load().models if one.prompt and _letters(one.model) in path), None)
     return (model, prompt) if model and prompt else None
 
 
@@ -162,7 +159,8 @@ def load() -> References:
             fields["p"] = float(Fraction(str(fields["p"])))
         return fields | {"source": sources[entry["source"]]}
 
-    prompts = resolved(document["llm_prompts"])
+    prompts = document["llm_prompts"]
+    source, asked = sources[prompts["source"]], prompts["prompts"]
     return References(
         sources=tuple(sources.values()),
         sessions=tuple(
@@ -170,12 +168,12 @@ def load() -> References:
             for entry in map(resolved, document["human_sessions"])
         ),
         pools=tuple(Pool(**resolved(entry)) for entry in document["human_pools"]),
-        prompted=tuple(
-            Model(model, (1,), (mean,), prompts["source"], prompt, prompts["prompts"][prompt])
-            for model, means in prompts["means"].items()
-            for prompt, mean in means.items()
-        ),
-        models=tuple(Model(**resolved(entry)) for entry in document["llm_rounds"]),
+        models=tuple(
+            Model(model, tuple(range(1, len(means) + 1)), tuple(means), source, prompt, asked[prompt])
+            for model, by_prompt in prompts["means"].items()
+            for prompt, means in by_prompt.items()
+        )
+        + tuple(Model(**resolved(entry)) for entry in document["llm_rounds"]),
     )
 
 

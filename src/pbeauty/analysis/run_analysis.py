@@ -151,7 +151,6 @@ def analyse(run: Run, *, confidence: float = CONFIDENCE) -> Analysis:
     """Every figure of every finished round of a run.
 
     Args:
-        run: open.
         confidence: of all intervals, in (0, 1).
     """
     game = run.experiment.game

@@ -59,13 +59,11 @@ def by_group(
     """The mean of each group by round, with intervals.
 
     Args:
-        game: the rules.
         names: of the groups; those after the eighth are left out, and the figure says so.
         mean: float64[group, round], NaN where a group has no valid guess.
         low: the lower ends of the intervals, likewise.
         high: the upper ends.
         everybody: float64[round], the mean of all participants, as a pale line.
-        title: the headline.
         subtitle: what follows the rule of the target below it.
     """
     mean, low, high = (np.atleast_2d(np.asarray(values, float)) for values in (mean, low, high))
@@ -104,11 +102,9 @@ def group_histograms(
     """The distribution of guesses of each group, a row per group, a column per round.
 
     Args:
-        game: the rules.
         names: of the groups; those after the eighth are left out, and the figure says so.
         edges: float64[bin + 1].
         counts: int64[group, bin], by heading of the column; shares are of the group.
-        title: the headline.
         by: what groups are made by.
     """
     rows = min(len(names), MOST_PANELS)
@@ -159,8 +155,6 @@ def forest(
         names: of the rows; those after the eightieth are left out, and the figure says so.
         panels: by heading, means and the lower and upper ends of their intervals, float64[row] each; NaN for none.
         kinds: of the rows, where they differ: `this run`, `people`, `language models`; named in a legend.
-        title: the headline.
-        subtitle: the line below it.
     """
     rows = min(len(names), MOST_ROWS)
     some = f"{rows} of {len(names)} shown; " if rows < len(names) else ""
@@ -211,8 +205,6 @@ def small_multiples(
     Args:
         cases: by label, the sessions of a case, float64[round] each, NaN where one has ended; they may differ in their
             numbers of rounds.
-        title: the headline.
-        subtitle: the line below it.
     """
     shown = dict(list(cases.items())[:MOST_CASES])
     if len(shown) < len(cases):

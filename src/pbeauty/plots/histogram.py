@@ -71,7 +71,6 @@ def count_guesses(pieces: Floats | Callable[[], Iterable[Floats]], game: Game, m
 
     Args:
         pieces: float64[guess], all in [low, high]; or what gives such arrays one after the other, each time anew.
-        game: the rules.
         marks: what should be in sight besides, such as the target; no matter where it is outside the range.
 
     Raises:
@@ -152,7 +151,6 @@ def histogram(
 
     Args:
         bars: the valid guesses, as `count_guesses` counts them; they are the axis.
-        game: the rules.
         target: the number to be nearest to, of each session that plays, float64[session], as are the next two, NaN
             where it has no valid guess: a line, and of several sessions ticks above the axes; may be out of the range.
         mean: the mean of the guesses.
@@ -160,7 +158,6 @@ def histogram(
         n_unusable: how many replies gave no valid guess.
         n_ended: how many sessions had ended before.
         levels: the guesses of level-k reasoners of levels 0, 1, ... (`pbeauty.analysis.levels.marks`).
-        title: the headline.
     """
     shares, edges = 100 * bars.counts / bars.total, bars.edges
     count = bars.total + n_unusable

@@ -44,12 +44,10 @@ def ridgelines(
     """The distribution of every round, one above the other, the first on top.
 
     Args:
-        game: the rules.
         edges: float64[bin + 1], ascending.
         counts: int64[round, bin]; drawn as shares of the round, all rounds on the same scale.
         mean: float64[round], drawn as dots.
         target: float64[round], drawn as triangles.
-        title: the headline.
         subtitle: what follows the rule of the target below it.
     """
     counts = np.asarray(counts)
@@ -123,8 +121,6 @@ def shares(
     Args:
         names: of the kinds, from the bottom of the bars; eight at most.
         values: float64[round, kind], in [0, 1]; a round of NaN is left empty.
-        title: the headline.
-        subtitle: the line below it.
         ylabel: of the axis.
     """
     percent = 100 * np.nan_to_num(np.asarray(values, float).reshape(-1, len(names)))

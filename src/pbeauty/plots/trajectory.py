@@ -37,13 +37,11 @@ def trajectory(
     a band for the interval of their mean (Student's t).
 
     Args:
-        game: the rules.
         mean: float64[round] or float64[round, session], as are `median` and `target`; one round at least.
         median: by round.
         target: by round.
         quartiles: of the guesses of one session, the lower and the upper ones: a band.
         people: what people did in the same game.
-        title: the headline.
     """
     given = {"mean": mean, "median": median, "target": target}
     tables = {name: np.asarray(values, float).reshape(len(np.asarray(values)), -1) for name, values in given.items()}
