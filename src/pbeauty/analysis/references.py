@@ -107,7 +107,7 @@ class Model:
     source: Source
     prompt: str = ""
     """The study's name for it, `P1` to `P4`."""
-    asked: str = "one game"
+    asked: str = ""
     """What the prompt asks for, or what each mean is of."""
 
 

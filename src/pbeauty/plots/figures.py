@@ -105,8 +105,7 @@ def round_histogram(run: Run, index: int, session: int | None = None) -> Figure:
         bars,
         game,
         target=target[asked],
-        mean=outcome.mean[asked],
-        median=outcome.median[asked],
+        aggregate=aggregate[asked],
         n_unusable=size * references.shape[1] - bars.total,
         n_ended=int(np.count_nonzero(~asked)),
         levels=marks[~np.isnan(marks)].tolist() if np.ptp(references) == 0 else (),  # or else each has its own
@@ -296,14 +295,13 @@ def _sessions(case: Case) -> list[NDArray[np.float64]]:
     return [session for means in played if means for session in np.stack(means, axis=1)]
 
 
-def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int | None = None) -> Iterator[Path]:
-    """Draws and saves figures about the runs that the paths mean.
+def plot_all(paths: Sequence[Path], only: Collection[str] = ()) -> Iterator[Path]:
+    """Draws and saves figures about the runs that the paths mean, on all cores.
 
     Args:
         paths: runs, or folders with runs below. The figures of a run are in `plots` beside it, those that compare
             runs in `plots` in the folder that holds them all.
         only: the kinds to draw; all of them unless given.
-        processes: how many draw at the same time; one on each core unless given.
 
     Yields:
         The files, as they are written, those that compare runs first.
@@ -312,13 +310,12 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = (), processes: int |
         ConfigError: if one of them cannot be read.
     """
     found, kinds = find_runs(paths), set(only or KINDS)
-    if processes is None:
-        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # What is loaded by now stays: no process needs to look through it for garbage, of which figures make much.
-    with ProcessPoolExecutor(max(1, min(processes, 4 * len(found))), initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(min(cores, 4 * len(found)), initializer=gc.freeze) as pool:
         needed = kinds - {"rounds", "trajectory"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
-        parts = max(3, -(-processes // len(found)))  # so that no process draws a whole run while the others are done
+        parts = max(3, -(-cores // len(found)))  # so that no process draws a whole run while the others are done
         shares_of = [
             (path, one, kinds, (part, parts))
             for path, one in zip(found, analysed, strict=True)

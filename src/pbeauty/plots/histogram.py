@@ -140,8 +140,7 @@ def histogram(
     game: Game,
     *,
     target: ArrayLike,
-    mean: ArrayLike,
-    median: ArrayLike | None = None,
+    aggregate: ArrayLike,
     n_unusable: int = 0,
     n_ended: int = 0,
     levels: Sequence[float] = (),
@@ -151,10 +150,9 @@ def histogram(
 
     Args:
         bars: the valid guesses, as `count_guesses` counts them; they are the axis.
-        target: the number to be nearest to, of each session that plays, float64[session], as are the next two, NaN
+        target: the number to be nearest to, of each session that plays, float64[session], as is the next, NaN
             where it has no valid guess: a line, and of several sessions ticks above the axes; may be out of the range.
-        mean: the mean of the guesses.
-        median: their median, marked instead of the mean where the target is made from it.
+        aggregate: the mean or median of the guesses, from which the target is made.
         n_unusable: how many replies gave no valid guess.
         n_ended: how many sessions had ended before.
         levels: the guesses of level-k reasoners of levels 0, 1, ... (`pbeauty.analysis.levels.marks`).
@@ -175,9 +173,8 @@ def histogram(
     axes.set(xlabel=f"guess (bars are {edges[1] - edges[0]:.6g} wide{part})", ylabel="share of the usable guesses (%)")
     axes.xaxis.set_major_locator(round_numbers(11))
     axes.yaxis.set_major_locator(round_numbers(6))
-    aggregate = {"mean": mean} if game.aggregate == "mean" or median is None else {"median": median}
-    marks = {name: np.ravel(np.asarray(values, float)) for name, values in {**aggregate, "target": target}.items()}
-    marks = {name: values[~np.isnan(values)] for name, values in marks.items()}
+    given = {game.aggregate: np.ravel(np.asarray(aggregate, float)), "target": np.ravel(np.asarray(target, float))}
+    marks = {name: values[~np.isnan(values)] for name, values in given.items()}
     if marks["target"].size > 1:
         _mark_sessions(figure, axes, ends, marks)
     else:

@@ -53,12 +53,14 @@ def counts(rounds):
 
 def test_level_marks_stand_at_the_levels():
     marks = [50, 100 / 3, 200 / 9, 400 / 27]
-    figure = plots.histogram(plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, mean=36.0, levels=marks)
+    figure = plots.histogram(
+        plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, aggregate=36.0, levels=marks
+    )
     drawn = {line.get_gid(): line.get_xdata()[0] for line in figure.axes[0].lines if line.get_gid()}
     assert [drawn[f"level {level}"] for level in range(4)] == pytest.approx(marks)
     assert {"L0", "L1", "L2", "L3"} <= {text.get_text() for text in figure.axes[0].texts}
     close = plots.histogram(
-        plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, mean=36.0, levels=[2.0, 1.5, 1.1, 0.9]
+        plots.count_guesses(GUESSES[0], CLASSIC), CLASSIC, target=24.0, aggregate=36.0, levels=[2.0, 1.5, 1.1, 0.9]
     )
     assert [text.get_text() for text in close.axes[0].texts if text.get_text().startswith("L")] == ["L0"]
     assert_readable(close)
@@ -212,7 +214,7 @@ def test_plots_of_a_folder_of_runs(tmp_path):
     for seed in range(2):
         described = experiment(60, seed=seed, rounds=2, multiplier=["1/2", "2/3"][seed])
         make(tmp_path / str(seed), GUESSES[:2], described)
-    written = [path.relative_to(tmp_path).as_posix() for path in plots.plot_all([tmp_path], processes=2)]
+    written = [path.relative_to(tmp_path).as_posix() for path in plots.plot_all([tmp_path])]
     assert written[:4] == [
         f"plots/{stem}.{kind}" for stem in ("sweep-means", "sweep-rounds") for kind in ("pdf", "png")
     ]

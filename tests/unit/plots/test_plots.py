@@ -44,7 +44,7 @@ def draw(guesses, game=CLASSIC, **fields):
     guesses = np.asarray(guesses, float)
     mean = float(guesses.mean())
     counted = plots.count_guesses(guesses, game)
-    return plots.histogram(counted, game, target=game.offset + game.p * mean, mean=mean, **fields)
+    return plots.histogram(counted, game, target=game.offset + game.p * mean, aggregate=mean, **fields)
 
 
 def bars(figure):
@@ -147,7 +147,7 @@ def test_late_rounds_are_shown_as_far_as_guesses_reach():
     assert counted.edges[0] == 0
     assert counted.edges[-1] <= 5
     assert (counted.below, counted.above) == (0, 1)
-    figure = plots.histogram(counted, CLASSIC, target=1.0, mean=1.5)
+    figure = plots.histogram(counted, CLASSIC, target=1.0, aggregate=1.5)
     assert f"1 above {counted.edges[-1]:g} → (0.1 %)" in [text.get_text() for text in figure.axes[0].texts]
     assert "the range of the game is 0 to 100" in figure.axes[0].get_xlabel()
     assert_readable(figure)
@@ -229,7 +229,7 @@ def test_target_outside_the_range_has_an_arrow_and_no_line():
 def test_median_is_marked_where_the_target_is_made_from_it():
     game = Game(aggregate="median")
     figure = plots.histogram(
-        plots.count_guesses(np.array([10.0, 20.0, 90.0]), game), game, target=13.33, mean=40.0, median=20.0
+        plots.count_guesses(np.array([10.0, 20.0, 90.0]), game), game, target=13.33, aggregate=20.0
     )
     assert set(lines(figure)) == {"target", "median"}
 
@@ -243,9 +243,7 @@ def test_targets_of_sessions_are_ticks_above_the_axes(middle, spread, multiplier
     means = np.clip(generator.normal(middle, spread, 20), 0, 100)
     guesses = np.clip(generator.normal(middle, 20, 360), 0, 100)
     targets = game.p * means
-    figure = plots.histogram(
-        plots.count_guesses(guesses, game), game, target=targets, mean=means, median=means, title="Guesses"
-    )
+    figure = plots.histogram(plots.count_guesses(guesses, game), game, target=targets, aggregate=means, title="Guesses")
     low, high = figure.axes[0].get_xlim()
     ticks = {c.get_gid(): [path.vertices[0, 0] for path in c.get_paths()] for c in figure.axes[0].collections}
     assert ticks == {
@@ -266,7 +264,7 @@ def test_labels_never_overlap(level, multiplier):
 
 
 def test_labels_at_opposite_ends():
-    figure = plots.histogram(plots.count_guesses(np.array([1.0, 99.0]), CLASSIC), CLASSIC, target=0.01, mean=99.99)
+    figure = plots.histogram(plots.count_guesses(np.array([1.0, 99.0]), CLASSIC), CLASSIC, target=0.01, aggregate=99.99)
     assert_readable(figure)
 
 
