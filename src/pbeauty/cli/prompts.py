@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import NamedTuple, get_args
 
-from pbeauty.cli.run import given_path
+from pbeauty.cli.run import add_experiment
 from pbeauty.config.loader import loads
 from pbeauty.config.persona_files import load_personas
 from pbeauty.config.sweep import load_cases
@@ -30,10 +30,9 @@ EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", type=given_path, metavar="CONFIG", help="with the game of this experiment")
+    add_experiment(parser, nargs="?")
     parser.add_argument("--show", metavar="NAME", help="show this prompt")
     parser.add_argument("--case", metavar="CASE", help="of a sweep: with this case's game, and not the first's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for run")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

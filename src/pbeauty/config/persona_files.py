@@ -52,52 +52,46 @@ def read_file(path: Path, group: str, most: int) -> list[PersonRecord]:
             while len(people) < most and (line := file.readline(_LONGEST_LINE)):
                 number += 1
                 if len(line) == _LONGEST_LINE:
-                    raise ConfigError(f"{path}, line {number}: it has more than {_LONGEST_LINE >> 10:,} KiB")
+                    raise ValueError(f"it has more than {_LONGEST_LINE >> 10:,} KiB")
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip() and (person := _person(text, f"{path}, line {number}", group)):
+                if text.strip() and (person := _person(text, group)):
                     people.append(person)
-                    if person.keys() != people[0].keys():
-                        raise ConfigError(
-                            f"{path}, line {number}: its keys are {', '.join(person)}; those of the first are "
-                            f"{', '.join(people[0])}"
-                        )
+                    if person.keys() != (first := people[0].keys()):
+                        raise ValueError(f"its keys are {', '.join(person)}; those of the first are {', '.join(first)}")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: {not_utf8(error, number)}") from None
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(f"{path}, line {number}: {error}" if number else str(error)) from None
     return people
 
 
-def _person(line: str, where: str, group: str) -> PersonRecord | None:
-    """Checks one line of a file and returns its values as text, None if it is of another group.
-
-    `where` is what error messages call the line.
-    """
+def _person(line: str, group: str) -> PersonRecord | None:
+    """The values of a line as text, None if it is of another group, or a ValueError that says what is wrong with it."""
     try:
         # Numbers as they are written; a key that is given twice is a fault.
         entry: Any = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f'{where}: expected {{"background": "You are ..."}}, in JSON: {error}') from None
+        raise ValueError(f'expected {{"background": "You are ..."}}, in JSON: {error}') from None
     if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: expected an object with the key `background`")
+        raise ValueError("expected an object with the key `background`")
     if entry.pop("group", group) != group:
         return None
     for name in _FOR_PEOPLE:
         entry.pop(name, None)
     background = entry.get("background")
     if not isinstance(background, str) or not background.strip():
-        raise ConfigError(f"{where}: `background` is missing or empty; keys found: {', '.join(entry) or 'none'}")
+        raise ValueError(f"`background` is missing or empty; keys found: {', '.join(entry) or 'none'}")
     if len(background) > LONGEST_BACKGROUND:
-        raise ConfigError(f"{where}: the background has more than {LONGEST_BACKGROUND:,} characters")
+        raise ValueError(f"the background has more than {LONGEST_BACKGROUND:,} characters")
     for name, value in entry.items():
         if name in RESERVED and name != "background":
-            raise ConfigError(f"{where}: an attribute cannot have the name {name!r}; prompts use it for something else")
+            raise ValueError(f"an attribute cannot have the name {name!r}; prompts use it for something else")
         if not name.isidentifier() or not isinstance(value, str):
-            raise ConfigError(f"{where}: {name!r} is no attribute; expected a name and a text or a number")
+            raise ValueError(f"{name!r} is no attribute; expected a name and a text or a number")
         if CONTROL_CHARACTERS.search(value) or (name != "background" and not value.isprintable()):
-            raise ConfigError(f"{where}: {name!r} has a character that no text has")
+            raise ValueError(f"{name!r} has a character that no text has")
     return {name: value.strip() for name, value in entry.items()}
 
 
