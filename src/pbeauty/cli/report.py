@@ -145,7 +145,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
             title = case.name or (case.label if case.settings else title)
             title += f", seed {analysis.experiment.seed}" if len(case.analyses) > 1 else ""
     with Run(one.path) as run:
-        drawings = list(run_drawings(run, analysis, one.comparisons))
+        drawings = list(run_drawings(run, analysis))
         rounds = [drawing for drawing in drawings if drawing.kind == "rounds"]
         rounds = [rounds[index] for index in evenly(len(rounds), max(2, MOST_HISTOGRAMS // min(runs, MOST_RUNS)))]
         shown = [d for d in drawings if d.kind != "rounds" and (runs <= MOST_FULL or d.kind in _FEW)]
@@ -153,7 +153,7 @@ def _section(one: Examined, samples: int, findings: Findings) -> dict[str, Any]:
             "title": title,
             "path": analysis.path,
             # What every figure of the run is marked with: that it is unfinished, that the demo model plays.
-            "marks": [mark for mark in notes(analysis.experiment, analysis.rounds) if mark],
+            "marks": notes(analysis.experiment, analysis.rounds),
             "headline": headline(one),
             "notes": [note for note in analysis.notes if note != DEMO],
             "pictures": [_picture(drawing) for drawing in shown],

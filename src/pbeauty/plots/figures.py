@@ -51,7 +51,7 @@ class Drawing:
     caption: str
     """What it shows, in words."""
     plot: Callable[[], Figure]
-    notes: Sequence[str | None] = ()
+    notes: Sequence[str] = ()
     """What is marked on it."""
 
     def draw(self) -> Figure:
@@ -80,7 +80,7 @@ def plot_run(path: Path, share: tuple[int, int] = (0, 1)) -> list[Path]:
 
 def round_drawings(run: Run) -> Iterator[Drawing]:
     """The histogram of each finished round, with level-k marks, target and aggregate; one round is read at a time."""
-    rounds, marks = run.experiment.game.rounds, [DEMO if is_demo(run.experiment) else None]
+    rounds, marks = run.experiment.game.rounds, [DEMO] * is_demo(run.experiment)
     for index in range(run.round_count):
         caption = f"The distribution of guesses in round {index + 1} of {rounds}."
         plot = partial(round_histogram, run, index)
@@ -141,39 +141,36 @@ def _title(run: Run) -> str:
     return f"{run_name(run)}, {in_words(about.sessions, about.session_size)}" if about.sessions > 1 else run_name(run)
 
 
-def notes(experiment: Experiment, rounds: int) -> list[str | None]:
+def notes(experiment: Experiment, rounds: int) -> list[str]:
     """What the figures of a run of so many finished rounds are marked with."""
     whole = experiment.game.rounds
-    return [
-        f"UNFINISHED RUN: {rounds} of {whole} rounds" if rounds < whole else None,
-        DEMO if is_demo(experiment) else None,
-    ]
+    unfinished = [f"UNFINISHED RUN: {rounds} of {whole} rounds"] if rounds < whole else []
+    return unfinished + [DEMO] * is_demo(experiment)
 
 
 # --- one run, with its analysis ------------------------------------------------------------------------------
 
 
-def run_drawings(run: Run, analysis: Analysis, comparisons: Sequence[Comparison] = ()) -> Iterator[Drawing]:
+def run_drawings(run: Run, analysis: Analysis | None) -> Iterator[Drawing]:
     """All figures of a run for which there are data.
 
     Args:
         run: open, for as long as figures are drawn.
-        analysis: of the same run.
-        comparisons: with what has been published.
+        analysis: of the same run; without it, the histograms of the rounds and the trajectory alone.
     """
     yield from round_drawings(run)
-    cells = [cell for cell in analysis.of() if cell.n_valid]
-    if cells:
-        yield from _trajectory(run)
-        marks, named = notes(run.experiment, analysis.rounds), replace(analysis, name=_title(run))
-        for drawing in chain(_guesses(named, cells), *(_by(named, by) for by in analysis.ways)):
-            yield replace(drawing, notes=marks)
-        if comparisons:
-            caption = "The first round's mean among the published ones of people and language models."
-            yield Drawing("published", "published", caption, lambda: _published(named, comparisons), marks)
-        if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in analysis.of()):
-            caption = "What became of the replies, by round."
-            yield Drawing("replies", "statuses", caption, lambda: _statuses(named), marks)
+    yield from _trajectory(run)
+    if not analysis or not (cells := [cell for cell in analysis.of() if cell.n_valid]):
+        return
+    marks, named = notes(run.experiment, analysis.rounds), replace(analysis, name=_title(run))
+    for drawing in chain(_guesses(named, cells), *(_by(named, by) for by in analysis.ways)):
+        yield replace(drawing, notes=marks)
+    if comparisons := compare(analysis):
+        caption = "The first round's mean among the published ones of people and language models."
+        yield Drawing("published", "published", caption, lambda: _published(named, comparisons), marks)
+    if any(cell.n_valid < cell.n or cell.statuses["ok"].value < 1 for cell in analysis.of()):
+        caption = "What became of the replies, by round."
+        yield Drawing("replies", "statuses", caption, lambda: _statuses(named), marks)
 
 
 def _guesses(analysis: Analysis, cells: Sequence[GroupStats]) -> Iterator[Drawing]:
@@ -261,9 +258,9 @@ def _with_intervals(means: Iterable[Estimate]) -> list[list[float]]:
 def sweep_drawings(variation: Variation) -> Iterator[Drawing]:
     """What compares the cases of several runs: their means in the first and the last round, and round by round."""
     analyses = [analysis for case in variation.cases for analysis in case.analyses]
-    marks = [DEMO if any(is_demo(analysis.experiment) for analysis in analyses) else None]
-    if partly := sum(not analysis.finished for analysis in analyses):
-        marks.insert(0, f"UNFINISHED: {partly} of the runs")
+    partly = sum(not analysis.finished for analysis in analyses)
+    marks = [f"UNFINISHED: {partly} of the runs"] if partly else []
+    marks += [DEMO] * any(is_demo(analysis.experiment) for analysis in analyses)
     last = max((one.round for one in variation.stats), default=0)
     if not last:
         return
@@ -316,12 +313,11 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = ()) -> Iterator[Path
         needed = kinds - {"rounds", "trajectory"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
         parts = max(3, -(-cores // len(found)))  # so that no process draws a whole run while the others are done
-        shares_of = [
-            (path, one, kinds, (part, parts))
+        written = [
+            pool.submit(_draw_share, path, one, kinds, (part, parts))
             for path, one in zip(found, analysed, strict=True)
-            for part in range(parts)
+            for part in range(parts if kinds - {"sweep"} else 0)
         ]
-        written = [pool.submit(_draw_share, *share) for share in shares_of] if kinds - {"sweep"} else []
         if len(found) > 1 and "sweep" in kinds:
             yield from _compare(found, analysed)
         for future in written:
@@ -336,9 +332,8 @@ def _analysed(path: Path) -> Analysis:
 @house_style
 def _draw_share(path: Path, analysis: Analysis | None, kinds: Collection[str], share: tuple[int, int]) -> list[Path]:
     with Run(path) as run:
-        without = chain(round_drawings(run), _trajectory(run))
-        every = run_drawings(run, analysis, compare(analysis)) if analysis else without
-        drawings = islice((drawing for drawing in every if drawing.kind in kinds), share[0], None, share[1])
+        wanted = (drawing for drawing in run_drawings(run, analysis) if drawing.kind in kinds)
+        drawings = islice(wanted, share[0], None, share[1])
         return [file for one in drawings for file in save(one.draw(), run.path.parent / PLOTS / one.stem)]
 
 

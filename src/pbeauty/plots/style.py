@@ -161,9 +161,9 @@ def _warn_of_missing_glyphs() -> None:
 
 
 @house_style
-def stamp(figure: Figure, *notes: str | None) -> Figure:
-    """Marks a figure in its lower left corner, for instance as one of an unfinished run; nothing where all are None."""
-    if text := "; ".join(note for note in notes if note):
+def stamp(figure: Figure, *notes: str) -> Figure:
+    """Marks a figure in its lower left corner, for instance as one of an unfinished run."""
+    if text := "; ".join(notes):
         figure.text(
             0.015, 0.03 / figure.get_figheight(), text, va="bottom", color=VERMILION, fontsize=7, fontweight="bold",
             gid="stamp",

@@ -82,7 +82,7 @@ def show(folder, kinds):
     (one,) = findings.examined
     run_tables(one)
     with Run(folder) as run:
-        for drawing in run_drawings(run, one.analysis, one.comparisons):
+        for drawing in run_drawings(run, one.analysis):
             if drawing.kind in kinds:
                 drawing.draw()
         run.participants, run.rounds, run.provenance, run.personas  # noqa: B018

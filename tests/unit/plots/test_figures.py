@@ -7,7 +7,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from pbeauty import plots
-from pbeauty.analysis.comparison import compare
 from pbeauty.analysis.group_stats import binned
 from pbeauty.analysis.run_analysis import analyse
 from pbeauty.cli.main import main
@@ -186,7 +185,7 @@ def test_all_figures_of_a_run(tmp_path, sessions):
     about = experiment(60, sessions=sessions, population=population, rounds=5)
     with Run(make(tmp_path, guesses, about, said=said)) as run:
         analysis = analyse(run)
-        drawings = list(plots.run_drawings(run, analysis, compare(analysis)))
+        drawings = list(plots.run_drawings(run, analysis))
         assert [d.stem for d in drawings if d.kind == "rounds"] == [f"round-{n:04d}-histogram" for n in range(1, 5)]
         rest = {d.stem for d in drawings if d.kind != "rounds"}
         for drawing in drawings:
