@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -224,12 +225,14 @@ def test_a_warned_job_is_requeued_and_goes_on(cluster, folder, uninterrupted):
 
 
 def test_restarts_are_bounded(cluster, folder):
-    job = Submitted(cluster, folder, *WITHOUT_GPUS, "slurm/run.sbatch", "thinkers.yaml", MAX_RESTARTS="0", **held(2))
+    experiment = ("thinkers.yaml", "--set", "game={rounds: 6}")
+    job = Submitted(cluster, folder, *WITHOUT_GPUS, "slurm/run.sbatch", *experiment, MAX_RESTARTS="0", **held(2))
     job.wait_for_rounds(1)
     cluster.ask("scancel", "--batch", "--signal=USR1", job.id)
     seen = job.end("FAILED", 75)
     assert seen["Restarts"] == "0"
-    assert "which is MAX_RESTARTS; go on with: sbatch slurm/run.sbatch thinkers.yaml --out" in job.said()[-1]
+    again = shlex.split(job.said()[-1].partition("which is MAX_RESTARTS; go on with: ")[2])
+    assert again == ["sbatch", "slurm/run.sbatch", *experiment, "--out", f"results/thinkers/slurm-{job.id}"]
 
 
 def test_a_cancelled_job_ends_soon_and_another_job_goes_on(cluster, folder, uninterrupted):
@@ -306,7 +309,7 @@ def test_a_bad_request_is_refused(arguments, message, cluster, folder):
 def test_a_job_array_plays_a_case_per_line(cluster, folder):
     (folder / "cases.txt").write_text(
         "# two cases\n\nthinkers.yaml --set game.rounds=1 --set seed=1\n"
-        "  thinkers.yaml --set 'game={rounds: 1, multiplier: 1/2}' --set seed=2\n"
+        "  thinkers.yaml --set 'game={rounds: 1, multiplier: 1/2}' --set seed=2\r\n"
     )
     job = cluster.submit("--array=1-3", *WITHOUT_GPUS, "slurm/array.sbatch", "cases.txt", folder=folder)
     ended = [cluster.wait_for(f"{job}_{task}") for task in (1, 2, 3)]
