@@ -57,10 +57,11 @@ def read_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
+def replaced(path: Path, *, keep: bool = False, **options: Any) -> Iterator[h5py.File]:
     """A file that takes the place of `path` when the block ends well, and leaves it untouched otherwise.
 
-    With `keep` it starts as a copy of `path`. RunFileError if it cannot be written, or that is damaged.
+    With `keep` it starts as a copy of `path`, else as an empty file; `options` of that are h5py's. RunFileError if it
+    cannot be written, or `path` is damaged and kept.
     """
     with write_errors(path), files.replaced(path) as draft:
         if keep:
@@ -75,7 +76,7 @@ def replaced(path: Path, *, keep: bool = False) -> Iterator[h5py.File]:
         disk = _Disk(raw)
         how: dict[str, Any] = {"mode": "r+"} if keep else {"mode": "w", "userblock_size": _BLOCK, "libver": "v108"}
         try:
-            with h5py.File(disk, **how) as file:
+            with h5py.File(disk, **how, **options) as file:
                 yield file
         finally:
             if disk.error:

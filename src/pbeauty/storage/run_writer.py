@@ -19,6 +19,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 
 from pbeauty import files
@@ -76,7 +77,9 @@ class RunWriter:
             run_id: a new one unless given.
         """
         writer = cls(folder)
-        with replaced(writer.path) as file:
+        # The room that every round leaves in it the next one takes: HDF5 forgets of such room when a file is closed,
+        # unless it is asked not to.
+        with replaced(writer.path, fs_strategy="fsm", fs_persist=True) as file:
             describe(
                 file,
                 schema_version=SCHEMA_VERSION,
@@ -220,11 +223,9 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
 
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
-    count = experiment.count
     rounds = file.create_group("rounds")
-    for name, about_column in PER_PARTICIPANT.items():
-        if experiment.with_models or name in WITHOUT_MODEL:
-            create(rounds, name, about_column, shape=(0, count), dtype=COLUMNS[name])
+    for name in PER_PARTICIPANT if experiment.with_models else WITHOUT_MODEL:
+        _create_referring(rounds, name, (0, experiment.count))
     shape = (experiment.sessions, len(experiment.population))
     about = "mean of each group's valid guesses, NaN without any; `labels` names them"
     numbers = _table(rounds, "group_number", np.float64, shape, ("units of the game", about))
@@ -248,12 +249,27 @@ def _table(group: h5py.Group, name: str, kind: Any, shape: tuple[int, ...], abou
 def _refer(rounds: h5py.Group, name: str, round_index: int) -> None:
     """Adds a round to a column by reference to the file that has it, so that h5py alone reads a run being played."""
     count = rounds[name].shape[1]
-    layout = h5py.VirtualLayout((round_index + 1, count), COLUMNS[name])
-    for index in range(round_index + 1):
-        layout[index] = h5py.VirtualSource(round_file(index), name, (count,))
+    # h5py's own VirtualLayout would have to name the files of all rounds again, every round.
+    references = rounds[name].id.get_create_plist()
+    row, whole = h5s.create_simple((round_index + 1, count)), h5s.create_simple((count,))
+    row.select_hyperslab((round_index, 0), (1, count))
+    references.set_virtual(row, round_file(round_index).encode(), name.encode(), whole)
     del rounds[name]
-    missing = {"guess": math.nan, "status": int(Status.FAILED)}.get(name, 0)
-    described(rounds.create_virtual_dataset(name, layout, fillvalue=missing), name, PER_PARTICIPANT[name])
+    _create_referring(rounds, name, (round_index + 1, count), references)
+
+
+def _create_referring(
+    rounds: h5py.Group, name: str, shape: tuple[int, int], references: h5p.PropDCID | None = None
+) -> None:
+    """Creates a column by round and participant that refers to files of rounds; to none yet without `references`."""
+    if references is None:
+        references = h5p.create(h5p.DATASET_CREATE)
+        references.set_layout(h5d.VIRTUAL)
+        missing = {"guess": math.nan, "status": Status.FAILED}.get(name, 0)
+        references.set_fill_value(np.array(missing, COLUMNS[name]))
+    kind, space = h5t.py_create(COLUMNS[name]), h5s.create_simple(shape)
+    column = h5py.Dataset(h5d.create(rounds.id, name.encode(), kind, space, references))
+    described(column, name, PER_PARTICIPANT[name])
 
 
 def _append(dataset: h5py.Dataset, index: int, values: Any) -> None:

@@ -224,6 +224,14 @@ def test_bytes_written_grow_linearly_with_rounds(tmp_path, monkeypatch):
     assert sum(most) < 11 * sum(few)
 
 
+def test_run_h5_takes_the_room_again_that_references_to_more_rounds_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5.os, "fsync", lambda handle: None)
+    long = loads("name: long\ngame: {rounds: 80}\npopulation: [{name: noise, count: 2, kind: uniform}]")
+    writer = RunWriter.create(tmp_path, long, ABOUT)
+    sizes = [(commit(writer, t, experiment=long), writer.path.stat().st_size)[1] for t in range(80)]
+    assert sizes[-1] < 2 * sizes[39]
+
+
 @pytest.mark.parametrize("kind", ["other_run", "other_round", "missing", "cut", "fifo", "other_shape", "elsewhere"])
 def test_a_file_of_rows_that_is_not_the_rounds_own_is_refused(tmp_path, kind, monkeypatch):
     for name in ("a", "b"):
