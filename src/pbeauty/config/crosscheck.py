@@ -218,8 +218,8 @@ def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mappin
         ("user", group.user_prompt, {**USER_PROMPTS, **own.user}, [*variables, "group"]),
     ):
         if name not in texts:
-            listed = f"known: {', '.join(texts)}, found {name!r}"
-            yield (*key, f"{what}_prompt"), f"no {what} prompt of this name{nearest(name, list(texts))}; {listed}"
+            similar = nearest(name, list(texts))
+            yield (*key, f"{what}_prompt"), f"no {what} prompt {name!r}{similar}; known: {', '.join(texts)}"
             continue
         try:
             wanted = needed(texts[name], variables) if what == "system" else placeholders(texts[name])
@@ -250,7 +250,7 @@ def _explain(missing: Sequence[str], known: Sequence[str]) -> str:
         f"{{{name}}}, which has no value here" + (f": {reasons[name]}" if name in reasons else nearest(name, known))
         for name in missing
     )
-    listed = "" if set(missing) <= reasons.keys() else f"; known: {', '.join(sorted(known))}"
+    listed = "" if set(missing) <= reasons.keys() else f"; known: {', '.join(sorted({*known}))}"
     return "; ".join(explained) + listed
 
 

@@ -271,7 +271,7 @@ def test_faults_of_the_sweep_its_table_and_its_base_are_told_together(tmp_path):
         "sweep.yaml: population.7.count: '7' is not an entry of a list of 4",
         "game.ronds: unknown key; did you mean 'rounds'?",
         "game.multiplier: ",
-        "population.0.system_prompt: no system prompt of this name; did you mean 'classic'?",
+        "population.0.system_prompt: no system prompt 'clasic'; did you mean 'classic'?",
         "population.1.name: 'a' is also the name of group 0",
         "population.1.system_prompt: 'mine' needs {what}, which has no value here",
         "population.2.personas.file: ",

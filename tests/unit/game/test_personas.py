@@ -232,13 +232,17 @@ population:
         "population.1.personas.attributes.school: the shares add up to 0.9",
         "population.2.max: unknown key",
         f"population.2.personas.file: {tmp_path / 'few.jsonl'} has 1 backgrounds for a group of 5",
-        "population.3.system_prompt: no system prompt of this name",
-        "population.3.user_prompt: no user prompt of this name",
+        "population.3.system_prompt: no system prompt 'clasic'; did you mean 'classic'?; known: classic, ",
+        "population.3.user_prompt: no user prompt 'none'; known: direct, ",
         "population.3.sampling.temperature: ",
         "population.4.personas.atributes: unknown key",
     ):
         assert sum(line.startswith(words) for line in lines) == 1, (words, told)
     assert lines[0].endswith("14 errors"), told
+    group = "{name: a, count: 1, kind: llm, system_prompt: mine, personas: {file: few.jsonl}}"
+    unknown = faults(f"name: x\nprompts: {{system: {{mine: '{{colour}}'}}}}\npopulation: [{group}]", tmp_path)
+    known = unknown.partition("known: ")[2].split(", ")
+    assert known == sorted(set(known)) and "background" in known, "each once"
 
 
 @pytest.mark.parametrize(
