@@ -13,6 +13,7 @@ from pbeauty.analysis.hierarchy import LARGEST_TAU
 from pbeauty.analysis.intervals import Bounds, Difference, Estimate
 from pbeauty.analysis.levels import LABELS
 from pbeauty.game.announcement import announced_in_words
+from pbeauty.game.population import in_words
 
 _LEVELS = [label.removeprefix("level ") for label in LABELS]
 _SEVERAL = " within sessions. across: of the sessions' means. targets: from the least to the greatest"
@@ -43,8 +44,7 @@ def headline(one: Examined) -> list[str]:
     offset = f"{game.offset:g} + " if game.offset else ""
     players = ", ".join(f"{g.name} ({g.count:,} {g.kind})" for g in experiment.population[:6])
     more = len(experiment.population) - 6
-    size = experiment.session_size
-    who = f"{size:,} participants" if analysis.sessions == 1 else f"{analysis.sessions:,} sessions of {size:,}"
+    who = in_words(analysis.sessions, experiment.session_size)
     lines = [
         f"{analysis.name}, seed {experiment.seed}: {who}: {players}" + (f" and {more} groups more" if more > 0 else ""),
         f"guesses from {game.low:g} to {game.high:g}, target {offset}{game.multiplier} x {game.aggregate}"
