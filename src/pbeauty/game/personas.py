@@ -122,12 +122,11 @@ def writers(experiment: Experiment) -> dict[int, str]:
 
 def other_writers(experiment: Experiment) -> str | None:
     """What has to be done first where a group's backgrounds are written by a model that does not play it, else None."""
-    for index, name in writers(experiment).items():
-        group = experiment.population[index]
-        if isinstance(group, LLMGroup) and group.model != name:
+    for index, group in enumerate(experiment.population):
+        if isinstance(group, LLMGroup) and group.writer and group.writer.model not in (None, group.model):
             return (
-                f"population.{index}.personas.write.model: {name} writes the backgrounds of {group.name} and does not "
-                "play them; have them written first (`pbeauty personas CONFIG --out FILE`), then give "
+                f"population.{index}.personas.write.model: {group.writer.model} writes the backgrounds of {group.name} "
+                "and does not play them; have them written first (`pbeauty personas CONFIG --out FILE`), then give "
                 f"population.{index}.personas.file=FILE and population.{index}.personas.write=null"
             )
     return None

@@ -35,28 +35,23 @@ def uniforms(seed: int, stream: str, round_index: int, ids: NDArray[np.int64]) -
         ids: int64[participant], ascending, from 0.
     """
 
-    def draw(start: int, count: int) -> NDArray[np.float64]:
-        return np.random.Generator(_philox(seed, stream, round_index, start)).random(count)
-
-    return _of_each(ids, draw)
+    key = _key(seed, stream, round_index)
+    return _of_each(ids, key, lambda philox, count: np.random.Generator(philox).random(count))
 
 
 def seeds(seed: int, stream: str, round_index: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Seeds for other generators, whole numbers from [0, 2**63), int64[participant]; arguments as for `uniforms`."""
-
-    def draw(start: int, count: int) -> NDArray[np.int64]:
-        raw = _philox(seed, stream, round_index, start).random_raw(count)
-        return (raw >> np.uint64(1)).astype(np.int64)
-
-    return _of_each(ids, draw)
+    key = _key(seed, stream, round_index)
+    return _of_each(ids, key, lambda philox, count: (philox.random_raw(count) >> np.uint64(1)).astype(np.int64))
 
 
-def _of_each(ids: NDArray[np.int64], draw: Callable[[int, int], NDArray[T]]) -> NDArray[T]:
-    """Picks participants' own numbers from a stream, which `draw` gives a stretch of: (first number, how many)."""
+def _of_each(ids: NDArray[np.int64], key: int, draw: Callable[[np.random.Philox, int], NDArray[T]]) -> NDArray[T]:
+    """Picks participants' own numbers from the stream of a key, of which `draw` gives so many."""
     parts = []
     for some in np.split(ids, np.flatnonzero(np.diff(ids) > _WORTH_SKIPPING) + 1):
         start = int(some[0]) // _PER_COUNTER * _PER_COUNTER if some.size else 0
-        drawn = draw(start, int(some[-1]) + 1 - start if some.size else 0)
+        philox = np.random.Philox(key=key, counter=start // _PER_COUNTER)
+        drawn = draw(philox, int(some[-1]) + 1 - start if some.size else 0)
         whole = some.size and drawn.size - (some[0] - start) == some.size
         parts.append(drawn[some[0] - start :] if whole else drawn[some - start])
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -79,6 +74,6 @@ def deal(ids: NDArray[np.int64], shares: Sequence[float], seed: int, stream: str
     return dealt
 
 
-def _philox(seed: int, stream: str, round_index: int, start: int) -> np.random.Philox:
+def _key(seed: int, stream: str, round_index: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{stream}/{round_index}".encode(), digest_size=16).digest()
-    return np.random.Philox(key=int.from_bytes(digest, "little"), counter=start // _PER_COUNTER)
+    return int.from_bytes(digest, "little")

@@ -111,20 +111,19 @@ class Reasoning:
 
     def _tags_of(self, parser: str) -> tuple[str, str] | None:
         """The tags that vLLM's parser of this name goes by; None where it reads whole texts."""
+        if parser in USUAL_FAMILIES:
+            return USUAL_FAMILIES[parser]
         from vllm.reasoning import ReasoningParserManager
 
         check_parser(parser)
         try:
             made = ReasoningParserManager.get_reasoning_parser(parser)(self._tokenizer)
         except Exception as error:  # each parser has its own way to refuse a tokenizer
-            if parser in USUAL_FAMILIES:
-                return USUAL_FAMILIES[parser]
             raise ConfigError(f"reasoning_parser {parser}: it does not go with this tokenizer: {error}") from error
         if made.reasoning_start_str and made.reasoning_end_str:
             return made.reasoning_start_str, made.reasoning_end_str
-        if parser not in USUAL_FAMILIES:
-            self._reader = made
-        return USUAL_FAMILIES.get(parser)
+        self._reader = made
+        return None
 
 
 def check_parser(parser: str) -> None:
