@@ -92,7 +92,7 @@ def test_winners_exist_and_two_calls_were_made(played):
     for path in played.glob("*/run.h5"):
         with Run(path) as run:
             assert all(run.outcome(index).n_winners >= 1 for index in range(run.round_count)), path
-            if not run.experiment.with_models:
+            if not run.experiment.used_models:
                 continue
             replies = sorted((path.parent / "replies/0001").glob("*.h5"))
             calls = np.concatenate([h5py.File(path)["purpose"][:] for path in replies])

@@ -284,11 +284,6 @@ class Experiment(Section):
         return self.game.announce if group.announce is None else group.announce
 
     @property
-    def with_models(self) -> bool:
-        """Whether language models take part."""
-        return any(isinstance(group, LLMGroup) for group in self.population)
-
-    @property
     def used_models(self) -> dict[str, Model]:
-        """The models that some group plays with, by name, in the order of the population."""
+        """The models that some group plays with, by name, in the order of the population; none without an LLM group."""
         return {group.model: self.models[group.model] for group in self.population if isinstance(group, LLMGroup)}

@@ -12,7 +12,6 @@ from pbeauty.game.experiment import Experiment, Game, LLMGroup
 from pbeauty.game.randomness import quotas
 from pbeauty.game.values import fraction
 
-AGGREGATE_NAMES = {"mean": "average", "median": "median"}
 _CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _ORDINALS = ("", "", "half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -22,7 +21,7 @@ def prompt_variables(game: Game, count: int, groups: int = 1) -> dict[str, str]:
 
     One that the game has no value for is missing: no prompt can then use it.
     """
-    aggregate = AGGREGATE_NAMES[game.aggregate]
+    aggregate = "average" if game.aggregate == "mean" else "median"
     individuals = game.players == "individuals"
     all_numbers = "all numbers picked in that round" if individuals else "the numbers of all groups in that round"
     shift = f", {'plus' if game.offset > 0 else 'minus'} {_exact_text(abs(game.offset))}" if game.offset else ""

@@ -113,7 +113,7 @@ def time_parts(played: Sequence[float], seconds: float, whole: float) -> dict[st
     """Where the time of a round went, in s, by `schema.TIME_PARTS`.
 
     Args:
-        played: how long each rank with participants played.
+        played: by each rank with participants.
         seconds: from the announcement to the score.
         whole: from the announcement to the stored replies.
     """

@@ -145,7 +145,7 @@ class Participants:
     def answer(self, announcement: Announcement, asking: Asking | None = None) -> Asking:
         """Asks every participant whose session goes on for a guess, with this announcement; `asking`, filled in."""
         began, asking = time.monotonic(), asking or Asking()
-        asking.rows = rows = new_rows(self.count, model=self.experiment.with_models)
+        asking.rows = rows = new_rows(self.count, model=bool(self.experiment.used_models))
         rows["guess"].fill(np.nan)
         rows["status"].fill(Status.FAILED)  # until there is a reply
         asking.progress.total = self.count

@@ -32,9 +32,6 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
     """Attributes and backgrounds: those of everybody on rank 0, None elsewhere, and those of the block; collective.
 
     What the run has on record comes before what the experiment's files say today. Both are None where nobody has any.
-
-    Raises:
-        JobError: on every rank, where a file of backgrounds cannot be read.
     """
     if not has_personas(experiment):
         return None, None
@@ -82,14 +79,9 @@ def _writing(experiment: Experiment) -> Experiment:
 def write_backgrounds(
     job: JobContext, participants: Participants, moderator: Moderator | None, personas: Personas | None
 ) -> bool:
-    """Has the models write what backgrounds are missing, and stores them; collective.
+    """Has the models write what backgrounds are missing, and stores them; collective, False where it was broken off.
 
-    Args:
-        job, participants, moderator: as for `game_loop.play_game`.
-        personas: on rank 0 those of everybody, filled in; None elsewhere.
-
-    Returns:
-        False, on every rank, where it was broken off.
+    On rank 0 the personas of everybody are filled in; they are None elsewhere. Other arguments as for `play_game`.
     """
     if not has_personas(participants.experiment) or not any(job.comm.allgather(participants.without_background())):
         return True

@@ -1,4 +1,7 @@
-"""A run from its first check to its last plot, as the program that every rank of the MPI job executes."""
+"""A run from its first check to its last plot, as the program that every rank of the MPI job executes.
+
+What one rank cannot do ends the whole job: a JobError is raised on every rank.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +65,6 @@ class EngineCache:
 
         Its context is as long as the conversations of the block with these personas can become. On rank 0 `live`
         follows how many are loaded.
-
-        Raises:
-            JobError: on every rank, where an engine does not start.
         """
         experiment = plan.experiment
         groups = [experiment.population[segment.groups[0]] for segment in job.block]
@@ -99,11 +99,7 @@ class EngineCache:
 
 
 def run(comm: Comm, request: RunRequest) -> int:
-    """Plays the experiment or case that `request` names; returns the exit code, the same on every rank.
-
-    Raises:
-        JobError: on every rank, where the request cannot be met or an engine does not start.
-    """
+    """Plays the experiment or case that `request` names; returns the exit code, the same on every rank."""
     return play(comm, lambda: prepare(request), Interrupt(), EngineCache(), alone=True)
 
 
@@ -112,9 +108,6 @@ def write_personas(comm: Comm, request: RunRequest) -> int:
 
     Until they are complete they are kept, as a run without rounds, in a hidden folder beside the file. The exit code
     is the same on every rank.
-
-    Raises:
-        JobError: on every rank, where there is nothing to write, or it cannot be written there.
     """
     out = request.out or Path(f"{request.config.stem}.personas.jsonl")
     folder = out.with_name(f".{out.name}.writing")
@@ -219,9 +212,6 @@ def play(comm: Comm, wanted: Wanted, interrupt: Interrupt, engines: EngineCache,
         engines: this rank's engine, if it has one already.
         alone: whether this process was started for this run alone, which then draws its own figures; not so for the
             cases of a sweep.
-
-    Raises:
-        JobError: on every rank, where the run cannot be played.
     """
     with prepared_run(comm, wanted, interrupt, engines, alone=alone) as ready:
         if ready is None:
@@ -308,11 +298,7 @@ def _say_ready(moderator: Moderator, timer: PhaseTimer, ranks: Sequence[dict[str
 
 
 def draw_figures(comm: Comm, folders: Sequence[Path]) -> None:
-    """Draws the figures of runs in these folders, as `plots.plot_run`; where there are many, all ranks share the work.
-
-    Raises:
-        JobError: on every rank, where one cannot be read.
-    """
+    """Draws the figures of runs in these folders, as `plots.plot_run`; all ranks share the work if it is much."""
 
     def count_rounds() -> int:
         from pbeauty.storage.run_reader import Run

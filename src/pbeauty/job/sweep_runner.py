@@ -75,9 +75,6 @@ def run_sweep(comm: Comm, request: RunRequest) -> int:
     A case fails by itself where all ranks know of it: a round without a valid guess, a prompt that does not fit, an
     engine that does not start. Whatever only one rank notices (an engine that breaks in the middle of a round, a full
     disk) ends the job, as it ends a single run; the same command goes on.
-
-    Raises:
-        JobError: on every rank, where the sweep itself cannot be played.
     """
     interrupt, engines = Interrupt(), EngineCache()
     sweep, finished = run_on_root(comm, lambda: _begin(request))

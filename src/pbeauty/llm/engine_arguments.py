@@ -201,11 +201,7 @@ def with_context(arguments: Mapping[str, Any], own_context: int, needed: int) ->
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    """What vLLM has made of an engine's arguments, defaults included, as JSON values.
-
-    Args:
-        config: a `vllm.config.VllmConfig`.
-    """
+    """What vLLM has made of an engine's arguments, defaults included: values of a `VllmConfig`, as JSON values."""
     found = {name: getattr(getattr(config, part), name, None) for part, names in _RESOLVED.items() for name in names}
     return {name: v if isinstance(v, (int, float, str, type(None))) else str(v) for name, v in found.items()}
 

@@ -65,12 +65,7 @@ def take_gpus(place: NodeRank, per_engine: int, visible: list[str]) -> list[str]
 
 
 def engine_environment(place: NodeRank, gpus: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The variables that one engine is started with, where the user has set none, and notes on them for the user.
-
-    Args:
-        place: the engine's place on its node.
-        gpus: as `take_gpus` gives them.
-    """
+    """The variables that an engine on these GPUs starts with, where the user has set none; and notes for the user."""
     slot = node_slot()
     cache_root, notes = _cache_root(slot) if "VLLM_CACHE_ROOT" not in os.environ else ("", [])
     environment = {

@@ -83,10 +83,7 @@ def node_rank(comm: Comm, engine: bool) -> NodeRank:
     """This rank's number among the engines of its host; collective.
 
     By host name, since launchers do not tell every MPI library which ranks share a node (srun, with a list of hosts).
-
-    Args:
-        comm: all ranks.
-        engine: whether this rank has an engine; the place of one without is that of the next that would have one.
+    The place of a rank without an `engine` is that of the next that would have one.
     """
     here, usable = platform.node(), usable_cores()
     hosts = comm.allgather((here, engine, usable))

@@ -59,16 +59,11 @@ def monitor_ranks(
     """The moderator's side of a round: follows every playing rank until all have finished.
 
     Every playing rank gets exactly one order a round: False, to break off, as soon as `interrupted` says so, or True
-    once it has finished. So none is left in flight when the round ends.
-
-    Args:
-        comm: all ranks.
-        show: told, a few times a second, how far each rank is that has said so.
-        interrupted: whether the round is to be broken off.
-        patience: seconds that a rank may be silent, give or take.
+    once it has finished. So none is left in flight when the round ends. `show` is given, a few times a second, how far
+    each rank is that has reported.
 
     Raises:
-        SilentRankError: if one is silent for longer.
+        SilentRankError: if one is silent for longer than `patience` seconds, give or take.
     """
     from mpi4py.MPI import ANY_SOURCE, Status
 

@@ -224,7 +224,7 @@ def _write_population(file: h5py.File, experiment: Experiment) -> None:
 
 def _create_rounds(file: h5py.File, experiment: Experiment) -> None:
     rounds = file.create_group("rounds")
-    for name in PER_PARTICIPANT if experiment.with_models else WITHOUT_MODEL:
+    for name in PER_PARTICIPANT if experiment.used_models else WITHOUT_MODEL:
         _create_referring(rounds, name, (0, experiment.count))
     shape = (experiment.sessions, len(experiment.population))
     about = "mean of each group's valid guesses, NaN without any; `labels` names them"
