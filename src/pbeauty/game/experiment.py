@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, StrictStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from pbeauty.game.values import (
@@ -116,12 +116,13 @@ class Writer(Section):
     retries: Annotated[Whole, Field(ge=0, le=10)] = 3
 
 
-def _equal_shares(name: str, values: Any) -> Any:
+def _shares(values: Any) -> Any:
+    """A list of values as values of equal shares."""
     if not isinstance(values, list) or not values or not all(isinstance(v, (str, int, float)) for v in values):
         return values
     labels = [label(value) for value in values]
     if twice := next((one for one in labels if labels.count(one) > 1), None):
-        raise PydanticCustomError("fault", "{name} lists {twice} more than once", {"name": name, "twice": twice})
+        raise PydanticCustomError("fault", "it lists {twice} more than once", {"twice": twice})
     return dict.fromkeys(labels, 1 / len(labels))
 
 
@@ -134,7 +135,7 @@ class PersonaSettings(Section):
     file, filled in when it is read.
     """
 
-    attributes: dict[Attribute, dict[Label, Share]] = {}
+    attributes: dict[Attribute, Annotated[dict[Label, Share], BeforeValidator(_shares)]] = {}
     joint: tuple[dict[Attribute, Label], ...] = ()
     joint_shares: tuple[Share, ...] = ()
     template: Prose | None = None
@@ -144,19 +145,14 @@ class PersonaSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _spell_out(cls, data: Any) -> Any:
-        """Lists of equal shares as mappings; the shares of joint rows apart from their values."""
-        if not isinstance(data, dict):
+    def _split_joint(cls, data: Any) -> Any:
+        """The shares of joint rows apart from their values."""
+        rows = data.get("joint") if isinstance(data, dict) and "joint_shares" not in data else None
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             return data
-        data = dict(data)
-        attributes, joint = data.get("attributes"), data.get("joint")
-        if isinstance(attributes, dict):
-            data["attributes"] = {name: _equal_shares(name, values) for name, values in attributes.items()}
-        rows = joint if isinstance(joint, list) else []
-        if "joint_shares" not in data and rows and all(isinstance(row, dict) for row in rows):
-            data["joint_shares"] = [row.get("share", 1 / len(rows)) for row in rows]
-            data["joint"] = [{key: value for key, value in row.items() if key != "share"} for row in rows]
-        return data
+        shares = [row.get("share", 1 / len(rows)) for row in rows]
+        values = [{key: value for key, value in row.items() if key != "share"} for row in rows]
+        return {**data, "joint": values, "joint_shares": shares}
 
 
 class OwnPrompts(Section):

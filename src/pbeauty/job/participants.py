@@ -122,14 +122,6 @@ class Participants:
                 warn=lambda damage: print(f"pbeauty: {damage}", file=sys.stderr, flush=True),
             )
 
-    def without_background(self) -> int:
-        """How many are to have a background written by their model, and have none yet."""
-        if self.llm is None:
-            return 0
-        from pbeauty.llm import backgrounds
-
-        return backgrounds.wanted(self.llm).size
-
     def write_backgrounds(self, asking: Asking | None = None) -> Asking:
         """Has the models write the backgrounds that are missing; `asking`, filled in."""
         asking = asking or Asking()

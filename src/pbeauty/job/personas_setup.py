@@ -83,7 +83,7 @@ def write_backgrounds(
 
     On rank 0 the personas of everybody are filled in; they are None elsewhere. Other arguments as for `play_game`.
     """
-    if not has_personas(participants.experiment) or not any(job.comm.allgather(participants.without_background())):
+    if not writers(participants.experiment):
         return True
     answers = watch_progress(job, moderator, participants.write_backgrounds, BACKGROUNDS_ROUND)
     if not job.all(answers.complete):
@@ -91,9 +91,9 @@ def write_backgrounds(
     written = answers.backgrounds
     if participants.llm and written:
         participants.llm.set_backgrounds(written.participant, written.text, written.source)
-    gathered = job.gather_objects(written)
-    if moderator and personas and gathered:
-        _store(moderator, job.folder, personas, [part for part in gathered if part])
+    parts = [part for part in job.gather_objects(written) or () if part]
+    if moderator and personas and parts:
+        _store(moderator, job.folder, personas, parts)
     return True
 
 

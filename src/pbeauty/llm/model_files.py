@@ -50,8 +50,10 @@ def model_source(model: Model, base: Path = Path()) -> str:
         # Without word from the hub, an id whose owner is a folder here is taken for a folder that is missing.
         if reason is None or (reason.startswith(_UNREACHABLE) and not (base / folder).parent.is_dir()):
             return model.path
+    beside = (base / folder).parent
+    meant = nearest(folder.name, [path.parent.name for path in beside.glob("*/config.json")])
     raise ConfigError(
-        f"model path {model.path}: no such folder{_nearest_folder(base / folder)}{reason}; "
+        f"model path {model.path}: no such folder{meant.replace('?', f' (in {beside})?')}{reason}; "
         f"give `{DEMO_MODEL}`, a checkpoint folder, or a hub id (owner/name)"
     )
 
@@ -182,12 +184,6 @@ def _answer_of_hub(path: str) -> str | None:
     except Exception as error:  # of whatever library talks to the hub
         return f"{_UNREACHABLE} ({error})"
     return None
-
-
-def _nearest_folder(folder: Path) -> str:
-    """The folder beside it, with a checkpoint, whose name is nearest, as an aside in a message."""
-    beside = [path.parent.name for path in folder.parent.glob("*/config.json")]
-    return nearest(folder.name, beside).replace("?", f" (in {folder.parent})?")
 
 
 @cache

@@ -117,7 +117,7 @@ def test_labels_that_are_words_of_yaml():
 
 
 def test_a_label_that_is_listed_twice_is_refused():
-    with pytest.raises(ConfigError, match="zip lists 1 more than once"):
+    with pytest.raises(ConfigError, match="zip: it lists 1 more than once"):
         labels("attributes: {zip: [1, 2, 1]}")
 
 
