@@ -43,11 +43,9 @@ class Segment:
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of these participants, int64[participant], ascending."""
-        numbers = np.arange(self.start, self.stop)
         if self.consecutive:
-            return numbers
-        session, member = np.divmod(numbers, self._in_session)
-        place = self._place(member)
+            return np.arange(self.start, self.stop)
+        session, member, place = self._located()
         before = np.cumsum(self.counts) - self.counts  # participants of a session before each group
         mine = np.array([self.counts[group] for group in self.groups])
         before_mine = before[list(self.groups)] - (np.cumsum(mine) - mine)
@@ -57,15 +55,13 @@ class Segment:
         """The population group of each of these participants, uint16[participant]."""
         if len(self.groups) == 1:
             return np.full(len(self), self.groups[0], np.uint16)
-        return np.array(self.groups, np.uint16)[self._place(np.arange(self.start, self.stop) % self._in_session)]
+        return np.array(self.groups, np.uint16)[self._located()[2]]
 
-    @property
-    def _in_session(self) -> int:
-        return sum(self.counts[group] for group in self.groups)
-
-    def _place(self, member: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which of `groups` the member of a session is in, who is counted from 0 among those of `groups`."""
-        return np.searchsorted(np.cumsum([self.counts[group] for group in self.groups]), member, side="right")
+    def _located(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Each one's session, number among those of `groups` in it, and place in `groups`, int64[participant] each."""
+        ends = np.cumsum([self.counts[group] for group in self.groups])
+        session, member = np.divmod(np.arange(self.start, self.stop), ends[-1])
+        return session, member, np.searchsorted(ends, member, side="right")
 
 
 Block = tuple[Segment, ...]
