@@ -14,7 +14,7 @@ import numpy as np
 from pbeauty.errors import ConfigError
 from pbeauty.game.experiment import Experiment, FixedGroup, Game, LLMGroup, OwnPrompts
 from pbeauty.game.personas import Personas, Source, has_personas, writers
-from pbeauty.game.population import ids
+from pbeauty.game.population import everybody, ids
 from pbeauty.game.records import BACKGROUNDS_ROUND
 from pbeauty.job.context import JobContext
 from pbeauty.job.game_loop import watch_progress
@@ -41,9 +41,9 @@ def scatter_personas(job: JobContext, experiment: Experiment, stored: Personas |
 
         return stored or load_personas(experiment)
 
-    everybody = run_on_root_only(job.comm, assign)
-    parts = [everybody.of(ids(block)) for block in job.partition] if everybody else None
-    return everybody, scatter_objects(job.comm, parts)
+    everyone = run_on_root_only(job.comm, assign)
+    parts = [everyone.of(ids(block)) for block in job.partition] if everyone else None
+    return everyone, scatter_objects(job.comm, parts)
 
 
 def writing(experiments: Sequence[Experiment], what: str) -> Experiment:
@@ -83,7 +83,11 @@ def write_backgrounds(
 
     On rank 0 the personas of everybody are filled in; they are None elsewhere. Other arguments as for `play_game`.
     """
-    if not writers(participants.experiment):
+    if not (groups := list(writers(participants.experiment))):
+        return True
+    # Rank 0 decides, when it has opened the record of the run: journals without one would be lost.
+    members = everybody(participants.experiment, groups).ids()
+    if not job.bcast(personas is not None and bool((personas.row[members] < 0).any())):
         return True
     answers = watch_progress(job, moderator, participants.write_backgrounds, BACKGROUNDS_ROUND)
     if not job.all(answers.complete):
