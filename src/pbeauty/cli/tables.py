@@ -243,8 +243,8 @@ def sweep_summary(findings: Findings) -> list[Table]:
         f"Each case less the first, {variation.cases[0].short}",
         (named, "round", *_TESTED),
         [(names[one.case], str(one.round), *tested(one.difference))
-         for one in variation.stats if one.difference and one.round in ends],
-        f"by session where both cases have the same sessions, which share random numbers. {_TESTED_NOTE}",
+         for one in variation.stats if one.difference],
+        f"difference: by session where both have the same seeds and sessions, which share draws. {_TESTED_NOTE}",
     )  # fmt: skip
     compared = {one.analysis.path: [c for c in one.comparisons if c.same] for one in findings.examined}
     published = Table(
