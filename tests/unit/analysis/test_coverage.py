@@ -320,7 +320,8 @@ def test_differences_of_cases_that_share_random_numbers():
         ladders = np.cumsum(tilted(weights, effects), axis=-1)
         guesses = [np.searchsorted(ladder[:-1], drawn) for ladder, drawn in zip(ladders, draws, strict=True)]
         cell = SimpleNamespace(round=1, means=np.mean(guesses, axis=1))
-        return Case({}, [SimpleNamespace(seed=1, sessions=SESSIONS, of=lambda: [cell])])
+        analysis = SimpleNamespace(experiment=SimpleNamespace(seed=1), sessions=SESSIONS, of=lambda: [cell])
+        return Case({}, [analysis])
 
     truth = (truth_of(MODEL) - truth_of(PEOPLE)) @ VALUES
     by_session, welchs = [], []
