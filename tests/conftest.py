@@ -9,7 +9,14 @@ import pytest
 from hypothesis import Phase, settings
 from xdist.scheduler import LoadFileScheduling
 
-LONG = ("engine", "test_slurm.py", "test_quickstart.py", "test_failures.py", "test_smollm2.py")
+LONG = (
+    "engine",
+    "test_slurm.py",
+    "test_smollm2.py",
+    "test_failures.py",
+    "test_quickstart.py",
+    "test_engines_in_a_row.py",
+)
 """Files, or the folder of them, that start first, so that none of them is what is left over when the rest has ended."""
 IN_PROCESS = {"test_demo.py", "test_engine.py", "test_engine_arguments.py", "test_speakers.py"}
 """Files that load vLLM into the process of the tests, of which one is enough: its import takes as long as ten tests."""

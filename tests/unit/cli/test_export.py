@@ -545,10 +545,10 @@ def test_check_warns_of_a_forecast_that_makes_no_sense(checkpoint, tmp_path, cap
     assert slow.startswith("139 days: is the rate that of one engine")
     many = ("--set", "population.1.count=2000000000", "--set", "game.rounds=1000")
     assert any("GB of results, but" in line for line in warned(*many))
-    model = ("--set", f"models.demo.path={checkpoint}", "--set", "models.demo.engine.max_model_len=500")
-    (long,) = warned(
-        *model, "--set", "population.0.user_prompt=step-by-step", "--set", "population.0.sampling.max_tokens=300"
-    )
+    config = checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 500}))
+    step_by_step = ("--set", "population.0.user_prompt=step-by-step", "--set", "population.0.sampling.max_tokens=300")
+    (long,) = warned("--set", f"models.demo.path={checkpoint}", *step_by_step)
     assert "its context holds 500: their oldest rounds will be left out" in long
 
 

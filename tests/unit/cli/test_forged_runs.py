@@ -94,7 +94,7 @@ def show(folder, kinds):
 
 
 @given(data=st.data())
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_forged_arrays_are_refused_by_name_or_make_figures(folder, tmp_path_factory, data):
     copy = tmp_path_factory.mktemp("copy") / "run"
     shutil.copytree(folder, copy)

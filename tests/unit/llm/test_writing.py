@@ -1,4 +1,4 @@
-"""Backgrounds that a real engine writes (the demo model, which is not believed), and those written beforehand."""
+"""Backgrounds written beforehand, by a model that plays or by another one."""
 
 from __future__ import annotations
 
@@ -11,84 +11,9 @@ from pbeauty.cli.main import main
 from pbeauty.config.loader import loads
 from pbeauty.config.sweep import load_sweep
 from pbeauty.errors import ConfigError
-from pbeauty.game.personas import Source, assign_personas
+from pbeauty.game.personas import assign_personas
 from pbeauty.job.personas_setup import writing
-from pbeauty.llm.backgrounds import usable
 from pbeauty.storage.run_reader import Run
-
-SWEEP = """
-base:
-  name: writing
-  seed: 3
-  population:
-    - name: pupils
-      count: 40
-      kind: llm
-      system_prompt: background
-      sampling: {max_tokens: 32}
-      personas:
-        attributes: {school: [primary school, college]}
-        write: {max_tokens: 96, temperature: 2, retries: 4}
-    - {name: noise, count: 3, kind: uniform}
-table:  # two that begin alike, and another between them
-  - {case: first, population.0.personas.write.min_chars: 1, game.rounds: 2}
-  - {case: strict, population.0.personas.write.min_chars: 100000, game.rounds: 1}
-  - {case: lenient, population.0.personas.write.min_chars: 1, game.rounds: 1}
-"""
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """All cases, on two ranks, and after them the backgrounds of one beforehand: the job and the sweep's folder."""
-    folder = tmp_path_factory.mktemp("writing")
-    (folder / "writing.yaml").write_text(SWEEP)
-    play = "run", folder / "writing.yaml", "--out", folder / "out"
-    write = "personas", folder / "writing.yaml", "--case", "lenient", "--out", folder / "people.jsonl"
-    done = mpi.mpirun(2, *play, "then", *write, program=mpi.altered(folder, mpi.IN_TURN))
-    assert done.code == 0, done
-    return done, folder / "out"
-
-
-def people(folder):
-    return [json.loads(line) for line in (folder / "personas.jsonl").read_text().splitlines()]
-
-
-def test_who_gets_no_usable_reply_has_the_attributes_in_words_and_is_counted_and_marked(written):
-    done, folder = written
-    assert "0 backgrounds written" in done.err
-    assert "; 40 had no usable reply and are their attributes in words" in done.err
-    with Run(folder / "strict") as run:
-        assert run.personas.source.tolist() == [Source.IN_WORDS] * 40 + [Source.NONE] * 3
-        for participant, line in enumerate(people(folder / "strict")):
-            school = run.personas.attributes(participant)["school"]
-            assert line["background"] == run.personas.background(participant) == f"school: {school}."
-            assert line["background_source"] == "in words"
-        assert run.finished and run.outcome(0).n_valid > 30, "the game is played all the same"
-
-
-def test_what_the_model_wrote_is_the_background_where_it_is_usable(written):
-    done, folder = written
-    with Run(folder / "lenient") as run:
-        sources = run.personas.source[:40].tolist()
-        told = [run.personas.background(participant) for participant in range(40)]
-        found = run.experiment.population[0].personas.write
-    count = sources.count(Source.WRITTEN)
-    assert count > 5 and set(sources) <= {Source.WRITTEN, Source.IN_WORDS}
-    assert f"{count} backgrounds written" in done.err
-    for text, source, line in zip(told, sources, people(folder / "lenient"), strict=True):
-        assert text.startswith("school: ") is (source == Source.IN_WORDS)
-        assert source == Source.IN_WORDS or usable(text, found)
-        assert (line["background"], line["background_source"]) == (text, Source(source).label)
-
-
-def test_a_case_on_an_engine_that_other_cases_have_used_is_as_if_it_had_been_played_alone(written):
-    _, folder = written
-    assert (folder / "first/personas.jsonl").read_bytes() == (folder / "lenient/personas.jsonl").read_bytes()
-    first, again = mpi.results(folder / "first"), mpi.results(folder / "lenient")
-    mpi.assert_same({name: v[: 1 if "rounds" in name else None] for name, v in first.items()}, again)
-
-
-# --- by another model, beforehand --------------------------------------------------------------------------
 
 COMPARED = """
 base:
@@ -163,10 +88,11 @@ def test_writing_beforehand_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(
     assert file.read_bytes() == whole.read_bytes()
 
 
-def test_the_demo_model_writes_beforehand_what_it_would_have_written_in_the_game(written, tmp_path):
-    _, folder = written
-    assert (folder.parent / "people.jsonl").read_bytes() == (folder / "lenient/personas.jsonl").read_bytes()
-    refused = mpi.alone("personas", folder.parent / "writing.yaml", "--out", tmp_path / "people.jsonl")
+def test_backgrounds_of_cases_that_differ_are_written_one_case_at_a_time(tmp_path):
+    pupils = "{name: pupils, count: 4, kind: llm, personas: {attributes: {school: [x]}, write: {min_chars: 9}}}"
+    vary = "vary: {population.0.personas.write.min_chars: [1, 2]}"
+    (tmp_path / "writing.yaml").write_text(f"base: {{name: writing, population: [{pupils}]}}\n{vary}")
+    refused = mpi.alone("personas", tmp_path / "writing.yaml", "--out", tmp_path / "people.jsonl")
     assert refused.code == 2 and "different backgrounds; write those of one with --case" in refused.err
 
 

@@ -16,7 +16,7 @@ from pbeauty.game.records import Purpose
 from pbeauty.storage.replies import read_answers
 from pbeauty.storage.run_reader import Run
 
-DAMAGES = 100
+DAMAGES = 60
 """Of a run that is being played, and as many of a finished one."""
 SECONDS = 900
 """After which a reader hangs; it needs some 15."""

@@ -43,7 +43,7 @@ def sealed_by(folder, blocks, round_index=0):
     return [write_replies(folder, "id", round_index, min(block), replies_of(block)) for block in blocks]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_everybodys_last_answer_is_found_whatever_files_it_is_in(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("said")
