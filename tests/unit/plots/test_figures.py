@@ -1,5 +1,7 @@
 """The figures of levels, rounds, groups, published results, sweeps, replies and time: what is drawn, and legibly."""
 
+import os
+
 import numpy as np
 import pytest
 from made import experiment, make
@@ -220,6 +222,17 @@ def test_plots_of_a_folder_of_runs(tmp_path):
     assert {"0/plots/ridgelines.pdf", "1/plots/trajectory.png", "1/plots/round-0002-histogram.pdf"} <= set(written)
     assert len(written) == len(set(written))
     assert all((tmp_path / name).stat().st_size > 3000 for name in written)
+
+
+def test_whoever_wants_no_more_figures_does_not_wait_for_the_rest(tmp_path, monkeypatch):
+    """As Ctrl-C, or `| head`: on two cores, what they are at is drawn to its end, and no more."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    for name in "abcdefgh":
+        make(tmp_path / name, [[20.0, 30.0]])
+    figures = plots.plot_all([tmp_path])
+    next(figures)
+    figures.close()
+    assert len(list(tmp_path.glob("?/plots"))) < 8
 
 
 def test_only_what_is_asked_for_is_drawn(tmp_path, capsys):
