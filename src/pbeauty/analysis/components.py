@@ -293,10 +293,8 @@ def sessions_needed(sd: float, difference: float, goal: float) -> int:
 
     def reached(n: int) -> bool:
         freedom, centre = 2 * n - 2, abs(difference) / sd * math.sqrt(n / 2)
-        edge = float(stdtrit(freedom, 0.975))
-        if centre > 10 * edge:  # beyond what the noncentral t is computed for, and beyond doubt
-            return True
-        return 1 - float(nctdtr(freedom, centre, edge)) + float(nctdtr(freedom, centre, -edge)) >= goal
+        # That a difference of the other sign is found is next to impossible at such a power, and left out.
+        return 1 - float(nctdtr(freedom, centre, stdtrit(freedom, 0.975))) >= goal
 
     if not sd:
         return 2

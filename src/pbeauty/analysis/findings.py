@@ -22,7 +22,7 @@ from pbeauty.game.experiment import Experiment
 from pbeauty.storage.run_folder import find_runs
 from pbeauty.storage.run_reader import Run
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _ONE_SESSION = (
     "Intervals of one session are for other participants who are told the same. How another session would go takes "
