@@ -117,44 +117,41 @@ def count_within(run: Run, distance: float) -> Within:
 
 def document(findings: Findings, confidence: float) -> dict[str, Any]:
     """The findings as one JSON value; null stands for what there is none of."""
-    variation = plain(findings.variation)
-    if findings.variation is not None:
-        variation["cases"] = [
+    variation = None
+    if findings.variation:
+        cases = [
             {"settings": case.settings, "runs": [analysis.path for analysis in case.analyses]}
             for case in findings.variation.cases
         ]
-    return {
+        variation = vars(findings.variation) | {"cases": cases}
+    return plain({
         "schema_version": SCHEMA_VERSION,
         "confidence": confidence,
         "cautions": findings.cautions,
-        "runs": [
-            plain(one.analysis) | _about(one.analysis.experiment) | {
-                "unfinished": one.analysis.unfinished,
-                "by_session": _by_session(one.analysis),
-                "comparisons": plain(one.comparisons),
-                "contrasts": plain(one.contrasts),
-                "within": plain(one.within),
-            }
-            for one in findings.examined
-        ],
+        "runs": [_document_of_run(one) for one in findings.examined],
         "variation": variation,
-        "probes": plain(findings.probes),
-        "power": plain(findings.power),
-    }  # fmt: skip
+        "probes": findings.probes,
+        "power": findings.power,
+    })  # fmt: skip
 
 
-def _about(experiment: Experiment) -> dict[str, Any]:
-    return {
-        "seed": experiment.seed, "sessions": experiment.sessions, "participants": experiment.count,
-        "game": experiment.game.model_dump(mode="json"), "demo": is_demo(experiment),
-    }  # fmt: skip
-
-
-def _by_session(analysis: Analysis) -> list[dict[str, Any]]:
-    """Everybody by session: an object of lists for each round; none of a run of one session."""
+def _document_of_run(one: Examined) -> dict[str, Any]:
+    analysis, experiment = one.analysis, one.analysis.experiment
+    sessions = [(c.round, c.by_session) for c in analysis.of() if analysis.sessions > 1]
     names = ("n", "n_valid", "mean", "sd", "target")
-    cells = analysis.of() if analysis.sessions > 1 else []
-    return [{"round": c.round} | {name: plain(getattr(c.by_session, name).tolist()) for name in names} for c in cells]
+    return plain(analysis) | {
+        "seed": experiment.seed,
+        "sessions": experiment.sessions,
+        "participants": experiment.count,
+        "game": experiment.game.model_dump(mode="json"),
+        "demo": is_demo(experiment),
+        "unfinished": analysis.unfinished,
+        # Everybody by session: an object of lists for each round; none of a run of one session.
+        "by_session": [{"round": r} | {name: getattr(of, name).tolist() for name in names} for r, of in sessions],
+        "comparisons": one.comparisons,
+        "contrasts": one.contrasts,
+        "within": one.within,
+    }
 
 
 def plain(value: Any) -> Any:
