@@ -75,7 +75,7 @@ def test_watching_says_how_many_sessions_there_are(run):
     assert lines[0] == "small: finished, 2 of 2 rounds, 3 sessions of 3"
     assert "mean, median, target: means over sessions" in lines
     assert lines[-3].split()[:3] == ["round", "sessions", "mean"]
-    assert lines[-2].split() == ["1", "2", "33.00", "32.50", "22.00", "2.00", "2", "5"]
+    assert lines[-2].split() == ["1", "2", "33.00", "32.50", "22.00", "2", "5", "2.00"]
 
 
 def test_the_line_of_a_round_is_over_sessions_and_says_which_have_ended():
