@@ -42,8 +42,10 @@ def play(job: str, ranks: int, folder: Path) -> dict[str, float]:
     for setting in filter(None, settings.split(",")):
         command += ["--set", setting]
     started = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     wall = time.monotonic() - started
+    if done.returncode:
+        sys.exit(f"{job} on {ranks} rank(s): {done.stderr.strip()}")
     with h5py.File(run / "run.h5") as file:
         taken = json.loads(file.attrs["provenance"])["actual"]
         rounds = file["rounds/seconds"][:].tolist()

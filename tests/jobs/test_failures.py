@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -333,6 +334,15 @@ def test_streams_that_were_closed_beforehand_are_no_error(command, tmp_path):
     if "run" in command:
         with Run(tmp_path / "NEW") as run:
             assert run.complete
+
+
+def test_a_job_that_cannot_be_measured_says_why():
+    command = [sys.executable, "results/measured/measure.py", "--ranks", "1", "nope.yaml"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=LIMIT
+    )
+    assert done.returncode == 1
+    assert done.stderr == "nope.yaml on 1 rank(s): pbeauty: cannot read nope.yaml: No such file or directory\n"
 
 
 def test_a_terminal_without_unicode_is_no_error(tmp_path):
