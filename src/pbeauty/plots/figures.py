@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -309,7 +310,9 @@ def plot_all(paths: Sequence[Path], only: Collection[str] = ()) -> Iterator[Path
     found, kinds = find_runs(paths), set(only or KINDS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # What is loaded by now stays: no process needs to look through it for garbage, of which figures make much.
-    with ProcessPoolExecutor(min(cores, 4 * len(found)), initializer=gc.freeze) as pool:
+    with contextlib.ExitStack() as at_end:
+        pool = ProcessPoolExecutor(min(cores, 4 * len(found)), initializer=gc.freeze)
+        at_end.callback(pool.shutdown, cancel_futures=True)  # whoever wants no more does not wait for the rest
         needed = kinds - {"rounds", "trajectory"} - ({"sweep"} if len(found) == 1 else set())
         analysed: list[Any] = list(pool.map(_analysed, found)) if needed else [None] * len(found)
         parts = max(3, -(-cores // len(found)))  # so that no process draws a whole run while the others are done
