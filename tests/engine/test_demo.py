@@ -21,7 +21,7 @@ from pbeauty.llm.placement import NodeRank
 DEMO = Path(conversations.__file__).parent
 NUMBER = r"-?\d+(?:\.\d+)?"
 STYLES = ("direct", "step-by-step")
-PLAYERS = {"direct": 200, "step-by-step": 120}
+PLAYERS = {"direct": 300, "step-by-step": 120}
 """Replies step by step take five times as long."""
 
 # --- the folder --------------------------------------------------------------------------------------------
