@@ -226,9 +226,8 @@ def _check_prompts(given: _Given, index: int, group: LLMGroup, variables: Mappin
         except ValueError:
             continue  # which is a fault of the prompt itself
         missing = [name for name in wanted if name not in known]
-        if (
-            personas.digest and people is None
-        ):  # the file was read once, when the run began; its attributes are in the run
+        # A persona file is read once, when the run begins; its attributes are in the run.
+        if personas.digest and people is None:
             missing = [name for name in missing if name in RESERVED]
         if missing and given.whole(*key, "personas"):
             yield (*key, f"{what}_prompt"), f"{name!r} needs {_explain(missing, known)}"
