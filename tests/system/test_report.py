@@ -181,10 +181,7 @@ def test_a_page_that_cannot_be_written(tmp_path):
 
 
 def test_text_over_lines():
-    assert (
-        readable("a\r\nb\x00\x1bc\td\n")
-        == "a\nb\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}c\N{REPLACEMENT CHARACTER}d\n"
-    )
+    assert readable("a\r\nb\x00\x1bc\td\n") == "a\nb\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}c d\n"
     assert readable("x" * 5000).endswith("… (5,000 characters)")
 
 

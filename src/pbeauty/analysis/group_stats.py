@@ -298,9 +298,7 @@ class Round:
 def _by_session(outcome: Outcome, n: Counts, target: Floats, reference: Floats, *, sample: bool) -> BySession:
     """The figures of each session, of `n` participants; `sample` says whether its guesses are one of participants."""
     n_valid, sd = outcome.n_valid, outcome.std
-    error = np.full(n.size, np.nan)
-    if sample:
-        np.divide(sd, np.sqrt(n_valid - 1, where=n_valid > 1), out=error, where=n_valid > 1)
+    error = np.where(sample & (n_valid > 1), sd / np.sqrt(np.maximum(n_valid - 1, 1)), np.nan)
     return BySession(n, n_valid, outcome.mean, sd, error, target, reference)
 
 
