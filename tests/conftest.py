@@ -18,7 +18,7 @@ LONG = (
     "test_engines_in_a_row.py",
 )
 """Files, or the folder of them, that start first, so that none of them is what is left over when the rest has ended."""
-IN_PROCESS = {"test_demo.py", "test_engine.py", "test_engine_arguments.py", "test_speakers.py"}
+IN_PROCESS = {"test_bench.py", "test_demo.py", "test_engine.py", "test_engine_arguments.py", "test_speakers.py"}
 """Files that load vLLM into the process of the tests, of which one is enough: its import takes as long as ten tests."""
 
 # Several processes share the cores: threads of one that wait for each other, spinning, take them from all others.

@@ -7,13 +7,14 @@ import json
 import mpi
 import pytest
 
+from pbeauty.cli.main import main
+
 SMALL = ("--set", "population.0.count=40", "--set", "game.rounds=2", "--repeats", "1")
 
 
-def test_the_bench_reports_every_way_of_playing_and_its_ratios():
-    done = mpi.alone("bench", "configs/bench.yaml", *SMALL, "--json", timeout=240)
-    assert done.code == 0, done.err
-    report = json.loads(done.out)
+def test_the_bench_reports_every_way_of_playing_and_its_ratios(capsys):
+    assert main(["bench", "configs/bench.yaml", *SMALL, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
     assert report["participants"] == 40 and report["rounds"] == 2 and report["repeats"] == 1
     seconds = {way: times[0] for way, times in report["seconds"].items()}
     assert set(seconds) == {"naive", "ceiling", "real"}

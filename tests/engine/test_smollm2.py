@@ -21,7 +21,7 @@ from pbeauty.game.records import ReadingRule, Status
 CONFIG = "configs/smollm2.yaml"
 GUIDED, COUNT = 3, 5
 SMALLER = [f"population.{group}.count={count}" for group, count in enumerate((GUIDED, 1, 1))]
-SMALLER.append("population.2.sampling.max_tokens=48")
+SMALLER += ["population.1.sampling.max_tokens=24", "population.2.sampling.max_tokens=24"]
 LIMIT = 600
 """Seconds after which something counts as hanging."""
 
