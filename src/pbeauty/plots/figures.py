@@ -200,7 +200,7 @@ def _guesses(analysis: Analysis, cells: Sequence[GroupStats]) -> Iterator[Drawin
 
 def _statuses(analysis: Analysis) -> Figure:
     cells = analysis.of()
-    names = [name for name in cells[0].statuses if any(cell.statuses[name].value for cell in cells)]
+    names = list(cells[0].statuses)
     return shares(
         names, [[cell.statuses[name].value for name in names] for cell in cells],
         title=f"{analysis.name}: statuses of replies", ylabel="share of participants (%)",

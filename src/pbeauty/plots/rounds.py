@@ -120,7 +120,7 @@ def shares(
 
     Args:
         names: of the kinds, from the bottom of the bars; eight at most.
-        values: float64[round, kind], in [0, 1]; a round of NaN is left empty.
+        values: float64[round, kind], in [0, 1]; a round of NaN is left empty, and a kind of zeros left out.
         ylabel: of the axis.
     """
     percent = 100 * np.nan_to_num(np.asarray(values, float).reshape(-1, len(names)))
@@ -130,6 +130,8 @@ def shares(
     rounds, bottom = np.arange(1, len(percent) + 1), np.zeros(len(percent))
     width = 0.78 if rounds.size > 1 else 0.3
     for name, heights, fill, hatch in zip(names, percent.T, _FILLS, _HATCHES, strict=False):
+        if not heights.any():  # a kind looks the same whichever others there are
+            continue
         axes.bar(
             rounds, heights, width, bottom, label=name, color=fill, hatch=hatch, edgecolor=GREY, linewidth=0.4,
             gid=name,

@@ -92,6 +92,9 @@ def test_shares_stack_up_to_one():
     tops = [sum(bar[index].get_height() for bar in figure.axes[0].containers) for index in range(2)]
     assert tops == pytest.approx([100, 100])
     assert_readable(figure)
+    few = plots.shares(["a", "b", "c", "d"], [[0.1, 0, 0, 0.9]], title="t").axes[0].containers
+    assert [bars.get_label() for bars in few] == ["a", "d"]
+    assert few[1][0].get_facecolor() == figure.axes[0].containers[3][0].get_facecolor(), "whichever others there are"
     with pytest.raises(ValueError, match="9 kinds"):
         plots.shares([*"abcdefghi"], np.full((1, 9), 1 / 9), title="t")
 
