@@ -184,6 +184,7 @@ def _notes(cases: Sequence[Case], runs: Sequence[Analysis]) -> Iterator[str]:
     unfinished = sum(not one.finished for one in runs)
     distinct = sum(len({one.experiment.seed for one in case.analyses}) for case in cases)
     sessions = sum(cell.sessions for case in cases for cell in case.cells(1).values())
+    seeds = [seed for case in cases for seed in case.cells(1)]
     if unfinished:
         yield f"UNFINISHED: {unfinished} of {len(runs)} runs; later rounds rest on fewer runs"
     if len(runs) > distinct:
@@ -192,6 +193,11 @@ def _notes(cases: Sequence[Case], runs: Sequence[Analysis]) -> Iterator[str]:
         yield (
             "too few sessions to tell chance from what varies: there are variance components from "
             f"{FEWEST_SESSIONS} sessions of one case on"
+        )
+    elif len(set(seeds)) < len(seeds):
+        yield (
+            "cases have seeds in common, and with them random numbers: their differences are by session, but what is "
+            "said of the variance takes all sessions for independent; seeds that differ between cases make them so"
         )
     if any(is_demo(one.experiment) for one in runs):
         yield DEMO

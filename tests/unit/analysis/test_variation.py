@@ -86,6 +86,7 @@ def test_what_cases_of_one_seed_have_in_common_is_no_uncertainty(tmp_path):
         with Run(make(tmp_path / announce[0], [first, second], described)) as run:
             runs.append(analyse(run))
     same, other = (one.difference for one in vary(runs).stats if one.difference)
+    assert any("have seeds in common" in note for note in vary(runs).notes)
     assert (same.estimate, same.p_value, same.margin) == (Estimate(0, 0, 0), 1, 0)
     means = later.reshape(2, 5, 12).mean(axis=2)
     assert other.p_value == pytest.approx(scipy.stats.ttest_rel(means[1], means[0]).pvalue)
@@ -121,7 +122,7 @@ def test_components_need_five_sessions(tmp_path):
     assert one.sampling == pytest.approx(5 / math.sqrt(200), rel=0.15)
     assert one.between.value == pytest.approx(math.sqrt(one.observed**2 - one.sampling**2), rel=1e-6)
     assert one.between.low < one.between.value < one.between.high
-    assert not any("too few sessions" in note for note in enough.notes)
+    assert not any("too few sessions" in note or "seeds in common" in note for note in enough.notes)
 
 
 def test_no_variation_between_sessions_where_there_is_none(tmp_path):
