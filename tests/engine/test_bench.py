@@ -38,6 +38,14 @@ def test_a_bench_needs_exactly_one_model(tmp_path):
         assert reason in done.err and "Traceback" not in done.err
 
 
+def test_a_bench_that_cannot_be_played_says_why_in_a_line():
+    """Nobody gives a number from 300 to 400; Ctrl-C ends it in the same way."""
+    done = mpi.alone("bench", "configs/bench.yaml", *SMALL, "--set", "game.low=300", "--set", "game.high=400")
+    assert done.code == 1 and "Abort" not in done.err
+    assert done.err.startswith("pbeauty: the game could not be played to its end: round 1: no participant gave a valid")
+    assert done.err.endswith("(40 out_of_range)\n")
+
+
 def test_a_bench_is_of_one_engine():
     done = mpi.mpirun(2, "bench", "configs/bench.yaml", *SMALL)
     assert (done.code, done.out) == (2, "")

@@ -27,7 +27,7 @@ import numpy as np
 
 from pbeauty.cli.run import add_experiment
 from pbeauty.config.sweep import is_sweep
-from pbeauty.errors import DONE, ConfigError
+from pbeauty.errors import DONE, FAILED, STOPPED, ConfigError, JobError
 from pbeauty.game.experiment import Experiment
 from pbeauty.game.prompts import extraction_message
 from pbeauty.game.records import TOKEN_COUNTS
@@ -199,9 +199,9 @@ class _Players:
             play_game(ready.job, ready.participants, ready.moderator)
             self._took = time.perf_counter() - began, time.process_time() - began_cpu
             if not ready.moderator.finished:
-                raise ConfigError(
-                    f"the game could not be played to its end: {ready.moderator.failure or 'interrupted'}"
-                )
+                failure = ready.moderator.failure
+                end = (failure or "interrupted").partition(";")[0]  # nothing of a bench is kept
+                raise JobError(f"the game could not be played to its end: {end}", FAILED if failure else STOPPED)
             with Run(folder) as run:
                 self.tokens = np.array([run.read(kind).sum(axis=1, dtype=np.float64) for kind in TOKEN_COUNTS])
                 """Of prompts, of cached prompts and of output, float64[kind, round]."""
