@@ -18,8 +18,8 @@ from pbeauty.game.experiment import Model, Sampling
 from pbeauty.game.records import Purpose, Status
 from pbeauty.job.participants import Participants
 from pbeauty.llm.engine import Engine
-from pbeauty.llm.engine_arguments import check_models, check_vllm, engine_arguments, engine_faults
-from pbeauty.llm.placement import NodeRank
+from pbeauty.llm.engine_arguments import check_models, engine_arguments, engine_faults
+from pbeauty.llm.placement import NodeRank, check_vllm
 from pbeauty.mpi.partition import partition_population
 
 

@@ -22,8 +22,7 @@ from pbeauty.cli.run import given_path
 from pbeauty.errors import DONE, FAILED, ConfigError, RunFileError
 from pbeauty.files import aligned, printable
 from pbeauty.job.provenance import installed, mpi_library
-from pbeauty.llm.engine_arguments import check_vllm
-from pbeauty.llm.placement import NodeRank, take_gpus, visible_gpus
+from pbeauty.llm.placement import NodeRank, check_vllm, take_gpus, visible_gpus
 from pbeauty.mpi.collectives import node_rank, usable_cores
 from pbeauty.mpi.world import NoMPIError, on_every_rank, world
 from pbeauty.program import __version__

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbeauty.game.experiment import Experiment
+if TYPE_CHECKING:
+    from pbeauty.game.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,8 @@ from typing import Any
 from pbeauty.game.experiment import Model, Sampling
 from pbeauty.game.records import Reply
 from pbeauty.llm.chat_template import ChatTemplate
-from pbeauty.llm.engine_arguments import (
-    check_vllm,
-    engine_arguments,
-    load_template,
-    resolved,
-    sampling_arguments,
-    with_context,
-)
-from pbeauty.llm.placement import NodeRank, enter_environment, take_gpus, visible_gpus
+from pbeauty.llm.engine_arguments import engine_arguments, load_template, resolved, sampling_arguments, with_context
+from pbeauty.llm.placement import NodeRank, check_vllm, enter_environment, take_gpus, visible_gpus
 
 
 class Engine:

