@@ -40,6 +40,7 @@ def add_confidence(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty analyze` takes."""
     add_runs(parser)
     add_confidence(parser)
     parser.add_argument("--full", action="store_true", help="print every table, not the summary alone")
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
+    """Prints the statistics."""
     from pbeauty.analysis.findings import document, examine
 
     findings = examine(options.runs, options.confidence, options.power, options.within)
@@ -66,6 +68,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def plot_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty plot` takes."""
     from pbeauty.plots import KINDS
 
     add_runs(parser)

@@ -50,12 +50,14 @@ RATIOS = ("real_to_naive", "real_to_ceiling")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty bench` takes."""
     add_experiment(parser)
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns to take the median of (5)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def command(options: argparse.Namespace) -> int:
+    """Measures, and prints the report."""
     if options.repeats < 1:
         raise ConfigError(f"--repeats {options.repeats}: expected 1 or more")
 

@@ -33,6 +33,7 @@ _ABOVE_ZERO = number_below(math.inf, "number above zero")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty check` takes."""
     add_experiment(parser)
     add = parser.add_argument
     add("--json", action="store_true", help="print the resolved experiment and the forecast as JSON")

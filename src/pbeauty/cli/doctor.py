@@ -51,6 +51,7 @@ class Finding(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty doctor` takes."""
     out = Path("results")
     parser.add_argument("--out", type=given_path, default=out, metavar="FOLDER", help="the result folder (results)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -60,18 +60,21 @@ _STATISTICS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty export` takes."""
     add_runs(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--out", type=given_path, metavar="PATH", help="the file, or, for agentscope, the folder")
 
 
 def command(options: argparse.Namespace) -> int:
+    """Exports and prints what was written."""
     for path in export(options.runs, options.format, options.out):
         print(path)
     return DONE
 
 
 def import_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty import` takes."""
     files, people = "with experiment.csv, model_configs.json, prompt.json", "the backgrounds, JSONL with `prompt`"
     parser.add_argument("folder", type=given_path, metavar="FOLDER", help=files)
     parser.add_argument("--out", type=given_path, required=True, metavar="FOLDER", help="where the experiments go")
@@ -79,6 +82,7 @@ def import_add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def import_command(options: argparse.Namespace) -> int:
+    """Imports and prints what was written."""
     from pbeauty.storage.agentscope import import_example
 
     made = import_example(options.folder, options.out, options.personas)

@@ -30,6 +30,7 @@ EXAMPLE = "name: example\npopulation: [{name: players, count: 100, kind: llm}]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty prompts` takes."""
     add_experiment(parser, nargs="?")
     parser.add_argument("--show", metavar="NAME", help="show this prompt")
     parser.add_argument("--case", metavar="CASE", help="of a sweep: with this case's game, and not the first's")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
+    """Prints the prompts, or one of them."""
     experiment = load_cases(options.config, options.set, options.case)[0] if options.config else None
     if options.show is not None:
         text = render(options.show, experiment)

@@ -57,6 +57,7 @@ _HIDDEN = ("ranks", "earlier_jobs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty report` takes."""
     add_runs(parser)
     add_confidence(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (report.html beside the first run.h5)")
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
+    """Writes the page and prints its path."""
     print(report(options.runs, options.out, confidence=options.confidence, samples=options.samples))
     return DONE
 

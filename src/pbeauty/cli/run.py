@@ -24,6 +24,7 @@ def add_experiment(parser: argparse.ArgumentParser, **optional: Any) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty run` takes."""
     add_experiment(parser)
     parser.add_argument("--out", type=given_path, metavar="FOLDER", help="put the run into exactly this folder")
     parser.add_argument("--case", metavar="CASE", help="play this case of a sweep alone: its number, from 1, or name")
@@ -31,10 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
+    """Plays, on every rank."""
     return _on_every_rank(options, _play)
 
 
 def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty personas` takes."""
     add_experiment(parser)
     about = "the file to be made (NAME-OF-CONFIG.personas.jsonl)"
     parser.add_argument("--out", type=given_path, metavar="FILE", help=about)
@@ -43,6 +46,8 @@ def personas_add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def personas_command(options: argparse.Namespace) -> int:
+    """Has backgrounds written, on every rank."""
+
     def write(comm: Comm, request: RunRequest) -> int:
         from pbeauty.job.runner import write_personas
 

@@ -30,12 +30,14 @@ _WORDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `pbeauty watch` takes."""
     parser.add_argument("run", type=given_path, metavar="RUN", help="a run's folder or its run.h5, or a folder of runs")
     parser.add_argument("--once", action="store_true", help="print its status once instead of following it")
     parser.add_argument("--json", action="store_true", help="print its status once, as JSON")
 
 
 def command(options: argparse.Namespace) -> int:
+    """Shows the run."""
     watch(options.run, as_json=options.json, once=options.once)
     return DONE
 
